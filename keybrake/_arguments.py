@@ -1,0 +1,158 @@
+"""What the caller asked for: arguments as people write them, checked before anything is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, Final
+
+from keybrake import _config, _scope
+from keybrake._shown import shown
+from keybrake._terms import Limit, Policy
+from keybrake.errors import PolicyError
+from keybrake.ledger import Ledger, open_ledger
+
+Amount = Decimal | float | str
+"""USD: an int, Decimal or str, or a float through ``Decimal(str(x))``."""
+
+Limits = Mapping[str, Limit | Mapping[str, Any]]
+
+
+class Unsaid:
+    """What a parameter holds that was not given, where None means something."""
+
+    def __repr__(self) -> str:
+        return "<to be said>"
+
+
+UNSAID: Final = Unsaid()
+
+LONGEST_LABEL = 200
+
+
+def said_of(**given: Any) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not UNSAID}
+
+
+def policy_from(policy: object, said: Mapping[str, Any]) -> Policy:
+    """
+    Return the policy that a name or object and the fields said beside it come to.
+
+    Raises:
+        PolicyError: No cap is said, the name is unknown, or a field cannot be meant.
+    """
+    if policy is None:
+        if "cap" not in said:
+            msg = "cap is missing; say an amount in USD, or cap=None for no cap, in writing"
+            raise PolicyError(msg)
+        made = Policy(**said)
+    elif isinstance(policy, str):
+        made = replace(_named_policy(policy), **said)
+    elif isinstance(policy, Policy):
+        made = replace(policy, **said)
+    else:
+        msg = f"policy={shown(policy)} is neither a Policy nor the name of one"
+        raise PolicyError(msg)
+    _check_endpoints(made)
+    return made
+
+
+_checked: _config.Config | None = None
+
+
+def check_policies() -> None:
+    """Refuse a configuration with a policy that cannot be meant: at start, not when it is named."""
+    global _checked  # noqa: PLW0603 -- each configuration is checked once
+    config = _config.current()
+    if _checked is not config:
+        for name in config.policies:
+            _named_policy(name)
+        _checked = config
+
+
+def _named_policy(name: str) -> Policy:
+    config = _config.current()
+    if name not in config.policies:
+        known = ", ".join(sorted(config.policies)) or "none"
+        place = (
+            config.source if config.policies else f"{config.source} (no keybrake.toml names one)"
+        )
+        msg = f"policy={shown(name)} is not in {place}; there is {known}"
+        raise PolicyError(msg)
+    where = f"{config.source}: policies.{name}"
+    policy = Policy.from_mapping(config.policies[name], where=where)
+    _check_endpoints(policy, where=f"{where}: ")
+    return policy
+
+
+def _check_endpoints(policy: Policy, *, where: str = "") -> None:
+    """Refuse a limit or permission for an endpoint that does not exist: it would never bind."""
+    # The tables of the vendors are read only when somebody names an endpoint.
+    patterns = [*(policy.allow or ()), *(policy.limits or ())]
+    if not patterns:
+        return
+    from keybrake.vendors import unknown_endpoint
+
+    for pattern in patterns:
+        if problem := unknown_endpoint(pattern):
+            msg = f"{where}{problem}"
+            raise PolicyError(msg)
+
+
+def label_of(label: object, *, field: str = "label") -> str:
+    if not isinstance(label, str) or not 0 < len(label) <= LONGEST_LABEL:
+        msg = f"{field}={shown(label)} cannot be meant; write a text of 1 to {LONGEST_LABEL} characters"
+        raise PolicyError(msg)
+    try:
+        label.encode("utf-8")
+    except UnicodeEncodeError:
+        msg = f"{field}={label!a:.100} holds half of a surrogate pair; write proper Unicode text"
+        raise PolicyError(msg) from None
+    return label
+
+
+def reason_of(reason: object) -> str:
+    """Return a reason as it is; raises ``PolicyError`` if it is none."""
+    if isinstance(reason, str) and not reason.strip():
+        msg = "reason='' is empty; write why, for whoever reads the call log"
+        raise PolicyError(msg)
+    return label_of(reason, field="reason")
+
+
+def key_of(key: object) -> str:
+    """
+    Return a vault key as it is; whether it is one shows when the run is entered.
+
+    Raises:
+        PolicyError: It is no text.
+    """
+    if not isinstance(key, str):
+        msg = f"key={shown(key)} is not a vault key; write the one issue_vault_key() returned"
+        raise PolicyError(msg)
+    return key
+
+
+def ledger_of(wanted: object) -> Ledger:
+    """
+    Return the ledger that is meant: the one named, else that of the run around, else the default.
+
+    Raises:
+        PolicyError: It is no ledger, or another than that of the run around.
+        LedgerUnavailable: It cannot be opened.
+    """
+    around = _scope.run_around(_scope.active.get())
+    if wanted is None and around is not None:
+        return around.ledger
+    ledger: Any = wanted
+    if wanted is None or isinstance(wanted, str | os.PathLike):
+        ledger = open_ledger(wanted)
+    elif not callable(getattr(wanted, "admit", None)):
+        msg = f"ledger={shown(wanted)} is neither a URL nor a path nor an open ledger"
+        raise PolicyError(msg)
+    if around is not None and around.ledger is not ledger:
+        msg = f"ledger={ledger.url!r} is not that of the run around this one; leave ledger= out"
+        raise PolicyError(msg)
+    opened: Ledger = ledger
+    return opened

@@ -1,0 +1,342 @@
+"""What the operator wrote down: ``keybrake.toml``, the environment and ``configure()``."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from keybrake._shown import shown
+from keybrake.errors import PolicyError
+
+FILE_NAME = "keybrake.toml"
+_DURABILITIES = ("power", "process")
+_SHORTEST_WAIT_S, _LONGEST_WAIT_S = Decimal("0.01"), 600
+_VENDORS = {"stripe": None, "twilio": None, "resend": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """How amounts in other currencies become USD: rates as exact fractions, margin in 1/10,000."""
+
+    usd_per: Mapping[str, Fraction] = field(default_factory=dict)
+    margin_bps: int = 200
+
+    def rate(self, currency: str) -> Fraction | None:
+        """Return USD per major unit of *currency* (lower case), margin included; None: no rate."""
+        if currency == "usd":
+            return Fraction(1)
+        rate = self.usd_per.get(currency)
+        return None if rate is None else rate * Fraction(10_000 + self.margin_bps, 10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """
+    Everything the operator may set.
+
+    Attributes:
+        ledger: URL of the ledger.
+        lock_timeout: Seconds to wait for the ledger before refusing.
+        durability: ``power``: an admission survives a power cut. ``process``: it survives the
+            death of every process, but not of the machine.
+        policies: ``[policies.NAME]`` tables, as written.
+        source: The file this came from, for error texts.
+    """
+
+    ledger: str
+    lock_timeout: float = 10.0
+    durability: str = "power"
+    money: Money = field(default_factory=Money)
+    policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    extra_hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    source: str = "the defaults"
+
+
+_current: Config | None = None
+
+
+def current() -> Config:
+    """
+    Return the configuration in force, reading it on first use.
+
+    Raises:
+        PolicyError: The file cannot be read or says something that cannot be meant.
+    """
+    global _current  # noqa: PLW0603 -- one configuration per process, read once
+    if _current is None:
+        _current = load()
+    return _current
+
+
+def set_current(config: Config | None) -> None:
+    """Put *config* in force; None: read it again on next use."""
+    global _current  # noqa: PLW0603 -- one configuration per process
+    _current = config
+
+
+def configure(
+    *,
+    ledger: str | None = None,
+    lock_timeout: float | None = None,
+    durability: str | None = None,
+    usd_per: Mapping[str, str] | None = None,
+    margin_bps: int | None = None,
+    extra_hosts: Mapping[str, list[str]] | None = None,
+) -> None:
+    """
+    Set options in code; what is not named stays as ``keybrake.toml`` has it.
+
+    Args:
+        ledger: URL such as ``sqlite:///ledger.db``.
+        lock_timeout: Seconds to wait for the ledger's lock, 0.01 to 600.
+        durability: ``"power"`` or ``"process"``.
+        usd_per: Currency code → USD for one major unit, as Decimal strings.
+        margin_bps: Added to every conversion, in 1/10,000.
+        extra_hosts: Vendor → origins that count as the vendor's own, such as a test server.
+
+    Raises:
+        PolicyError: A value cannot be meant; nothing is changed.
+    """
+    config = current()
+    money = config.money
+    if usd_per is not None:
+        money = replace(money, usd_per=_rates(usd_per, "usd_per"))
+    if margin_bps is not None:
+        money = replace(money, margin_bps=_margin(margin_bps, "margin_bps"))
+    named = _only(extra_hosts or {}, _VENDORS, "extra_hosts")
+    vendors = {name: {"extra_hosts": hosts} for name, hosts in named.items()}
+    set_current(
+        replace(
+            config,
+            ledger=_text(config.ledger if ledger is None else ledger, "ledger"),
+            lock_timeout=_timeout(
+                config.lock_timeout if lock_timeout is None else lock_timeout, "lock_timeout"
+            ),
+            durability=_durability(
+                config.durability if durability is None else durability, "durability"
+            ),
+            money=money,
+            extra_hosts={**config.extra_hosts, **_vendors(vendors, "extra_hosts")},
+        )
+    )
+
+
+def find_file(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """
+    Return the config file in force: ``KEYBRAKE_CONFIG``, else the working directory's.
+
+    Raises:
+        PolicyError: ``KEYBRAKE_CONFIG`` names no file.
+    """
+    named = environ.get("KEYBRAKE_CONFIG")
+    if named:
+        if not Path(named).is_file():
+            msg = f"KEYBRAKE_CONFIG={shown(named)} is no file; correct the path or unset it"
+            raise PolicyError(msg)
+        return Path(named)
+    here = Path(FILE_NAME)
+    return here if here.is_file() else None
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Config:
+    """
+    Read file and environment.
+
+    Raises:
+        PolicyError: The file cannot be read, or a key or value cannot be meant.
+    """
+    file = find_file(environ)
+    config = Config(ledger=default_ledger(environ))
+    if file is not None:
+        config = parse(_read(file), source=str(file), default=config)
+        config = replace(config, ledger=_beside(file, config.ledger))
+    if url := environ.get("KEYBRAKE_LEDGER"):
+        config = replace(config, ledger=url)
+    return config
+
+
+def _beside(file: Path, url: str) -> str:
+    """Return a ledger URL of a file, relative to that file: two folders must not mean two ledgers."""
+    name = url.removeprefix("sqlite:///")
+    if name == url or Path(name).is_absolute() or file.parent == Path():
+        return url
+    return f"sqlite:///{Path(os.path.abspath(file)).parent / name}"  # noqa: PTH100 -- resolve() would follow links
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            return tomllib.load(stream, parse_float=Decimal)
+    except (OSError, ValueError) as error:
+        msg = f"{file}: cannot be read: {error}"
+        raise PolicyError(msg) from None
+
+
+def parse(given: Mapping[str, Any], *, source: str, default: Config) -> Config:
+    """
+    Return the configuration a parsed ``keybrake.toml`` describes.
+
+    Raises:
+        PolicyError: A key is unknown or a value cannot be meant; the text names both.
+    """
+    readers: dict[str, Callable[[Any, str], Any]] = {
+        "ledger": _text,
+        "lock_timeout": _timeout,
+        "durability": _durability,
+        "money": _money,
+        "policies": _policies,
+        "vendors": _vendors,
+    }
+    _only(given, readers, source)
+    read = {key: readers[key](value, f"{source}: {key}") for key, value in given.items()}
+    if "vendors" in read:
+        read["extra_hosts"] = read.pop("vendors")
+    return replace(default, source=source, **read)
+
+
+def default_ledger(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the URL of the ledger in the platform's folder for state."""
+    home = Path.home()
+    if sys.platform == "darwin":
+        folder = home / "Library" / "Application Support"
+    elif sys.platform == "win32":
+        folder = Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    else:
+        folder = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state")
+    return f"sqlite:///{folder / 'keybrake' / 'ledger.db'}"
+
+
+def _only(given: object, known: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        msg = f"{where}={shown(given)} is not a table"
+        raise PolicyError(msg)
+    if unknown := sorted(set(given) - set(known), key=str):
+        msg = f"{where}: unknown key {shown(unknown[0])}; known are {', '.join(sorted(known))}"
+        raise PolicyError(msg)
+    return given
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        msg = f"{where}={shown(value)} is not a text"
+        raise PolicyError(msg)
+    return value
+
+
+def _timeout(value: object, where: str) -> float:
+    plain = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    if isinstance(value, float | Decimal):
+        plain = math.isfinite(value)
+    # Compared before it is made a float: an int may be too large for one.
+    if plain and _SHORTEST_WAIT_S <= value <= _LONGEST_WAIT_S:  # type: ignore[operator]  # plain says it is a number
+        return float(value)  # type: ignore[arg-type]  # the same
+    msg = (
+        f"{where}={shown(value)} is not a number of seconds from {_SHORTEST_WAIT_S} to "
+        f"{_LONGEST_WAIT_S}"
+    )
+    raise PolicyError(msg)
+
+
+def _durability(value: object, where: str) -> str:
+    if value not in _DURABILITIES:
+        msg = f'{where}={shown(value)} is unknown; write "power" or "process"'
+        raise PolicyError(msg)
+    return str(value)
+
+
+def _money(given: object, where: str) -> Money:
+    table = _only(given, {"refunds": None, "margin_bps": None, "usd_per": None}, where)
+    if table.get("refunds", "gross") != "gross":
+        msg = f'{where}.refunds={shown(table["refunds"])} is unknown; write "gross"'
+        raise PolicyError(msg)
+    return Money(
+        usd_per=_rates(table.get("usd_per", {}), f"{where}.usd_per"),
+        margin_bps=_margin(table.get("margin_bps", Money().margin_bps), f"{where}.margin_bps"),
+    )
+
+
+def _margin(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10_000:
+        msg = f"{where}={shown(value)} is not a whole number of basis points from 0 to 10000"
+        raise PolicyError(msg)
+    return value
+
+
+def _rates(given: object, where: str) -> dict[str, Fraction]:
+    if not isinstance(given, Mapping):
+        msg = f"{where}={shown(given)} is not a table"
+        raise PolicyError(msg)
+    return {_code(code, where): _rate(rate, f"{where}.{code}") for code, rate in given.items()}
+
+
+_RATE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,18})?")
+_PRINTABLE = re.compile(r"[!-~]+")
+_HOST = re.compile(r"[a-z0-9.-]+|[0-9a-f:.]+")
+
+
+def _code(code: object, where: str) -> str:
+    if isinstance(code, str) and len(code) == 3 and code.isascii() and code.isalpha():
+        return code.lower()
+    msg = f"{where}: {shown(code)} is not a currency code of three letters"
+    raise PolicyError(msg)
+
+
+def _rate(value: object, where: str) -> Fraction:
+    # Only text: a TOML float has already lost what was written.
+    if isinstance(value, str) and _RATE.fullmatch(value) and Fraction(value) > 0:
+        return Fraction(value)
+    msg = f'{where}={shown(value)} is not a rate; write USD for one unit as text, such as "1.1172"'
+    raise PolicyError(msg)
+
+
+def _policies(given: object, where: str) -> dict[str, Mapping[str, Any]]:
+    if not isinstance(given, Mapping) or not all(isinstance(t, Mapping) for t in given.values()):
+        msg = f"{where} holds something that is not a table; write [policies.NAME]"
+        raise PolicyError(msg)
+    return dict(given)
+
+
+def _vendors(given: object, where: str) -> dict[str, tuple[str, ...]]:
+    tables = _only(given, _VENDORS, where)
+    hosts = {}
+    for vendor, table in tables.items():
+        listed = _only(table, {"extra_hosts": None}, f"{where}.{vendor}").get("extra_hosts", [])
+        if not isinstance(listed, list | tuple):
+            msg = f"{where}.{vendor}.extra_hosts={shown(listed)} is not a list"
+            raise PolicyError(msg)
+        hosts[vendor] = tuple(_origin(host, f"{where}.{vendor}.extra_hosts") for host in listed)
+    return hosts
+
+
+def _origin(value: object, where: str) -> str:
+    """Return *value* if a credential may be sent there: https, or http on this machine."""
+    try:
+        # urlsplit() would drop tabs and line ends without a word.
+        plain = isinstance(value, str) and _PRINTABLE.fullmatch(value)
+        parts = urlsplit(str(value)) if plain else None
+        port = parts.port if parts else None
+    except ValueError:
+        parts = port = None
+    bare = parts and not (parts.path.strip("/") or parts.query or parts.fragment)
+    named = parts and _HOST.fullmatch(parts.hostname or "")
+    if not parts or not bare or not named or parts.username is not None:
+        msg = (
+            f'{where}: {shown(value)} is not an origin; write "https://host" or "https://host:port"'
+        )
+        raise PolicyError(msg)
+    local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+        msg = f"{where}: {shown(value)} would send a credential unencrypted; use https"
+        raise PolicyError(msg)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port else "")

@@ -1,0 +1,94 @@
+"""``issue_vault_key()``: a run that travels to other processes as a token."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+
+from keybrake import _scope, _terms, _token
+from keybrake._arguments import (
+    UNSAID,
+    Amount,
+    Limits,
+    label_of,
+    ledger_of,
+    policy_from,
+)
+from keybrake._install import install
+from keybrake._terms import Policy
+from keybrake._token import VaultKey
+from keybrake.ledger import Ledger, NewRun
+
+
+def issue_vault_key(  # noqa: PLR0913 -- one keyword per promise
+    session_id: str,
+    *,
+    cap: Amount | None = None,
+    daily_usd_cap: Amount | None = None,
+    max_calls: int | None = None,
+    max_amount: Amount | None = None,
+    allow: Sequence[str] | None = None,
+    limits: Limits | None = None,
+    expires_in: object = UNSAID,
+    label: str | None = None,
+    policy: Policy | str | None = None,
+    ledger: str | os.PathLike[str] | Ledger | None = None,
+) -> VaultKey:
+    """
+    Open a run that no block closes, and return the key that stands for it.
+
+    Whoever has the key calls under this run's policy, in any process on the same ledger:
+    ``run(key=…)``, or ``KEYBRAKE_VAULT_KEY`` in the environment. The ledger keeps its SHA-256
+    only, so it is shown this once. Issued inside a run it is that run's child and can only narrow.
+
+    Args:
+        session_id: What the caller knows the session by; the label, unless *label* is given.
+        cap: USD; None: no cap.
+        daily_usd_cap: USD per UTC calendar day.
+        max_calls: The most vendor calls.
+        max_amount: The most one call may ask for, in USD.
+        allow: Endpoint patterns; see :func:`keybrake.run`.
+        limits: Endpoint pattern → :class:`keybrake.Limit`.
+        expires_in: ``"30m"``, ``"2h"``, ``"7d"``, a ``timedelta``, or None for never. By default
+            what *policy* says, else 1 hour.
+        label: What the call log calls it.
+        policy: A :class:`keybrake.Policy` or the name of one; fields given beside it take its
+            fields' place.
+        ledger: URL, path or open ledger; see :func:`keybrake.open_ledger`.
+
+    Raises:
+        PolicyError: Something cannot be meant; nothing is written.
+        LedgerUnavailable: The ledger cannot be opened, locked in time or written.
+    """
+    given: dict[str, object] = {
+        "cap": cap,
+        "daily_usd_cap": daily_usd_cap,
+        "max_calls": max_calls,
+        "max_amount": max_amount,
+        "allow": allow,
+        "limits": limits,
+    }
+    if policy is not None:
+        given = {name: value for name, value in given.items() if value is not None}
+    else:
+        given["expires_in"] = "1h"
+    if expires_in is not UNSAID:
+        given["expires_in"] = expires_in
+    made = policy_from(policy, given)
+    name = label_of(session_id) if label is None else label_of(label)
+    install()
+    opened = ledger_of(ledger)
+    uid = f"run_{secrets.token_hex(8)}"
+    key = VaultKey(_token.make(), uid)
+    opened.open_run(
+        NewRun(
+            uid=uid,
+            label=name,
+            terms=_terms.terms_of(made),
+            lives_for=_terms.expiry_of(made),
+            key_hash=_token.digest(key),
+            parent=_scope.parent_scope(_scope.active.get()),
+        )
+    )
+    return key

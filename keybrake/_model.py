@@ -1,0 +1,177 @@
+"""The nouns: what a call is on its way in, what it is known to be, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+
+class State(StrEnum):
+    """How a call stands in the ledger."""
+
+    REFUSED = "refused"
+    RESERVED = "reserved"
+    SETTLED = "settled"
+    VOIDED = "voided"
+    UNKNOWN = "unknown"
+    UNGUARDED = "unguarded"
+
+
+class Effect(StrEnum):
+    """What sort of thing an endpoint does, as far as money is concerned."""
+
+    READ = "read"
+    MONEY = "money"
+    FREE = "free"
+    UNCLASSIFIED = "unclassified"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    One call as HTTP would carry it, before it is encoded.
+
+    Attributes:
+        vendor: ``stripe``.
+        method: Upper case.
+        url: Where it goes, absolute, as the SDK would send it, without the query of a read.
+        params: Body or query, not yet encoded. The door hands down exactly this object.
+        account: The vendor account it acts on, where the caller named one.
+        idempotency_key: The caller's own, if any.
+        refusal: A reason the door already found that this call may not go out, and its words.
+    """
+
+    vendor: str
+    method: str
+    url: str
+    params: Mapping[str, Any]
+    account: str = ""
+    idempotency_key: str | None = None
+    refusal: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """
+    What has to be known before a call can be priced.
+
+    Attributes:
+        known_as: Key of a position that answers it, if the ledger has that position.
+        path: What to GET from the vendor otherwise; None: do without.
+    """
+
+    known_as: str | None = None
+    path: str | None = None
+
+
+class Call(NamedTuple):
+    """
+    What a request is, and what it can cost at most.
+
+    A tuple rather than a dataclass: it is refined several times on its way, and this is the
+    cheapest thing to copy with a change.
+
+    Attributes:
+        endpoint: ``stripe.payment_intents.create``.
+        path: Canonical, without host and query.
+        amount: In the vendor's minor unit, as sent; None where the request names none.
+        value_micros: The most the position can be worth after this call, in micro-USD. None:
+            the call changes nothing about the position.
+        position: Key of the position the call acts on, where the request says it.
+        usd_per_unit: The rate this call was priced with, frozen for its outcome.
+        refusal: A reason this call may not go out, found while describing it, and its words.
+        lookup: What to find out first, where the request alone does not say enough.
+    """
+
+    vendor: str
+    endpoint: str
+    method: str
+    path: str
+    effect: Effect
+    amount: int | None = None
+    currency: str | None = None
+    value_micros: int | None = 0
+    position: str | None = None
+    account: str = ""
+    usd_per_unit: Fraction | None = None
+    refusal: tuple[str, str] | None = None
+    lookup: Lookup | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """One economic event at the vendor, as the ledger counts it."""
+
+    key: str
+    state: str
+    value_micros: int
+    currency: str | None
+    usd_per_unit: Fraction | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP attempt of a call: a status, or no answer and whether it provably never left."""
+
+    status: int | None
+    unsent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """
+    What came back for one call, over all its attempts.
+
+    Attributes:
+        status: Of the last answer; None if none came.
+        headers: Of the last answer, as the HTTP client spells them.
+        body: Undecoded; None if it was streamed or never came.
+        attempts: In order. Empty when the door could not see them.
+    """
+
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | str | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def replayed(self) -> bool:
+        """Whether the vendor says that it only repeats what it answered before."""
+        return any(
+            name.lower() == "idempotent-replayed" and value.lower() == "true"
+            for name, value in self.headers.items()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    How a call ended.
+
+    Attributes:
+        state: settled, voided or unknown.
+        position: Key of the position the answer speaks of.
+        position_state: open, in_flight, held, estimated, settled or released.
+        value_micros: What that position is worth now at most. None: the answer says nothing new,
+            the reservation becomes the cost.
+        observed: The call only looked: a position may shrink by it, never grow.
+        replayed: The vendor repeated an older answer: it says nothing about how things are now.
+        currency: That of the object now; *usd_per_unit* is the rate *value_micros* was made with.
+        object_id: The vendor's id of the object.
+    """
+
+    state: State
+    position: str | None = None
+    position_state: str | None = None
+    value_micros: int | None = None
+    observed: bool = False
+    replayed: bool = False
+    currency: str | None = None
+    usd_per_unit: Fraction | None = None
+    object_id: str | None = None
+    http_status: int | None = None
+    note: str | None = None

@@ -1,0 +1,361 @@
+"""``run()``: what a run is, and how it is entered, left and read."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from keybrake import _scope, _terms, _token, _wrap
+from keybrake._arguments import (
+    UNSAID,
+    Amount,
+    Limits,
+    Unsaid,
+    key_of,
+    label_of,
+    ledger_of,
+    policy_from,
+    said_of,
+)
+from keybrake._install import install
+from keybrake._money import usd
+from keybrake._scope import Frame, RunFrame
+from keybrake._shown import shown
+from keybrake._terms import Policy
+from keybrake._token import VaultKey
+from keybrake.errors import KeybrakeError, LedgerError, PolicyError
+from keybrake.ledger import Ledger, NewRun, RunRecord
+
+_log = logging.getLogger("keybrake")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def run(  # noqa: PLR0913 -- one keyword per promise
+    label: str | None = None,
+    *,
+    cap: Amount | Unsaid | None = UNSAID,
+    daily_usd_cap: Amount | Unsaid | None = UNSAID,
+    max_calls: int | Unsaid | None = UNSAID,
+    max_amount: Amount | Unsaid | None = UNSAID,
+    allow: Sequence[str] | Unsaid | None = UNSAID,
+    limits: Limits | Unsaid | None = UNSAID,
+    expires_in: object = UNSAID,
+    policy: Policy | str | None = None,
+    key: str | None = None,
+    mode: str = "enforce",
+    ledger: str | os.PathLike[str] | Ledger | None = None,
+) -> Run:
+    """
+    Guard every vendor call in a block: ``with``, ``async with``, or as a decorator.
+
+    Nothing is written before the block is entered. A run inside another is its child: both bind.
+
+    Args:
+        label: What the call log calls it: any non-empty text up to 200 characters.
+        cap: The most the run may move or cost, in USD. It has to be said; ``cap=None`` is "no
+            cap, in writing". A *policy* or *key* brings its own.
+        daily_usd_cap: The most per UTC calendar day, in USD.
+        max_calls: The most vendor calls.
+        max_amount: The most one call may ask for, in USD.
+        allow: Endpoint patterns (``stripe.refunds.create``, ``stripe.*.list``,
+            ``GET stripe:/v1/charges/*``). None: every classified endpoint; ``[]``: none.
+        limits: Endpoint pattern → :class:`keybrake.Limit`.
+        expires_in: ``"30m"``, ``"2h"``, ``"7d"``, a ``timedelta``, or None for never.
+            By default 24 hours.
+        policy: A :class:`keybrake.Policy`, or the name of one in ``keybrake.toml``; what is given
+            beside it takes the place of its fields.
+        key: Join the run that this vault key stands for, and leave it open at the end.
+        mode: ``"enforce"``, or ``"report"``: what the policy would have refused goes out, and
+            its row says ``would_refuse``.
+        ledger: URL, path or open ledger; see :func:`keybrake.open_ledger`.
+
+    Raises:
+        PolicyError: Something cannot be meant; the text names it. Nothing is written.
+    """
+    if mode not in ("enforce", "report"):
+        msg = f'mode={shown(mode)} is unknown; write "enforce" or "report"'
+        raise PolicyError(msg)
+    said = said_of(
+        cap=cap,
+        daily_usd_cap=daily_usd_cap,
+        max_calls=max_calls,
+        max_amount=max_amount,
+        allow=allow,
+        limits=limits,
+        expires_in=expires_in,
+    )
+    if key is not None:
+        if said or policy is not None or mode != "enforce":
+            named = next(iter(said), "mode" if policy is None else "policy")
+            msg = f"run(key=…) takes its policy from the key; open a child run inside to narrow {named}"
+            raise PolicyError(msg)
+        return Run(
+            label_of(label) if label is not None else "", None, key=key_of(key), ledger=ledger
+        )
+    return Run(label_of(label), policy_from(policy, said), mode=mode, ledger=ledger)
+
+
+class Run:
+    """
+    One execution of an agent, with a label and a policy. Made by :func:`keybrake.run`.
+
+    Readable before, inside and after its block; amounts are ``Decimal`` US dollars.
+
+    Attributes:
+        id: ``run_…``, unique.
+        key: The vault key that stands for this run; hand it to another process.
+        label: What the call log calls it.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        policy: Policy | None,
+        *,
+        key: str | None = None,
+        mode: str = "enforce",
+        ledger: str | os.PathLike[str] | Ledger | None = None,
+    ) -> None:
+        self.label = label
+        self.id = "" if key is not None else f"run_{secrets.token_hex(8)}"
+        self.key: str = VaultKey(_token.make(), self.id) if key is None else key
+        self._policy = policy
+        self._mode = mode
+        self._wanted_ledger = ledger
+        self._frame: RunFrame | None = None
+        self._entered = False
+        self.left = False
+        self._pid = 0
+
+    def __repr__(self) -> str:
+        return f"<Run {shown(self.label)} {self.id or 'not joined yet'}>"
+
+    # Entering and leaving
+
+    def __enter__(self) -> Self:
+        """
+        Open the run, or join it, and put it around the block.
+
+        Raises:
+            LedgerUnavailable: The ledger cannot be opened, locked in time or written.
+            UnsupportedSDK: An imported SDK cannot be guarded.
+        """
+        ledger = self._prepare()
+        self._stand(ledger, self._record(ledger))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the run; one that was joined, or is a forked parent's, stays open."""
+        frame = self._leave()
+        if frame is not None:
+            with self._only_warn():
+                frame.ledger.close_run(frame.pk)
+
+    async def __aenter__(self) -> Self:
+        """See ``__enter__``; waits for the ledger without holding up the event loop."""
+        from keybrake import _guard
+
+        ledger = self._prepare()
+        if self._policy is None:
+            self._stand(ledger, self._record(ledger))
+            return self
+        new = self._new()
+        step = _guard.Books(lambda wait: ledger.open_run(new, wait=wait), undo=ledger.close_run)
+        self._stand(ledger, ledger.run(await _guard.ask(step)))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """See ``__exit__``."""
+        from keybrake import _guard
+
+        frame = self._leave()
+        if frame is not None:
+            with self._only_warn():
+                step = _guard.Books(lambda wait: frame.ledger.close_run(frame.pk, wait=wait))
+                await _guard.ask(step)
+
+    def _prepare(self) -> Ledger:
+        if self._entered:
+            msg = f"{self!r} was entered before; make a new run() for each block"
+            raise PolicyError(msg)
+        if self._policy is None:
+            _scope.check(self.key)
+        install()
+        ledger = ledger_of(self._wanted_ledger)
+        self._entered = True
+        return ledger
+
+    def _record(self, ledger: Ledger) -> RunRecord:
+        if self._policy is None:
+            record = _scope.join(self.key, ledger)[1]
+            self.id = record.uid
+            self.label = self.label or record.label
+            return record
+        return ledger.run(ledger.open_run(self._new()))
+
+    def _new(self) -> NewRun:
+        assert self._policy is not None
+        return NewRun(
+            uid=self.id,
+            label=self.label,
+            terms=_terms.terms_of(self._policy),
+            lives_for=_terms.expiry_of(self._policy),
+            key_hash=_token.digest(self.key),
+            mode=self._mode,
+            parent=_scope.parent_scope(_scope.active.get()),
+        )
+
+    def _stand(self, ledger: Ledger, record: RunRecord) -> None:
+        outer = _scope.active.get()
+        self._frame = _scope.frame_of(ledger, record, outer=outer, handle=self)
+        self._pid = os.getpid()
+        _scope.open_runs.add(ledger)
+        _scope.active.set(self._frame)
+
+    def _leave(self) -> RunFrame | None:
+        """Take the run from around the block; return its frame if it is ours to close."""
+        frame = self._frame
+        assert frame is not None
+        self.left = True
+        _scope.leave(frame)
+        _scope.open_runs.remove(frame.ledger)
+        ours = self._policy is not None and self._pid == os.getpid()
+        return frame if ours else None
+
+    @contextlib.contextmanager
+    def _only_warn(self) -> Any:
+        """An error while closing must not hide what the block did; the run still expires."""
+        try:
+            yield
+        except KeybrakeError as error:
+            _log.warning("%r could not be closed: %s", self, error)
+
+    def __call__(self, function: F) -> F:
+        """Decorate *function*: each of its calls is a run of its own, under this policy."""
+        if self._policy is None:
+            msg = "run(key=…) joins one run and is no decorator; use bind()"
+            raise PolicyError(msg)
+        return _wrap.around(function, lambda: _Stay(self._again()))
+
+    def _again(self) -> Run:
+        return Run(self.label, self._policy, mode=self._mode, ledger=self._wanted_ledger)
+
+    # Reading and steering
+
+    @property
+    def state(self) -> str:
+        """``new``, ``open``, ``paused``, ``expired``, ``closed`` or ``revoked``."""
+        return "new" if self._frame is None else self._now().state()
+
+    @property
+    def spent(self) -> Decimal:
+        """What its calls cost, in USD; counts open, held and estimated positions."""
+        return usd(0 if self._frame is None else self._now().spent)
+
+    @property
+    def reserved(self) -> Decimal:
+        """What is set aside for calls in flight or of unknown outcome, in USD."""
+        return usd(0 if self._frame is None else self._now().reserved)
+
+    @property
+    def remaining(self) -> Decimal | None:
+        """What is left of the cap, in USD, or None if it has no cap."""
+        if self._frame is not None:
+            left = self._now().remaining
+        else:
+            left = None if self._policy is None else _terms.terms_of(self._policy).cap
+        return None if left is None else usd(left)
+
+    @property
+    def calls(self) -> int:
+        """How many of its calls were admitted."""
+        return 0 if self._frame is None else self._now().calls
+
+    @property
+    def refused(self) -> int:
+        """How many of its calls were refused."""
+        return 0 if self._frame is None else self._now().refused
+
+    def _now(self) -> RunRecord:
+        assert self._frame is not None
+        return self._frame.ledger.run(self._frame.pk)
+
+    def revoke(self) -> None:
+        """End the run for good, in every process. Raises ``LedgerError`` if it was not entered."""
+        self._ledger().revoke(self.id)
+
+    def pause(self) -> None:
+        """Stop the run for a while, in every process."""
+        self._ledger().pause(self.id)
+
+    def resume(self) -> None:
+        """Let a paused run go on."""
+        self._ledger().resume(self.id)
+
+    def _ledger(self) -> Ledger:
+        if self._frame is None:
+            msg = f"{self!r} has not been entered, so the ledger does not know it"
+            raise LedgerError(msg)
+        return self._frame.ledger
+
+    def bind(self, function: F) -> F:
+        """Return *function* so that it runs in this run, whichever thread or task calls it."""
+        self._ledger()
+        frame = self._frame
+        return _wrap.around(function, lambda: _wrap.Here(frame))
+
+
+class _Stay:
+    """The stay of one decorated call: its run, opened and closed, around its own code only."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __enter__(self) -> Frame | None:
+        self._run.__enter__()
+        return self._step_out()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._run.__exit__(kind, error, traceback)
+
+    async def __aenter__(self) -> Frame | None:
+        await self._run.__aenter__()
+        return self._step_out()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._run.__aexit__(kind, error, traceback)
+
+    def _step_out(self) -> Frame | None:
+        # The wrapper puts the frame around each step of the function; between the steps of a
+        # generator its consumer runs, and is not in this run.
+        run = self._run
+        assert run._frame is not None  # noqa: SLF001 -- same file
+        _scope.active.set(run._frame.outer)  # noqa: SLF001 -- same file
+        return run._frame  # noqa: SLF001 -- same file

@@ -1,0 +1,266 @@
+"""Who is calling: a vault key in the SDK's slot, the run around the call, or the ambient key."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from keybrake import _token
+from keybrake._terms import Terms
+from keybrake.errors import CredentialUnavailable, NoActiveRun, PolicyError
+from keybrake.ledger import Ledger, RunRecord, open_ledger
+
+AMBIENT_KEY = "KEYBRAKE_VAULT_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFrame:
+    """
+    A run is around here.
+
+    Attributes:
+        scopes: The run and everything it stands under, by primary key.
+        handle: The user's ``Run`` object, for ``current_run()``.
+    """
+
+    ledger: Ledger
+    pk: int
+    uid: str
+    label: str
+    scopes: tuple[int, ...]
+    outer: Frame | None
+    handle: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFrame:
+    """A ``@tool`` function is running here."""
+
+    name: str
+    terms: Terms
+    outer: Frame | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnguardedFrame:
+    """Somebody said in writing that what happens here is not to be guarded."""
+
+    why: str
+    outer: Frame | None
+    handle: object = None
+
+
+Frame = RunFrame | ToolFrame | UnguardedFrame
+
+active: ContextVar[Frame | None] = ContextVar("keybrake_active", default=None)
+
+
+class Caller(NamedTuple):
+    """What a call is charged to: the run first, then its tools, then whatever is around them."""
+
+    ledger: Ledger
+    pk: int
+    uid: str
+    label: str
+    scopes: tuple[int, ...]
+    tool: str | None
+
+
+class Unguarded(NamedTuple):
+    """The caller asked not to be guarded, and the ledger to say so in."""
+
+    ledger: Ledger
+    pk: int | None
+    why: str
+
+
+class _OpenRuns:
+    """The runs this process has open, newest last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ledgers: list[Ledger] = []
+
+    def add(self, ledger: Ledger) -> None:
+        with self._lock:
+            self._ledgers.append(ledger)
+
+    def remove(self, ledger: Ledger) -> None:
+        with self._lock:
+            self._ledgers.remove(ledger)
+
+    def newest_ledger(self) -> Ledger | None:
+        with self._lock:
+            return self._ledgers[-1] if self._ledgers else None
+
+
+open_runs = _OpenRuns()
+
+
+def frames(frame: Frame | None) -> Iterator[Frame]:
+    """Yield the frames around here, innermost first."""
+    while frame is not None:
+        yield frame
+        frame = frame.outer
+
+
+def leave(frame: Frame) -> None:
+    """
+    Take *frame* from around the code after it.
+
+    In a generator that ends elsewhere, something else is around by now: that stays. Runs that
+    were left before this one, out of order, do not come back.
+    """
+    if active.get() is not frame:
+        return
+    outer = frame.outer
+    while isinstance(outer, RunFrame) and getattr(outer.handle, "left", False):
+        outer = outer.outer
+    active.set(outer)
+
+
+def run_around(frame: Frame | None) -> RunFrame | None:
+    """Return the nearest run around here."""
+    return next((f for f in frames(frame) if isinstance(f, RunFrame)), None)
+
+
+def parent_scope(frame: Frame | None) -> int | None:
+    """Return the scope that a run opened here stands under: the tool it is opened in, or the run."""
+    tool: ToolFrame | None = None
+    for around in frames(frame):
+        if isinstance(around, UnguardedFrame):
+            return None
+        if isinstance(around, RunFrame):
+            return (
+                around.pk if tool is None else around.ledger.tool(around.pk, tool.name, tool.terms)
+            )
+        tool = tool or around
+    return None
+
+
+def resolve(slot_key: str | None, *, wait: bool = True) -> Caller | Unguarded | None:
+    """
+    Return who is calling; None: nobody keybrake knows of, and no run is open in this process.
+
+    Args:
+        slot_key: The vault key in the SDK's key slot, if there is one.
+        wait: See ``Ledger``.
+
+    Raises:
+        NoActiveRun: A run is open in this process, or a tool is running, but the call is in none.
+        CredentialUnavailable: A vault key is forged or unknown.
+        LedgerUnavailable: The ledger cannot say.
+    """
+    frame = active.get()
+    tools: list[ToolFrame] = []
+    for around in frames(frame):
+        if isinstance(around, ToolFrame):
+            tools.append(around)
+        elif isinstance(around, UnguardedFrame):
+            if slot_key is None and not tools:
+                return _unguarded(around)
+            break
+        elif slot_key is None:
+            return _caller(around, tools, wait=wait)
+        else:
+            break
+    token = slot_key or os.environ.get(AMBIENT_KEY)
+    if token is not None:
+        joined = join(token)
+        keyed = frame_of(*joined, outer=frame if slot_key else None)
+        return _caller(keyed, tools, wait=wait)
+    if tools or open_runs.newest_ledger() is not None:
+        raise _no_active_run(tools)
+    return None
+
+
+def _caller(run: RunFrame, tools: list[ToolFrame], *, wait: bool) -> Caller:
+    scopes = run.scopes
+    if tools:
+        inside = tuple(run.ledger.tool(run.pk, tool.name, tool.terms, wait=wait) for tool in tools)
+        scopes = tuple(dict.fromkeys((run.pk, *inside, *scopes)))
+    return Caller(run.ledger, run.pk, run.uid, run.label, scopes, tools[0].name if tools else None)
+
+
+def frame_of(
+    ledger: Ledger, record: RunRecord, *, outer: Frame | None, handle: Any = None
+) -> RunFrame:
+    """
+    Return the frame of a run inside *outer*: what is around it binds as well.
+
+    Raises:
+        PolicyError: The run around it is in another ledger.
+    """
+    scopes = list(ledger.chain(record.pk))
+    tools: list[ToolFrame] = []
+    for around in frames(outer):
+        if isinstance(around, UnguardedFrame):
+            break
+        if isinstance(around, ToolFrame):
+            tools.append(around)
+            continue
+        if around.ledger is not ledger:
+            msg = f"ledger={ledger.url!r} is another than that of the run around it ({around.ledger.url})"
+            raise PolicyError(msg)
+        scopes += [ledger.tool(around.pk, tool.name, tool.terms) for tool in tools]
+        scopes += around.scopes
+        break
+    unique = tuple(dict.fromkeys(scopes))
+    return RunFrame(ledger, record.pk, record.uid, record.label, unique, outer, handle)
+
+
+def join(token: str, ledger: Ledger | None = None) -> tuple[Ledger, RunRecord]:
+    """
+    Return the run a vault key stands for.
+
+    Raises:
+        CredentialUnavailable: The key is forged, or unknown to the ledger.
+    """
+    check(token)
+    ledger = ledger or open_ledger()
+    record = ledger.join(_token.digest(token))
+    if record is None:
+        why = f"is not known to the ledger {ledger.url}"
+        raise _bad_key(why)
+    return ledger, record
+
+
+def check(token: str) -> None:
+    """Refuse a forged vault key without asking the ledger; see ``join``."""
+    if not _token.is_wellformed(token):
+        why = "is not one that keybrake made: its checksum is wrong"
+        raise _bad_key(why)
+
+
+def _bad_key(why: str) -> CredentialUnavailable:
+    message = f"The vault key {why}. Nothing was sent. Do not retry; ask a person for a key."
+    return CredentialUnavailable(
+        message, reason="unknown_vault_key", hint="Issue a key with keybrake.issue_vault_key()."
+    )
+
+
+def _unguarded(frame: UnguardedFrame) -> Unguarded:
+    around = run_around(frame.outer)
+    if around is not None:
+        return Unguarded(around.ledger, around.pk, frame.why)
+    return Unguarded(open_runs.newest_ledger() or open_ledger(), None, frame.why)
+
+
+def _no_active_run(tools: list[ToolFrame]) -> NoActiveRun:
+    where = (
+        f"in the tool {tools[0].name!r}, outside of every run" if tools else "outside of every run"
+    )
+    message = (
+        f"A vendor call was made {where}. Nothing was sent. Do not retry: the same call will be "
+        f"refused again. A developer has to make it inside `with keybrake.run(…):`, or carry the "
+        f"run to this thread with keybrake.bind()."
+    )
+    return NoActiveRun(
+        message,
+        reason="no_active_run",
+        hint="Open a run around the call, use bind(), or write keybrake.unguarded(reason).",
+    )

@@ -1,0 +1,118 @@
+"""The verbs that leave, find, carry and stop a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from keybrake import _scope, _token, _wrap
+from keybrake._arguments import reason_of
+from keybrake._install import install
+from keybrake._run import Run
+from keybrake._scope import UnguardedFrame
+from keybrake.errors import NoActiveRun, PolicyError
+from keybrake.ledger import Ledger, open_ledger
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class unguarded:  # noqa: N801 -- read as a verb: with unguarded("why")
+    """
+    Let the vendor calls of a block, or of a function, go out unguarded, each on record.
+
+    Args:
+        reason: Why, for whoever reads the call log: a non-empty text up to 200 characters.
+
+    Raises:
+        PolicyError: There is no reason.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason_of(reason)
+
+    def __enter__(self) -> Self:
+        """Begin the block."""
+        install()
+        _scope.active.set(UnguardedFrame(self._reason, _scope.active.get(), self))
+        return self
+
+    def __call__(self, function: F) -> F:
+        """Decorate *function*: its own code runs unguarded."""
+
+        def begin() -> _wrap.Here:
+            install()
+            return _wrap.Here(UnguardedFrame(self._reason, _scope.active.get()))
+
+        return _wrap.around(function, begin)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the block."""
+        frame = _scope.active.get()
+        if isinstance(frame, UnguardedFrame) and frame.handle is self:
+            _scope.leave(frame)
+
+
+def current_run() -> Run | None:
+    """Return the run around the calling code; None: there is none."""
+    frame = _scope.run_around(_scope.active.get())
+    return None if frame is None else frame.handle
+
+
+def bind(function: F) -> F:
+    """
+    Return *function* so that it runs in the run around the call of ``bind()``.
+
+    For threads, pools and callbacks that keybrake does not see start.
+
+    Raises:
+        NoActiveRun: There is no run around here.
+    """
+    frame = _scope.active.get()
+    if _scope.run_around(frame) is None:
+        msg = "bind() was called outside of every run; call it inside `with keybrake.run(…):`"
+        raise NoActiveRun(msg, reason="no_active_run", hint="Call bind() inside a run.")
+    return _wrap.around(function, lambda: _wrap.Here(frame))
+
+
+def revoke(run_or_key: Run | str) -> None:
+    """
+    End a run for good; it binds the next call of any process. Twice is once.
+
+    Args:
+        run_or_key: A run, its id, or a vault key.
+
+    Raises:
+        LedgerError: There is no such run in the ledger.
+    """
+    ledger, uid = _meant(run_or_key)
+    ledger.revoke(uid)
+
+
+def pause(run_or_key: Run | str) -> None:
+    """Stop a run for a while, in every process; see :func:`revoke`."""
+    ledger, uid = _meant(run_or_key)
+    ledger.pause(uid)
+
+
+def resume(run_or_key: Run | str) -> None:
+    """Let a paused run go on; see :func:`revoke`. A revoked run stays revoked."""
+    ledger, uid = _meant(run_or_key)
+    ledger.resume(uid)
+
+
+def _meant(run_or_key: object) -> tuple[Ledger, str]:
+    if isinstance(run_or_key, Run):
+        return run_or_key._ledger(), run_or_key.id  # noqa: SLF001 -- same file
+    if not isinstance(run_or_key, str):
+        msg = f"{type(run_or_key).__name__} is neither a run nor an id nor a vault key"
+        raise PolicyError(msg)
+    if run_or_key.startswith(_token.PREFIX):
+        ledger, record = _scope.join(run_or_key)
+        return ledger, record.uid
+    return open_ledger(), run_or_key

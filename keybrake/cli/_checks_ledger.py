@@ -1,0 +1,156 @@
+"""What ``keybrake doctor`` looks at in a ledger: the file, its rights, its lock and its clock."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from keybrake import _clock, _config
+from keybrake.cli._checks import Finding
+from keybrake.cli._read import Book
+from keybrake.errors import KeybrakeError, PolicyError
+from keybrake.ledger import Busy, _files
+from keybrake.ledger._lock import LedgerLock
+
+_LOCK_PATIENCE_S = 2.0
+_CLOCK_TOLERANCE = 2 * _clock.SECOND
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+# Their locks do not reliably reach other machines, and SQLite's WAL maps memory between processes.
+_NETWORK = re.compile(
+    r"9p|afs|beegfs|ceph|cifs|fuse\.(glusterfs|s3fs|sshfs)|gfs2|glusterfs|lustre|ncpfs|nfs4?|ocfs2|"
+    r"smb[23]|smbfs|virtiofs"
+)
+
+
+def ledger(url: str) -> Iterator[Finding]:
+    """Look at the ledger at *url*, if there is one yet."""
+    try:
+        path = _files.path_of(url)
+    except PolicyError as error:
+        yield Finding("ledger", "wrong", str(error))
+        return
+    yield from _file_system(path)
+    if not os.path.lexists(path):
+        yield _absent(path)
+        return
+    try:
+        with Book(url) as book:
+            yield from _contents(book)
+    except (KeybrakeError, sqlite3.Error, OSError) as error:
+        yield Finding("ledger", "wrong", str(error))
+    yield from _rights(path)
+    yield _lock(path)
+
+
+def _absent(path: Path) -> Finding:
+    folder = next(parent for parent in path.parents if os.path.lexists(parent))
+    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        return Finding("ledger", "ok", f"{path} is not there yet; the first run makes it")
+    return Finding(
+        "ledger", "wrong", f"{path} cannot be made: {folder} is not a folder to write to"
+    )
+
+
+def _contents(book: Book) -> Iterator[Finding]:
+    """Read it all once: a page that is damaged shows here, not in the middle of a run."""
+    damage = book.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if damage != "ok":
+        yield Finding("ledger", "wrong", f"{book.path} is damaged: {damage}")
+        return
+    version = book.connection.execute("PRAGMA user_version").fetchone()[0]
+    yield Finding(
+        "ledger",
+        "ok",
+        f"{book.path}, application id {_files.APPLICATION_ID:#x}, schema {version}, "
+        f"calls: {book.newest():,}",
+    )
+    yield _clock_finding(book)
+
+
+def _clock_finding(book: Book) -> Finding:
+    row = book.connection.execute("SELECT at FROM call ORDER BY seq DESC LIMIT 1").fetchone()
+    ahead = 0 if row is None else int(row[0]) - _clock.now()
+    if ahead <= _CLOCK_TOLERANCE:
+        return Finding("clock", "ok", f"{_clock.iso(_clock.now())}, not before the newest call")
+    detail = (
+        f"the newest call is {ahead // _clock.SECOND:,} s in the future of this clock; until then "
+        f"ledger time stands still, so windows and expiries last longer. Set the clock right"
+    )
+    return Finding("clock", "wrong", detail)
+
+
+def _rights(path: Path) -> Iterator[Finding]:
+    files = [path, _files.lock_path(path), *_files.side_files(path)]
+    open_to_others = [
+        file for file in files if os.path.lexists(file) and file.lstat().st_mode & _OTHERS
+    ]
+    for file in open_to_others:
+        mode = stat.S_IMODE(file.lstat().st_mode)
+        yield Finding("rights", "wrong", f"{file} is open to others ({mode:04o}): chmod 600 {file}")
+    folder = path.parent.stat().st_mode
+    if folder & _OTHERS_WRITE and not folder & stat.S_ISVTX:
+        detail = f"others may replace files in {path.parent}: chmod go-w {path.parent}"
+        yield Finding("rights", "wrong", detail)
+    elif not open_to_others:
+        yield Finding("rights", "ok", "the ledger is open to its owner alone")
+
+
+def _lock(path: Path) -> Finding:
+    file = _files.lock_path(path)
+    if not file.is_file():
+        return Finding("lock", "ok", f"nobody has needed {file} yet")
+    try:
+        with LedgerLock(file).held(_LOCK_PATIENCE_S):
+            return Finding("lock", "ok", f"{file} is free")
+    except Busy:
+        detail = f"{file} was not free within {_LOCK_PATIENCE_S:g} s; it is held by {_holder(file)}"
+        return Finding("lock", "wrong", detail)
+    except OSError as error:
+        return Finding("lock", "wrong", f"{file} cannot be locked: {error}")
+
+
+def _holder(file: Path) -> str:
+    """Say which process holds the lock, where the system tells."""
+    inode = str(file.stat().st_ino)
+    try:
+        held = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
+        # "1: FLOCK ADVISORY WRITE 4711 08:01:131104 0 EOF"; waiting ones have an arrow.
+        pids = [line[4] for line in held if line[1] == "FLOCK" and line[5].endswith(f":{inode}")]
+        names = [Path(f"/proc/{pid}/comm").read_text("utf-8").strip() for pid in pids]
+    except (OSError, IndexError, ValueError):
+        return "a process that this system does not name"
+    found = [f"process {pid} ({name})" for pid, name in zip(pids, names, strict=True)]
+    return ", ".join(found) or "a process of another machine or container"
+
+
+def _file_system(path: Path) -> Iterator[Finding]:
+    kind = _file_system_type(path)
+    if kind is not None and _NETWORK.fullmatch(kind):
+        detail = f"{path} lies on {kind}, a network file system; move it to a local disk"
+        yield Finding("file system", "wrong", detail)
+    elif _config.current().durability == "process":
+        yield Finding("file system", "note", "durability is process: a power cut may lose calls")
+
+
+def _file_system_type(path: Path) -> str | None:
+    """Return the type of the file system *path* is on; None: this system does not tell."""
+    if sys.platform != "linux":
+        return None
+    best, kind = "", None
+    try:
+        mounts = Path("/proc/self/mounts").read_text("utf-8", errors="replace")
+    except OSError:
+        return None
+    for line in mounts.splitlines():
+        _, point, type_, *_ = line.split()
+        point = point.replace("\\040", " ")
+        inside = path.is_relative_to(point)
+        if inside and len(point) >= len(best):
+            best, kind = point, type_
+    return kind

@@ -1,0 +1,234 @@
+"""What the ledger says, read page by page: no command holds a read transaction open."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from keybrake import _token
+from keybrake._terms import matches
+from keybrake.errors import LedgerError
+from keybrake.ledger import RunRecord, _files
+from keybrake.ledger import _statements as sql
+
+PAGE = 1000
+_GOING_ON = ("open", "paused")
+_CANDIDATES_SHOWN = 5
+_SHORTEST_PREFIX = len("run_") + 1
+
+CALL_COLUMNS = (
+    "seq",
+    "at",
+    "run_id",
+    "label",
+    "tool",
+    "vendor",
+    "endpoint",
+    "method",
+    "path",
+    "state",
+    "reason",
+    "reserved_micros",
+    "cost_micros",
+    "amount",
+    "currency",
+    "object_id",
+    "http_status",
+    "duration_ms",
+    "would_refuse",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which calls are asked for: all that match everything that is said."""
+
+    run_id: str | None = None
+    state: str | None = None
+    endpoint: str | None = None
+
+    def where(self, *more: str) -> str:
+        """Return the condition, with *more* beside it; its parameters are named."""
+        conditions = [
+            *(["run_id = :run_id"] if self.run_id is not None else []),
+            *(["state = :state"] if self.state is not None else []),
+            *(["means(:endpoint, endpoint, method, path)"] if self.endpoint is not None else []),
+            *more,
+        ]
+        return " AND ".join(conditions) or "1"
+
+    def parameters(self, **more: object) -> dict[str, object]:
+        """Return what the condition's names stand for."""
+        named = {"run_id": self.run_id, "state": self.state, "endpoint": self.endpoint, **more}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+class Book:
+    """
+    An existing ledger, opened to read. Reading never makes a ledger and never waits for a writer.
+
+    Raises:
+        LedgerError: There is no ledger at *url* yet, or the file is none.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.path: Path = _files.path_of(url)
+        if not os.path.lexists(self.path):
+            msg = f"no ledger at {self.path} yet; the first run makes it (see keybrake demo)"
+            raise LedgerError(msg)
+        try:
+            _files.check_file(self.path)
+            self.connection = _files.connect(self.path, read_only=True)
+        except (_files.Unusable, sqlite3.Error) as error:
+            msg = f"the ledger {self.path} cannot be read: {error}"
+            raise LedgerError(msg) from error
+        try:
+            self._check_schema()
+        except (_files.Unusable, sqlite3.Error) as error:
+            self.connection.close()
+            msg = f"the ledger {self.path} cannot be read: {error}"
+            raise LedgerError(msg) from error
+        self.connection.create_function("means", 4, matches, deterministic=True)
+
+    def _check_schema(self) -> None:
+        version = _files.check_schema(self.connection, self.path)
+        if version < _files.SCHEMA_VERSION:
+            msg = "it was written by an older keybrake; the next run brings it up to date"
+            raise _files.Unusable(msg)
+
+    def __enter__(self) -> Self:
+        """Begin to read."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the ledger."""
+        self.connection.close()
+
+    @cached_property
+    def views(self) -> Any:
+        """The ledger as sqlite-utils sees it, loaded when a view is asked for."""
+        from sqlite_utils import Database
+
+        # A plugin of the user's sqlite-utils has no business in a ledger.
+        return Database(self.connection, execute_plugins=False)
+
+    # Runs
+
+    def runs(self) -> Iterator[RunRecord]:
+        """Yield every run, newest first."""
+        below = 2**63 - 1
+        while page := self._runs(
+            "scope.kind = 'run' AND scope.id < ? ORDER BY scope.id DESC LIMIT ?", below, PAGE
+        ):
+            yield from page
+            below = page[-1].pk
+
+    def _runs(self, where: str, *parameters: object) -> list[RunRecord]:
+        rows = self.connection.execute(f"{sql.SELECT_RUNS} WHERE {where}", parameters)
+        return [RunRecord._make(row) for row in rows.fetchall()]
+
+    def run(self, uid: str) -> RunRecord:
+        """Return a run by its id."""
+        return self._runs("scope.uid = ?", uid)[0]
+
+    def find(self, said: str) -> RunRecord:
+        """
+        Return the run that is meant: an id, the beginning of one, a label or a vault key.
+
+        Among several, the only one that has not ended is meant.
+
+        Raises:
+            LedgerError: There is none, or more than one.
+        """
+        if said.startswith(_token.PREFIX):
+            # Not shown again, whatever it is: it may be a key that works.
+            return self._only(self._by_key(said), "the vault key given")
+        if exact := self._runs("scope.kind = 'run' AND scope.uid = ?", said):
+            return exact[0]
+        found = self._runs("scope.kind = 'run' AND scope.label = ? ORDER BY scope.id DESC", said)
+        if len(said) >= _SHORTEST_PREFIX:
+            found += self._runs(
+                "scope.kind = 'run' AND substr(scope.uid, 1, ?) = ? AND scope.label <> ? "
+                "ORDER BY scope.id DESC",
+                len(said),
+                said,
+                said,
+            )
+        return self._only(found, repr(said))
+
+    def _only(self, found: Sequence[RunRecord], said: str) -> RunRecord:
+        going_on = [run for run in found if run.state() in _GOING_ON]
+        if len(found) == 1 or len(going_on) == 1:
+            return (going_on or found)[0]
+        if not found:
+            msg = f"no run is meant by {said:.100} in {self.path}; keybrake runs lists them"
+            raise LedgerError(msg)
+        first = sorted(found, key=lambda run: run.state() not in _GOING_ON)[:_CANDIDATES_SHOWN]
+        named = ", ".join(f"{run.uid} ({run.state()})" for run in first)
+        rest = len(found) - len(first)
+        more = f" and {rest} more" if rest else ""
+        msg = f"{said:.100} may mean {len(found)} runs: {named}{more}; name one by its id"
+        raise LedgerError(msg)
+
+    def _by_key(self, token: str) -> list[RunRecord]:
+        if not _token.is_wellformed(token):
+            return []
+        return self._runs("scope.key_hash = ?", _token.digest(token))
+
+    # Calls
+
+    def calls(
+        self, wanted: Wanted, *, after: int = 0, last: int | None = None
+    ) -> Iterator[list[dict[str, Any]]]:
+        """
+        Yield pages of rows of the call log, oldest first.
+
+        Args:
+            wanted: Which rows.
+            after: Only rows with a greater number.
+            last: Only so many, the newest.
+        """
+        if last is not None:
+            after = max(after, self._before_last(wanted, last))
+        while page := self._call_rows(wanted.where("seq > :after"), wanted.parameters(after=after)):
+            yield page
+            after = page[-1]["seq"]
+
+    def calls_numbered(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the rows with these numbers, oldest first; at most ``PAGE`` of them."""
+        places = ", ".join(map(str, numbers))
+        return self._call_rows(f"seq IN ({places})", {})
+
+    def newest(self) -> int:
+        """Return the number of the newest call; 0: there is none."""
+        row = self.connection.execute(
+            "SELECT seq FROM call_log ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def not_ended(self, wanted: Wanted, *, up_to: int) -> dict[int, str]:
+        """Return number and state of the wanted calls that may still change."""
+        where = wanted.where("state IN ('reserved', 'unknown')", "seq <= :up_to")
+        statement = f"SELECT seq, state FROM call_log WHERE {where}"  # noqa: S608 -- constants
+        return dict(self.connection.execute(statement, wanted.parameters(up_to=up_to)).fetchall())
+
+    def _call_rows(self, where: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
+        return list(
+            self.views["call_log"].rows_where(where, parameters, order_by="seq", limit=PAGE)
+        )
+
+    def _before_last(self, wanted: Wanted, last: int) -> int:
+        """Return the number after which exactly the *last* wanted rows stand."""
+        if last == 0:
+            return 2**63 - 1
+        row = self.connection.execute(
+            f"SELECT seq FROM call_log WHERE {wanted.where()} "  # noqa: S608 -- made of constants
+            "ORDER BY seq DESC LIMIT 1 OFFSET :skip",
+            wanted.parameters(skip=last),
+        ).fetchone()
+        return 0 if row is None else int(row[0])

@@ -1,0 +1,45 @@
+"""What the user said: which ledger, and which run, while the shell still completes it."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from keybrake import _config
+from keybrake.cli._read import Book
+from keybrake.errors import PolicyError
+from keybrake.ledger import _files
+
+# A shell takes what is completed as if it was typed: no label may be more than a word to it.
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def ledger_url(ctx: click.Context) -> str:
+    """
+    Return the URL of the ledger this command is about.
+
+    Raises:
+        click.UsageError: The one that was given cannot be meant.
+        PolicyError: The one in the configuration cannot be meant.
+    """
+    given = ctx.find_root().params.get("ledger")
+    if given is None:
+        return _config.current().ledger
+    try:
+        _files.path_of(given)
+    except PolicyError as error:
+        raise click.UsageError(str(error), ctx) from error
+    return str(given)
+
+
+def complete_run(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return the ids and labels of the runs that could still call and begin so, for a shell."""
+    try:
+        with Book(ledger_url(ctx)) as book:
+            alive = [run for run in book.runs() if run.state() in ("open", "paused")]
+        labels = dict.fromkeys(run.label for run in alive if _PLAIN.fullmatch(run.label))
+        words = [*(run.uid for run in alive), *labels]
+        return [word for word in words if word.startswith(incomplete)]
+    except Exception:  # noqa: BLE001 -- a shell that completes has nowhere to show an error
+        return []

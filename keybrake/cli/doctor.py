@@ -1,0 +1,80 @@
+"""Is everything in place here: ``keybrake doctor``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from keybrake.cli import _checks, _checks_ledger
+from keybrake.cli._checks import Finding
+from keybrake.cli._said import ledger_url
+from keybrake.cli._table import Cell, console, is_terminal
+from keybrake.cli._text import count, safe, to_json
+from keybrake.errors import KeybrakeError
+
+FOUND_SOMETHING = 3
+
+_MARKS = {
+    "ok": Cell("ok   ", "green"),
+    "note": Cell("note ", "yellow"),
+    "wrong": Cell("WRONG", "bold red"),
+}
+
+
+@click.command(epilog="Example: keybrake doctor --json")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, and the checks.")
+@click.pass_context
+def doctor(ctx: click.Context, *, as_json: bool) -> None:
+    """
+    Look for what is wrong here, changing nothing.
+
+    Ledger, lock, clock, configuration, SDKs and hooks. Exits with 3 if something would keep
+    keybrake from working; a note is worth knowing, but not wrong.
+    """
+    findings = []
+    for finding in _findings(ctx):
+        findings.append(finding)
+        if not as_json:
+            _print(finding)
+    wrong = sum(finding.verdict == "wrong" for finding in findings)
+    if as_json:
+        checks = [finding._asdict() for finding in findings]
+        click.echo(to_json({"ok": not wrong, "checks": checks}))
+    elif wrong:
+        click.echo(f"{count(wrong, 'thing')} wrong")
+    else:
+        click.echo("everything is in place")
+    if wrong:
+        ctx.exit(FOUND_SOMETHING)
+
+
+def _findings(ctx: click.Context) -> Iterator[Finding]:
+    yield from _checks.machine()
+    yield from _checks.config()
+    try:
+        url = ledger_url(ctx)
+    except KeybrakeError as error:
+        yield Finding("ledger", "wrong", str(error))
+    else:
+        yield from _checks_ledger.ledger(url)
+    yield from _checks.sdks()
+    yield from _checks.hooks()
+
+
+def _print(finding: Finding) -> None:
+    mark = _MARKS[finding.verdict]
+    if not is_terminal():
+        click.echo(f"{mark.text}  {finding.check:<12}  {safe(finding.detail)}")
+        return
+    from rich.padding import Padding
+    from rich.text import Text
+
+    screen = console()
+    # The text goes on below itself, not below the mark.
+    head = Text.assemble((mark.text, mark.style), "  ", (f"{finding.check:<12}", "bold"), "  ")
+    indent = head.cell_len
+    lines = Text(safe(finding.detail)).wrap(screen, max(20, screen.width - indent))
+    screen.print(head + (lines[0] if lines else Text("")))
+    for line in lines[1:]:
+        screen.print(Padding(line, (0, 0, 0, indent)))

@@ -1,0 +1,59 @@
+"""Where it is written down: opening a ledger by its URL."""
+
+from __future__ import annotations
+
+import os
+
+from keybrake import _config
+from keybrake.ledger._forking import opening
+from keybrake.ledger.protocol import (
+    Admission,
+    Admitted,
+    Busy,
+    Ledger,
+    NewRun,
+    Note,
+    RunRecord,
+)
+
+__all__ = [
+    "Admission",
+    "Admitted",
+    "Busy",
+    "Ledger",
+    "NewRun",
+    "Note",
+    "RunRecord",
+    "open_ledger",
+]
+
+_opened: dict[str, Ledger] = {}
+
+
+def open_ledger(url: str | os.PathLike[str] | None = None) -> Ledger:
+    """
+    Open a ledger, making it if there is none yet; once per process and file.
+
+    Args:
+        url: ``sqlite:///ledger.db`` (relative), ``sqlite:////abs/ledger.db``, or a path. None:
+            ``KEYBRAKE_LEDGER``, else what ``keybrake.toml`` names, else the platform's folder
+            for state.
+
+    Raises:
+        PolicyError: The URL cannot be meant.
+        LedgerUnavailable: The file cannot be made, opened or locked, or is no ledger.
+    """
+    config = _config.current()
+    with opening:
+        # sqlite3 and filelock are loaded when the first ledger is opened, not with keybrake.
+        from keybrake.ledger._files import path_of
+        from keybrake.ledger.sqlite import SQLiteLedger
+
+        path = path_of(config.ledger if url is None else url)
+        ledger = _opened.get(str(path))
+        if ledger is None:
+            ledger = SQLiteLedger(
+                path, lock_timeout_s=config.lock_timeout, durability=config.durability
+            )
+            _opened[str(path)] = ledger
+        return ledger

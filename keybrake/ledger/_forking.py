@@ -1,0 +1,50 @@
+"""What has to be at rest while this process forks, or the child would find it half done for ever."""
+
+from __future__ import annotations
+
+import logging  # noqa: F401 -- its own hook has to be registered before, that is, run after ours
+import os
+import threading
+from collections.abc import Callable
+
+# A thread that itself forks from inside one of these would wait for itself: give up then.
+PATIENCE_S = 10.0
+
+# Held while a ledger is opened: its modules may be loading, and its file may be half made.
+opening = threading.Lock()
+
+_taken: list[bool] = []
+_more: list[tuple[Callable[[], None], Callable[[bool], None]]] = []
+
+
+def also(before: Callable[[], None], after: Callable[[bool], None]) -> None:
+    """Have *before* called ahead of each fork, inside ``opening``; *after* is told if it is the child."""
+    _more.append((before, after))
+
+
+def _before() -> None:
+    _taken.append(opening.acquire(timeout=PATIENCE_S))
+    for before, _ in _more:
+        before()
+
+
+def _after_in_parent() -> None:
+    _let_go(child=False)
+
+
+def _after_in_child() -> None:
+    _let_go(child=True)
+
+
+def _let_go(*, child: bool) -> None:
+    for _, after in _more:
+        after(child)
+    # Whoever held it in the parent is not in the child to give it back.
+    if _taken.pop() or child:
+        opening.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
+    )

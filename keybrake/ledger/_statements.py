@@ -1,0 +1,107 @@
+"""What is asked of SQLite: every statement the ledger uses, in the order of a call's life."""
+
+NEWEST = "SELECT newest FROM ledger_time"
+TOUCH = "UPDATE ledger SET latest = ?"
+
+SELECT_RUNS = """
+SELECT scope.id, scope.uid, scope.label, owner.uid, scope.mode, scope.opened_at, scope.expires_at,
+    scope.closed_at, scope.revoked_at, scope.paused_at, scope.cap, scope.spent, scope.reserved,
+    scope.calls, scope.refused, (SELECT newest FROM ledger_time)
+FROM scope
+LEFT JOIN scope AS above ON above.id = scope.parent
+LEFT JOIN scope AS owner ON owner.id = CASE above.kind WHEN 'tool' THEN above.parent ELSE above.id END
+"""
+
+INSERT_RUN = """
+INSERT INTO scope (uid, kind, label, parent, key_hash, mode, terms, cap, max_calls, opened_at, expires_at)
+VALUES (?, 'run', ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+INSERT_TOOL = """
+INSERT INTO scope (uid, kind, label, parent, mode, terms, cap, max_calls, opened_at)
+VALUES (?, 'tool', ?, ?, ?, ?, ?, ?, ?)
+"""
+
+SELECT_TOOL = "SELECT id, terms FROM scope WHERE kind = 'tool' AND parent = ? AND label = ?"
+
+SELECT_CHAIN = """
+WITH RECURSIVE up (id, parent) AS (
+    SELECT id, parent FROM scope WHERE id = ?
+    UNION ALL
+    SELECT scope.id, scope.parent FROM scope JOIN up ON scope.id = up.parent
+)
+SELECT id FROM up
+"""
+
+CLOSE_RUN = "UPDATE scope SET closed_at = coalesce(closed_at, ?) WHERE id = ?"
+REVOKE_RUN = "UPDATE scope SET revoked_at = coalesce(revoked_at, ?) WHERE uid = ? AND kind = 'run'"
+PAUSE_RUN = "UPDATE scope SET paused_at = coalesce(paused_at, ?) WHERE uid = ? AND kind = 'run'"
+RESUME_RUN = "UPDATE scope SET paused_at = NULL WHERE uid = ? AND kind = 'run'"
+
+SELECT_STANDING = """
+SELECT id, uid, kind, label, mode, terms, opened_at, expires_at, closed_at, revoked_at, paused_at,
+    spent, reserved, calls, (SELECT newest FROM ledger_time)
+FROM scope WHERE id = ?
+"""
+
+SUM_BUCKETS = """
+SELECT coalesce(sum(spent), 0), coalesce(sum(reserved), 0), coalesce(sum(calls), 0)
+FROM bucket WHERE scope = ? AND rule = ? AND at >= ?
+"""
+
+# The cap stands here a second time: no caller, whatever it decided, writes past it. In report
+# mode (the third value) the policy does not bind, but somebody's word to stop does.
+RESERVE = """
+UPDATE scope SET reserved = reserved + ?, calls = calls + 1
+WHERE id = ? AND revoked_at IS NULL AND closed_at IS NULL AND paused_at IS NULL
+    AND (? OR ((? = 0 OR cap IS NULL OR spent + reserved + ? <= cap)
+        AND (max_calls IS NULL OR calls < max_calls)))
+"""
+
+RESERVE_BUCKET = """
+INSERT INTO bucket (scope, rule, at, reserved, calls) VALUES (?, ?, ?, ?, 1)
+ON CONFLICT DO UPDATE SET reserved = reserved + excluded.reserved, calls = calls + 1
+WHERE excluded.reserved = 0 OR ? IS NULL OR spent + reserved + excluded.reserved <= ?
+"""
+
+INSERT_CALL = """
+INSERT INTO call (uid, at, run, tool, scopes, vendor, endpoint, method, path, state, reason, reserved,
+    amount, currency, usd_per_unit, idempotency_key, buckets, would_refuse, position)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+COUNT_REFUSAL = "UPDATE scope SET refused = refused + 1 WHERE id = ?"
+
+MARK_UNKNOWN = """
+UPDATE call SET state = 'unknown', reason = ?, object_id = ?, http_status = ?, ended_at = max(at, ?)
+WHERE seq = ? AND state = 'reserved'
+"""
+
+END_CALL = """
+UPDATE call SET state = ?, cost = ?, reason = coalesce(?, reason), position = coalesce(?, position), prior = ?,
+    object_id = ?, http_status = ?, ended_at = max(at, ?)
+WHERE seq = ? AND state IN ('reserved', 'unknown')
+"""
+
+END_NOTE = "UPDATE call SET http_status = ?, ended_at = ? WHERE seq = ?"
+
+SELECT_POSITION = "SELECT state, value, currency, usd_per_unit FROM position WHERE key = ?"
+BEGIN_WRITE = "UPDATE position SET last_write = ?, open_writes = open_writes + 1 WHERE key = ?"
+END_WRITE = "UPDATE position SET open_writes = open_writes - 1 WHERE key = ?"
+SELECT_COUNTED = "SELECT value, last_call, last_write, open_writes FROM position WHERE key = ?"
+
+NEW_POSITION = """
+INSERT INTO position (key, state, value, currency, usd_per_unit, last_call, last_write)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+"""
+MOVE_POSITION = """
+UPDATE position SET state = ?, value = ?, currency = ?, usd_per_unit = ?, last_call = ? WHERE key = ?
+"""
+
+SELECT_CHARGED = "SELECT coalesce(cost, 0), scopes, buckets, prior FROM call WHERE seq = ?"
+
+RECOUNT = "UPDATE scope SET reserved = reserved - ?, spent = spent + ? WHERE id = ?"
+RECOUNT_BUCKET = """
+UPDATE bucket SET reserved = reserved - ?, spent = spent + ? WHERE scope = ? AND rule = ? AND at = ?
+"""

@@ -1,0 +1,161 @@
+"""What every ledger promises, and the nouns it speaks in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from keybrake import _clock
+from keybrake._model import Call, Outcome, Position, State
+from keybrake._terms import Terms
+
+__all__ = ["Admission", "Admitted", "Busy", "Ledger", "NewRun", "Note", "RunRecord"]
+
+
+class Busy(Exception):
+    """Somebody else holds the ledger's lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to be opened. *lives_for* in microseconds; None: for ever."""
+
+    uid: str
+    label: str
+    terms: Terms
+    lives_for: int | None
+    key_hash: bytes
+    mode: str = "enforce"
+    parent: int | None = None
+
+
+class RunRecord(NamedTuple):
+    """A run as the ledger has it; money and moments in micros. *newest*: its newest call's time."""
+
+    pk: int
+    uid: str
+    label: str
+    parent_uid: str | None
+    mode: str
+    opened_at: int
+    expires_at: int | None
+    closed_at: int | None
+    revoked_at: int | None
+    paused_at: int | None
+    cap: int | None
+    spent: int
+    reserved: int
+    calls: int
+    refused: int
+    newest: int | None = None
+
+    @property
+    def remaining(self) -> int | None:
+        """Return what is left of the cap; None: there is none."""
+        return None if self.cap is None else max(0, self.cap - self.spent - self.reserved)
+
+    def state(self) -> str:
+        """Return open, paused, expired, closed or revoked, by ledger time."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.closed_at is not None:
+            return "closed"
+        # The newest call keeps ledger time from running backwards.
+        now = max(_clock.now(), self.newest or 0)
+        if self.expires_at is not None and now >= self.expires_at:
+            return "expired"
+        return "open" if self.paused_at is None else "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A call that asks to be admitted. *scopes*: the run first, then outwards, by primary key."""
+
+    uid: str
+    call: Call
+    scopes: tuple[int, ...]
+    tool: str | None = None
+
+
+class Admitted(NamedTuple):
+    """
+    A reservation: what has to be ended, and where it is counted.
+
+    *tracked*: the position it is a write on, if the ledger counted that when it was admitted.
+    """
+
+    seq: int
+    scopes: tuple[int, ...]
+    buckets: tuple[tuple[int, int, int], ...]
+    reserved: int
+    tracked: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A row that charges nothing: a look-up, an unguarded call, a refusal outside of every run."""
+
+    uid: str
+    call: Call
+    state: State
+    reason: str
+    run: int | None = None
+    tool: str | None = None
+    http_status: int | None = None
+
+
+class Ledger(Protocol):
+    """
+    The store that decides and remembers.
+
+    Every method that takes *wait* raises ``Busy`` instead of waiting when it is False. A ledger
+    that cannot do its work raises ``LedgerUnavailable``.
+    """
+
+    url: str
+
+    def open_run(self, new: NewRun, *, wait: bool = True) -> int:
+        """Write a run down and return its primary key; its parents have to be alive."""
+
+    def join(self, key_hash: bytes) -> RunRecord | None:
+        """Return the run a vault key stands for."""
+
+    def close_run(self, pk: int, *, wait: bool = True) -> None:
+        """End a run because its block has ended."""
+
+    def revoke(self, uid: str) -> None:
+        """End a run for good; it binds the next call of any process."""
+
+    def pause(self, uid: str) -> None:
+        """Stop a run for a while."""
+
+    def resume(self, uid: str) -> None:
+        """Let a paused run go on."""
+
+    def tool(self, run: int, name: str, terms: Terms, *, wait: bool = True) -> int:
+        """Return the scope of a tool within a run, making it on first use."""
+
+    def chain(self, pk: int) -> tuple[int, ...]:
+        """Return a scope and everything it stands under, innermost first."""
+
+    def run(self, pk: int) -> RunRecord:
+        """Return a run as it is now."""
+
+    def runs(self, uid: str | None = None) -> Sequence[RunRecord]:
+        """Return the runs, oldest first; with *uid*, that one."""
+
+    def position(self, key: str) -> Position | None:
+        """Return a position, if the ledger counts it."""
+
+    def refuses(self, admission: Admission) -> bool:
+        """Return whether a call would be refused whatever it costs; writes nothing."""
+
+    def admit(self, admission: Admission, *, wait: bool = True) -> Admitted:
+        """Decide and reserve in one transaction, or raise the refusal, which is on record."""
+
+    def settle(self, admitted: Admitted, outcome: Outcome, *, wait: bool = True) -> None:
+        """Replace a reservation by its outcome."""
+
+    def note(self, note: Note, *, wait: bool = True) -> None:
+        """Write down a row that charges nothing."""

@@ -1,0 +1,480 @@
+"""The ledger in a SQLite file: every decision one transaction, under one lock."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sqlite3
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from keybrake import _clock, _policy
+from keybrake._model import Call, Effect, Outcome, Position, State
+from keybrake._policy import Standing, Used
+from keybrake._shown import shown
+from keybrake._terms import Terms, load_terms, matches
+from keybrake.errors import LedgerError, PolicyError
+from keybrake.ledger import _statements as sql
+from keybrake.ledger._store import Store
+from keybrake.ledger.protocol import Admission, Admitted, NewRun, Note, RunRecord
+
+__all__ = ["SQLiteLedger"]
+
+
+_ONE_RUN = " WHERE scope.uid = ? AND scope.kind = 'run'"
+
+
+class SQLiteLedger:
+    """See ``keybrake.ledger.Ledger``."""
+
+    def __init__(self, path: Path, *, lock_timeout_s: float, durability: str) -> None:
+        self.path = path
+        self.url = f"sqlite:///{path}"
+        self._store = Store(path, lock_timeout_s=lock_timeout_s, durability=durability)
+        self._chains: dict[int, tuple[int, ...]] = {}
+        self._tools: dict[int, dict[str, tuple[int, str]]] = {}
+        self._latest = 0
+
+    # Runs
+
+    def open_run(self, new: NewRun, *, wait: bool = True) -> int:
+        """See ``Ledger.open_run``."""
+        with self._store.transaction(wait=wait) as cursor:
+            now = self._now(cursor)
+            if new.parent is not None:
+                self._refuse_under_ended_parents(cursor, new, now)
+            expires_at = None if new.lives_for is None else now + new.lives_for
+            cursor.execute(
+                sql.INSERT_RUN,
+                (
+                    new.uid,
+                    new.label,
+                    new.parent,
+                    new.key_hash,
+                    new.mode,
+                    new.terms.dump(),
+                    new.terms.cap,
+                    new.terms.max_calls,
+                    now,
+                    expires_at,
+                ),
+            )
+            return int(cursor.lastrowid or 0)
+
+    def _refuse_under_ended_parents(self, cursor: sqlite3.Cursor, new: NewRun, now: int) -> None:
+        opening = Call("keybrake", "keybrake.run", "OPEN", "/", Effect.FREE)
+        chain = [self._standing(cursor, pk, opening, now)[0] for pk in self.chain(new.parent or 0)]
+        # Only whether the parents are alive matters here: each call asks for the rest.
+        alive = [scope._replace(terms=_FREE_TERMS, used=()) for scope in chain]
+        if refusal := _policy.decide(alive, opening, increase=0, now=now).refusal:
+            raise refusal
+
+    def join(self, key_hash: bytes) -> RunRecord | None:
+        """See ``Ledger.join``."""
+        row = self._store.read(sql.SELECT_RUNS + " WHERE scope.key_hash = ?", (key_hash,))
+        return RunRecord._make(row[0]) if row else None
+
+    def close_run(self, pk: int, *, wait: bool = True) -> None:
+        """See ``Ledger.close_run``."""
+        with self._store.transaction(wait=wait) as cursor:
+            cursor.execute(sql.CLOSE_RUN, (self._now(cursor), pk))
+        # A process that lives long opens many runs; what is left of this one reads it anew.
+        self._chains.pop(pk, None)
+        self._tools.pop(pk, None)
+
+    def revoke(self, uid: str) -> None:
+        """See ``Ledger.revoke``."""
+        with self._store.transaction(durable=True) as cursor:
+            self._existing(cursor, uid)
+            cursor.execute(sql.REVOKE_RUN, (self._now(cursor), uid))
+
+    def pause(self, uid: str) -> None:
+        """See ``Ledger.pause``."""
+        with self._store.transaction(durable=True) as cursor:
+            self._refuse_unless_open(self._existing(cursor, uid), "paused")
+            cursor.execute(sql.PAUSE_RUN, (self._now(cursor), uid))
+
+    def resume(self, uid: str) -> None:
+        """See ``Ledger.resume``."""
+        with self._store.transaction(durable=True) as cursor:
+            self._refuse_unless_open(self._existing(cursor, uid), "resumed")
+            cursor.execute(sql.RESUME_RUN, (uid,))
+
+    @staticmethod
+    def _existing(cursor: sqlite3.Cursor, uid: str) -> RunRecord:
+        row = cursor.execute(sql.SELECT_RUNS + _ONE_RUN, (uid,)).fetchone()
+        if row is None:
+            msg = f"there is no run {shown(uid)} in this ledger; keybrake runs lists them"
+            raise LedgerError(msg)
+        return RunRecord._make(row)
+
+    @staticmethod
+    def _refuse_unless_open(run: RunRecord, word: str) -> None:
+        if (state := run.state()) not in ("open", "paused"):
+            msg = f"run {run.uid} is {state} and cannot be {word}"
+            raise LedgerError(msg)
+
+    def tool(self, run: int, name: str, terms: Terms, *, wait: bool = True) -> int:
+        """See ``Ledger.tool``."""
+        text = terms.dump()
+        tools = self._tools.setdefault(run, {})
+        known = tools.get(name) or self._tool(run, name, terms, wait=wait)
+        tools[name] = known
+        pk, written = known
+        if written != text:
+            msg = (
+                f"two tools are named {shown(name)} in one run and have different limits; give one of "
+                f"them a name of its own: @tool(name=…)"
+            )
+            raise PolicyError(msg)
+        return pk
+
+    def _tool(self, run: int, name: str, terms: Terms, *, wait: bool) -> tuple[int, str]:
+        with self._store.transaction(wait=wait) as cursor:
+            row = cursor.execute(sql.SELECT_TOOL, (run, name)).fetchone()
+            if row is not None:
+                return int(row[0]), str(row[1])
+            owner = cursor.execute("SELECT uid, mode FROM scope WHERE id = ?", (run,)).fetchone()
+            cursor.execute(
+                sql.INSERT_TOOL,
+                (
+                    f"{owner[0]}:{name}",
+                    name,
+                    run,
+                    owner[1],
+                    terms.dump(),
+                    terms.cap,
+                    terms.max_calls,
+                    self._now(cursor),
+                ),
+            )
+            return int(cursor.lastrowid or 0), terms.dump()
+
+    def chain(self, pk: int) -> tuple[int, ...]:
+        """See ``Ledger.chain``."""
+        # Parents never change, so a chain is read once.
+        if pk not in self._chains:
+            self._chains[pk] = tuple(row[0] for row in self._store.read(sql.SELECT_CHAIN, (pk,)))
+        return self._chains[pk]
+
+    def run(self, pk: int) -> RunRecord:
+        """See ``Ledger.run``."""
+        return RunRecord._make(self._store.read(sql.SELECT_RUNS + " WHERE scope.id = ?", (pk,))[0])
+
+    def runs(self, uid: str | None = None) -> Sequence[RunRecord]:
+        """See ``Ledger.runs``."""
+        if uid is None:
+            rows = self._store.read(
+                sql.SELECT_RUNS + " WHERE scope.kind = 'run' ORDER BY scope.id", ()
+            )
+        else:
+            rows = self._store.read(sql.SELECT_RUNS + _ONE_RUN, (uid,))
+        return [RunRecord._make(row) for row in rows]
+
+    # The way of a call
+
+    def position(self, key: str) -> Position | None:
+        """See ``Ledger.position``."""
+        rows = self._store.read(sql.SELECT_POSITION, (key,))
+        if not rows:
+            return None
+        state, value, currency, rate = rows[0]
+        return Position(key, state, value, currency, None if rate is None else Fraction(rate))
+
+    def refuses(self, admission: Admission) -> bool:
+        """See ``Ledger.refuses``."""
+        call, now = admission.call._replace(value_micros=None), self._tick()
+        with self._store.reading() as reader:
+            chain = [self._standing(reader, pk, call, now)[0] for pk in admission.scopes]
+        return _policy.decide(chain, call, increase=0, now=now).refusal is not None
+
+    def admit(self, admission: Admission, *, wait: bool = True) -> Admitted:
+        """See ``Ledger.admit``."""
+        call = admission.call
+        # A read reserves nothing that a power cut could lose.
+        durable = call.effect is not Effect.READ
+        with self._store.transaction(durable=durable, wait=wait) as cursor:
+            now = self._tick()
+            chain = []
+            for pk in admission.scopes:
+                standing, now = self._standing(cursor, pk, call, now)
+                chain.append(standing)
+            increase = self._increase(cursor, call)
+            decision = _policy.decide(chain, call, increase=increase, now=now)
+            if decision.refusal is None:
+                return self._reserve(cursor, admission, chain, increase, now, decision)
+            self._record_refusal(cursor, admission, now, decision.refusal.reason)
+        raise decision.refusal
+
+    @staticmethod
+    def _standing(
+        cursor: sqlite3.Cursor | sqlite3.Connection, pk: int, call: Call, now: int
+    ) -> tuple[Standing, int]:
+        """Return a scope's facts, and ledger time: never before anything on record."""
+        *row, newest = cursor.execute(sql.SELECT_STANDING, (pk,)).fetchone()
+        terms = load_terms(row[5])
+        now = max(now, newest)
+        used = tuple(
+            Used(
+                index,
+                rule,
+                *cursor.execute(sql.SUM_BUCKETS, (pk, index, rule.since(now))).fetchone(),
+            )
+            for index, rule in enumerate(terms.rules)
+            if matches(rule.pattern, call.endpoint, call.method, call.path)
+        )
+        return Standing._make((*row[:5], terms, *row[6:], used)), now
+
+    @staticmethod
+    def _increase(cursor: sqlite3.Cursor, call: Call) -> int:
+        """Return by how much a call may raise its position: only that is reserved."""
+        if not call.value_micros:
+            return 0
+        if call.position is None:
+            return call.value_micros
+        # What other calls in flight would add is not taken off: they may yet be voided.
+        row = cursor.execute(sql.SELECT_POSITION, (call.position,)).fetchone()
+        return call.value_micros if row is None else max(0, call.value_micros - int(row[1]))
+
+    def _reserve(
+        self,
+        cursor: sqlite3.Cursor,
+        admission: Admission,
+        chain: Sequence[Standing],
+        increase: int,
+        now: int,
+        decision: _policy.Decision,
+    ) -> Admitted:
+        buckets = []
+        for scope in chain:
+            report = scope.mode == "report"
+            cursor.execute(sql.RESERVE, (increase, scope.pk, report, increase, increase))
+            self._must_change_one(cursor)
+            for used in scope.used:
+                at = used.rule.bucket(now)
+                # A rolling window is the sum of many rows; only decide() can hold that one.
+                whole = used.rule.since(now) == at and not report
+                cap = used.rule.cap if whole else None
+                cursor.execute(sql.RESERVE_BUCKET, (scope.pk, used.nr, at, increase, cap, cap))
+                self._must_change_one(cursor)
+                buckets.append((scope.pk, used.nr, at))
+        would_refuse = decision.would_refuse.reason if decision.would_refuse else None
+        tracked = self._tracked(cursor, admission.call)
+        row = _row(admission, State.RESERVED, now, reserved=increase)
+        listed = json.dumps(buckets) if buckets else None
+        cursor.execute(sql.INSERT_CALL, (*row, listed, would_refuse, tracked))
+        seq = int(cursor.lastrowid or 0)
+        if tracked is not None:
+            cursor.execute(sql.BEGIN_WRITE, (seq, tracked))
+        return Admitted(seq, admission.scopes, tuple(buckets), increase, tracked)
+
+    @staticmethod
+    def _tracked(cursor: sqlite3.Cursor, call: Call) -> str | None:
+        """
+        Return the position a call is a write on, if the ledger counts it.
+
+        A write on any other reserves its full value, so that nothing it answers can surprise.
+        """
+        if call.position is None or call.effect is Effect.READ:
+            return None
+        known = cursor.execute(sql.SELECT_COUNTED, (call.position,)).fetchone()
+        return None if known is None else call.position
+
+    @staticmethod
+    def _must_change_one(cursor: sqlite3.Cursor) -> None:
+        # The statement repeats the cap. If it disagrees with the decision, nobody is right.
+        if cursor.rowcount != 1:
+            msg = "the ledger's totals contradict the decision; nothing was sent"
+            raise sqlite3.IntegrityError(msg)
+
+    @staticmethod
+    def _record_refusal(
+        cursor: sqlite3.Cursor, admission: Admission, now: int, reason: str
+    ) -> None:
+        row = _row(admission, State.REFUSED, now, reason=reason)
+        cursor.execute(sql.INSERT_CALL, (*row, None, None, None))
+        for pk in admission.scopes:
+            cursor.execute(sql.COUNT_REFUSAL, (pk,))
+
+    def settle(self, admitted: Admitted, outcome: Outcome, *, wait: bool = True) -> None:
+        """See ``Ledger.settle``."""
+        # Which file is behind the path was checked when the call was admitted.
+        with self._store.transaction(wait=wait, check=False) as cursor:
+            now = self._tick()
+            if outcome.state is State.UNKNOWN:
+                cursor.execute(
+                    sql.MARK_UNKNOWN,
+                    (outcome.note, outcome.object_id, outcome.http_status, now, admitted.seq),
+                )
+                self._must_have_ended(cursor, admitted)
+                return
+            cost, prior = 0, None
+            if outcome.state is State.SETTLED:
+                cost, prior = self._cost(cursor, admitted, outcome)
+            cursor.execute(
+                sql.END_CALL,
+                (
+                    outcome.state,
+                    cost,
+                    outcome.note,
+                    outcome.position,
+                    prior,
+                    outcome.object_id,
+                    outcome.http_status,
+                    now,
+                    admitted.seq,
+                ),
+            )
+            self._must_have_ended(cursor, admitted)
+            if admitted.tracked is not None:
+                cursor.execute(sql.END_WRITE, (admitted.tracked,))
+            _recount(cursor, admitted.scopes, admitted.buckets, admitted.reserved, cost)
+
+    @staticmethod
+    def _must_have_ended(cursor: sqlite3.Cursor, admitted: Admitted) -> None:
+        if cursor.rowcount != 1:
+            msg = f"call {admitted.seq} has ended already"
+            raise LedgerError(msg)
+
+    def _cost(
+        self, cursor: sqlite3.Cursor, admitted: Admitted, outcome: Outcome
+    ) -> tuple[int, int | None]:
+        """
+        Return what a settled call adds, and the call that moved its position before.
+
+        A position is worth what its calls cost together. More than that is charged to this call;
+        less is given back to the calls, and so to the runs, that were charged, newest first.
+        """
+        if outcome.value_micros is None or outcome.position is None:
+            return admitted.reserved, None
+        rate = None if outcome.usd_per_unit is None else str(outcome.usd_per_unit)
+        shown = (outcome.position_state, outcome.value_micros, outcome.currency, rate)
+        if not outcome.observed:
+            first = (outcome.position, *shown, admitted.seq, admitted.seq)
+            if cursor.execute(sql.NEW_POSITION, first).rowcount:
+                return outcome.value_micros, None
+        row = cursor.execute(sql.SELECT_COUNTED, (outcome.position,)).fetchone()
+        if row is None or not _is_news(admitted, outcome, row):
+            return 0, None
+        counted, prior = row[:2]
+        change = outcome.value_micros - counted
+        if change > 0:
+            cursor.execute(sql.MOVE_POSITION, (*shown, admitted.seq, outcome.position))
+            return change, prior
+        self._give_back(cursor, prior, -change)
+        cursor.execute(sql.MOVE_POSITION, (*shown, prior, outcome.position))
+        return 0, None
+
+    @staticmethod
+    def _give_back(cursor: sqlite3.Cursor, newest: int | None, amount: int) -> None:
+        seq = newest
+        while amount and seq is not None:
+            row = cursor.execute(sql.SELECT_CHARGED, (seq,)).fetchone()
+            cost, scopes, buckets, prior = row
+            back = min(amount, cost)
+            if back:
+                cursor.execute("UPDATE call SET cost = cost - ? WHERE seq = ?", (back, seq))
+                _recount(cursor, json.loads(scopes), json.loads(buckets or "[]"), 0, -back)
+            amount, seq = amount - back, prior
+
+    def note(self, note: Note, *, wait: bool = True) -> None:
+        """See ``Ledger.note``."""
+        scopes = () if note.run is None else (note.run,)
+        admission = Admission(note.uid, note.call, scopes, note.tool)
+        with self._store.transaction(wait=wait) as cursor:
+            now = self._now(cursor)
+            row = _row(admission, note.state, now, reason=note.reason)
+            cursor.execute(sql.INSERT_CALL, (*row, None, None, None))
+            cursor.execute(sql.END_NOTE, (note.http_status, now, cursor.lastrowid))
+
+    # The file
+
+    def _now(self, cursor: sqlite3.Cursor) -> int:
+        """Return ledger time, the wall clock but never before anything on record, and record it."""
+        now = self._tick(cursor.execute(sql.NEWEST).fetchone()[0])
+        cursor.execute(sql.TOUCH, (now,))
+        return now
+
+    def _tick(self, newest: int = 0) -> int:
+        """Return ledger time as far as this process and *newest* know it."""
+        self._latest = max(_clock.now(), newest, self._latest)
+        return self._latest
+
+    def close(self) -> None:
+        """Let go of the file; the next use opens it again."""
+        self._store.close()
+
+
+_FREE_TERMS = Terms(cap=None, max_calls=None, max_amount=None, allow=None, rules=())
+
+
+def _is_news(admitted: Admitted, outcome: Outcome, counted: tuple[int, int, int, int]) -> bool:
+    """
+    Return whether an answer may move a position that is counted already.
+
+    More is always counted. Less is believed only of the newest write, and of a look that began
+    after it, while no other write is under way: else it may be older than what is counted.
+    """
+    value, _, last_write, open_writes = counted
+    assert outcome.value_micros is not None
+    if outcome.value_micros > value:
+        return not outcome.observed
+    if outcome.replayed:
+        return False
+    if outcome.observed:
+        return last_write < admitted.seq and open_writes == 0
+    mine = admitted.tracked == outcome.position
+    return mine and last_write == admitted.seq and open_writes == 1
+
+
+@functools.lru_cache(maxsize=4096)
+def _listed(scopes: tuple[int, ...]) -> str:
+    return json.dumps(scopes)
+
+
+def _rate_text(call: Call) -> str | None:
+    if call.usd_per_unit is None:
+        return None
+    return "1" if call.currency == "usd" else str(call.usd_per_unit)
+
+
+def _row(
+    admission: Admission, state: State, now: int, *, reserved: int = 0, reason: str | None = None
+) -> tuple[object, ...]:
+    """Return the columns of a call that are known when it begins, in the order of INSERT_CALL."""
+    call, scopes = admission.call, admission.scopes
+    return (
+        admission.uid,
+        now,
+        scopes[0] if scopes else None,
+        admission.tool,
+        _listed(scopes),
+        call.vendor,
+        call.endpoint,
+        call.method,
+        call.path,
+        state,
+        reason,
+        reserved,
+        call.amount,
+        call.currency,
+        _rate_text(call),
+        call.idempotency_key,
+    )
+
+
+def _recount(
+    cursor: sqlite3.Cursor,
+    scopes: Sequence[int],
+    buckets: Sequence[Sequence[int]],
+    freed: int,
+    cost: int,
+) -> None:
+    """Take *freed* off the reservations and add *cost* to what is spent, wherever a call counts."""
+    if not (freed or cost):
+        return
+    for pk in scopes:
+        cursor.execute(sql.RECOUNT, (freed, cost, pk))
+    for scope, rule, at in buckets:
+        cursor.execute(sql.RECOUNT_BUCKET, (freed, cost, scope, rule, at))

@@ -1,0 +1,32 @@
+"""Door 1: hooks in the vendors' own SDKs. What is hooked, and how to hook and unhook it."""
+
+from __future__ import annotations
+
+from keybrake import _config, _scope
+from keybrake.errors import PolicyError
+from keybrake.sdk import _patch, _redirects, _threads, stripe
+
+_HOOKS = (*stripe.HOOKS, *_redirects.HOOKS, *_threads.HOOKS)
+
+SUPPORTED = {"stripe": stripe.SUPPORTED}
+"""Vendor → the versions of its SDK that can be guarded: from, below."""
+
+
+def install() -> None:
+    """See ``keybrake.install``."""
+    # A mistake in the configuration shows now rather than at the first call.
+    _config.current()
+    _patch.install(_HOOKS)
+
+
+def uninstall() -> None:
+    """See ``keybrake.uninstall``."""
+    if _scope.open_runs.newest_ledger() is not None:
+        msg = "uninstall() while a run is open would let its calls go out unguarded; leave the run first"
+        raise PolicyError(msg)
+    _patch.uninstall()
+
+
+def status() -> list[tuple[str, str]]:
+    """Return each hooked place and whether the hook is in: ``in place``, ``waiting``, ``missing``."""
+    return _patch.status(_HOOKS)

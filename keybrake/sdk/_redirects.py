@@ -1,0 +1,54 @@
+"""Why a guarded call is never redirected: what was decided on is the address it was decided for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from keybrake.sdk._patch import Hook
+
+
+class Flight:
+    """One guarded call on the wire. A task that was started meanwhile outlives it."""
+
+    over = False
+
+
+in_flight: ContextVar[Flight | None] = ContextVar("keybrake_in_flight", default=None)
+"""The guarded call that is on the wire in this context."""
+
+
+def _is_in_flight() -> bool:
+    flight = in_flight.get()
+    return flight is not None and not flight.over
+
+
+def _requests_target(
+    wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """``requests`` asks this for the address to go on to; None: there is none."""
+    return None if _is_in_flight() else wrapped(*args, **kwargs)
+
+
+def _aiohttp_request(
+    wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    if _is_in_flight():
+        kwargs = {**kwargs, "allow_redirects": False}
+    return wrapped(*args, **kwargs)
+
+
+def _urllib_redirect(
+    wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """``urllib`` asks this for the request to go on with; None: there is none."""
+    return None if _is_in_flight() else wrapped(*args, **kwargs)
+
+
+# httpx and pycurl follow no redirect unless they are told to.
+HOOKS = (
+    Hook("requests.sessions", "SessionRedirectMixin.get_redirect_target", _requests_target),
+    Hook("aiohttp.client", "ClientSession._request", _aiohttp_request),
+    Hook("urllib.request", "HTTPRedirectHandler.redirect_request", _urllib_redirect),
+)

@@ -1,0 +1,386 @@
+"""The Stripe SDK's one chokepoint: every call of stripe 8 to 16, sync and async, passes it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+from keybrake import _guard
+from keybrake._model import Attempt, Reply, Request
+from keybrake._token import PREFIX
+from keybrake.errors import CallRefused, UnsupportedSDK
+from keybrake.sdk import _network, _redirects
+from keybrake.sdk._patch import Hook
+
+SUPPORTED = ((8, 0), (17, 0))
+
+
+class _Seen(_redirects.Flight):
+    """
+    The HTTP attempts of one call, as the SDK's retry loop went through them.
+
+    Attributes:
+        options: The very object that was handed down: the mark of this call, and no other.
+        error: What the last attempt ended with, if it was no answer.
+        handled: What the caller was handling when it made the call.
+    """
+
+    def __init__(self, options: Mapping[str, Any] | None) -> None:
+        self.options = options
+        self.attempts: list[Attempt] = []
+        self.error: BaseException | None = None
+        self.handled = sys.exc_info()[1]
+
+
+_seen: ContextVar[_Seen | None] = ContextVar("keybrake_stripe_seen", default=None)
+
+# A caller's extra headers are applied last by the SDK and would override what was decided on.
+_NOT_YOURS = frozenset({"authorization", "idempotency-key"})
+
+
+class _Door:
+    """One call of ``_APIRequestor.request_raw`` on its way; see ``_guard.Door``."""
+
+    def __init__(
+        self,
+        wrapped: Callable[..., Any],
+        requestor: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        bound = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
+        self._wrapped = wrapped
+        self._requestor = requestor
+        self._bound = bound
+        self._options: dict[str, Any] = dict(bound.get("options") or {})
+        # What is decided on and what is sent is one copy, whatever another thread does to the
+        # caller's dictionary meanwhile.
+        self._params = _copied(bound.get("params") or {})
+        key = self._options.get("api_key") or requestor._options.api_key
+        self.vault_key = key if isinstance(key, str) and key.startswith(PREFIX) else None
+        self.request = self._describe()
+
+    def _describe(self) -> Request:
+        method = str(self._bound["method"]).upper()
+        base = self._requestor._options.base_addresses.get(self._bound.get("base_address"))
+        path, _, query = str(self._bound["url"]).partition("?")
+        given = dict(self._options.get("headers") or {})
+        headers = {_name(name): value for name, value in given.items()}
+        account = self._account(headers)
+        key = self._options.get("idempotency_key")
+        unfit = _unfit_key(key)
+        return Request(
+            vendor="stripe",
+            method=method,
+            url=f"{base}{path}",
+            params=self._params,
+            account=account,
+            idempotency_key=None if unfit else key,
+            refusal=self._no_credential()
+            or _overridden(headers)
+            or _foreign_account(account)
+            or unfit
+            or _elsewhere(method, path, query),
+        )
+
+    def _no_credential(self) -> tuple[str, str] | None:
+        if self.vault_key is None:
+            return None
+        return (
+            "credential_unavailable",
+            "the API key is a vault key, and there is no credential to put in its place",
+        )
+
+    def _account(self, headers: Mapping[str, Any]) -> str:
+        own = self._requestor._options
+        for name in ("stripe_account", "stripe_context"):
+            found = (
+                headers.get(name.replace("_", "-"))
+                or self._options.get(name)
+                or getattr(own, name, None)
+            )
+            if found:
+                return str(found)
+        return ""
+
+    def forward(self, idempotency_key: str | None) -> Any:
+        """See ``_guard.Door.forward``."""
+        if idempotency_key is None:
+            return self._wrapped(**self._bound)
+        options = self._options
+        if self.request.method != "GET":
+            options = {**options, "idempotency_key": idempotency_key}
+        return self._send({**self._bound, "params": self._params, "options": options})
+
+    def _send(self, arguments: Mapping[str, Any]) -> Any:
+        self.seen = _Seen(arguments["options"])
+        with _observed(self.seen):
+            return self._wrapped(**arguments)
+
+    def look_up(self, path: str) -> Any:
+        """See ``_guard.Door.look_up``."""
+        arguments = self._look_up_arguments(path)
+        with _observed(_Seen(arguments["options"])):
+            body, status, _ = self._wrapped(**arguments)
+        return _found(body, status)
+
+    def _look_up_arguments(self, path: str) -> dict[str, Any]:
+        # As the caller, to the caller's account; nothing else of this call is the look-up's.
+        kept = ("api_key", "stripe_account", "stripe_context", "stripe_version")
+        return {
+            "method": "get",
+            "url": path,
+            "params": {},
+            "options": {name: self._options[name] for name in kept if name in self._options},
+            "base_address": "api",
+            "api_mode": "V1",
+        }
+
+    def reply(self, answer: Any) -> Reply:
+        """See ``_guard.Door.reply``."""
+        body, status, headers = answer
+        return Reply(
+            status=status,
+            headers=headers,
+            body=body if isinstance(body, bytes | str) else None,
+            attempts=tuple(self.seen.attempts),
+        )
+
+    def failure(self, error: BaseException) -> Reply:
+        """See ``_guard.Door.failure``."""
+        attempts = list(self.seen.attempts)
+        if not attempts and _never_left_the_sdk(error):
+            attempts = [Attempt(None, unsent=True)]
+        elif error is not self.seen.error:
+            # Not the error that ended the last attempt: it struck in the middle of one more.
+            attempts.append(Attempt(None))
+        return Reply(attempts=tuple(attempts))
+
+    def as_sdk_error(self, refusal: CallRefused) -> CallRefused:
+        """See ``_guard.Door.as_sdk_error``."""
+        return _dual(type(refusal))(refusal.message, **refusal.fields)
+
+
+class _AsyncDoor(_Door):
+    """The same for ``request_raw_async``: only what goes to the wire is awaited."""
+
+    async def _send(self, arguments: Mapping[str, Any]) -> Any:
+        self.seen = _Seen(arguments["options"])
+        with _observed(self.seen):
+            return await self._wrapped(**arguments)
+
+    async def look_up(self, path: str) -> Any:
+        """See ``_guard.Door.look_up``."""
+        arguments = self._look_up_arguments(path)
+        with _observed(_Seen(arguments["options"])):
+            body, status, _ = await self._wrapped(**arguments)
+        return _found(body, status)
+
+
+def _found(body: Any, status: int) -> tuple[Any, int]:
+    import json
+
+    found = json.loads(body) if status == 200 else None
+    return (found if isinstance(found, dict) else None), status
+
+
+def _copied(value: Any) -> Any:
+    """Return containers copied, and whatever is in them as it is: files stay files."""
+    # Before 16 an object of Stripe's is a dict, too, but is sent as its id.
+    if isinstance(value, dict) and not hasattr(value, "stripe_id"):
+        return {name: _copied(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_copied(inner) for inner in value]
+    return value
+
+
+def _name(header: Any) -> str:
+    text = header.decode("latin-1") if isinstance(header, bytes) else str(header)
+    return text.strip().lower()
+
+
+def _overridden(headers: Mapping[str, Any]) -> tuple[str, str] | None:
+    found = sorted(_NOT_YOURS & {name.replace("_", "-") for name in headers})
+    if not found:
+        return None
+    return "header_override", f"the extra header {found[0]!r} would override what was decided on"
+
+
+_ACCOUNT = re.compile(r"[A-Za-z0-9_/-]{0,200}")
+
+
+def _foreign_account(account: str) -> tuple[str, str] | None:
+    if _ACCOUNT.fullmatch(account):
+        return None
+    return "header_override", f"the account {account!a:.60} is not one Stripe would know"
+
+
+_KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
+
+
+def _unfit_key(key: Any) -> tuple[str, str] | None:
+    # Stripe takes up to 255 characters; what no header could carry would fail half-way.
+    if not key or (isinstance(key, str) and _KEY.fullmatch(key)):
+        return None
+    return "invalid_idempotency_key", "the idempotency key is not a text of 1 to 255 ASCII letters"
+
+
+def _elsewhere(method: str, path: str, query: str) -> tuple[str, str] | None:
+    if not path.startswith("/"):
+        return "path_not_canonical", f"the path {path!a:.100} does not begin with /"
+    if method != "GET" and query:
+        return "path_not_canonical", "parameters stand in the URL of a call that has a body"
+    return None
+
+
+def _never_left_the_sdk(error: BaseException) -> bool:
+    """Return whether *error* arose while the SDK prepared the request, before any HTTP client."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        # Merges options, builds the URL, encodes: all of it before anything is sent. stripe 8.0
+        # has no such function; there, such an error is unknown like any other.
+        if (
+            frame.f_code.co_name == "_args_for_request_with_retries"
+            and frame.f_globals.get("__name__") == "stripe._api_requestor"
+        ):
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+@contextlib.contextmanager
+def _observed(seen: _Seen) -> Iterator[None]:
+    attempts = _seen.set(seen)
+    in_flight = _redirects.in_flight.set(seen)
+    try:
+        yield
+    finally:
+        seen.over = True
+        # A coroutine may be closed in another context than it ran in; that one is done with.
+        with contextlib.suppress(ValueError):
+            _redirects.in_flight.reset(in_flight)
+            _seen.reset(attempts)
+
+
+def _is_on_its_way(kwargs: Mapping[str, Any]) -> bool:
+    """Return whether this very call was hooked before, by way of somebody else's wrapper."""
+    seen = _seen.get()
+    return seen is not None and kwargs.get("options") is seen.options
+
+
+def _request_raw(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    if _is_on_its_way(kwargs):
+        return wrapped(*args, **kwargs)
+    return _guard.call(_Door(wrapped, instance, args, kwargs))
+
+
+def _request_raw_async(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    if _is_on_its_way(kwargs):
+        return wrapped(*args, **kwargs)
+    return _guard.call_async(_AsyncDoor(wrapped, instance, args, kwargs))
+
+
+def _should_retry(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """The SDK asks this once after every HTTP attempt: the place to see each of them."""
+    seen = _seen.get()
+    if seen is not None:
+        arguments = {**dict(zip(_RETRY_PARAMETERS, args, strict=False)), **kwargs}
+        response, error = (arguments[name] for name in _RETRY_PARAMETERS)
+        seen.error = error
+        if response is not None:
+            seen.attempts.append(Attempt(int(response[1])))
+        else:
+            unsent = _network.never_left(error, seen.handled) and not _retries_below(instance)
+            seen.attempts.append(Attempt(None, unsent=unsent))
+    return wrapped(*args, **kwargs)
+
+
+def _retries_below(http_client: Any) -> bool:
+    """Return whether attempts may be hidden: a requests session of the user's can retry itself."""
+    name = getattr(http_client, "name", None)
+    return name == "requests" and getattr(http_client, "_session", None) is not None
+
+
+def _check_version(module: ModuleType) -> None:
+    version = str(getattr(module, "VERSION", "") or getattr(module, "__version__", "") or "?")
+    major = version.partition(".")[0]
+    low, high = SUPPORTED
+    if not major.isdigit() or not low[0] <= int(major) < high[0]:
+        msg = (
+            f"stripe {version} cannot be guarded: keybrake supports stripe >={low[0]},<{high[0]}; "
+            f"install a supported version, or do not import stripe where a run is open"
+        )
+        raise UnsupportedSDK(msg)
+
+
+def _has_async(module: ModuleType) -> bool:
+    # stripe 8.0 to 8.10 have no async calls at all.
+    requestor = getattr(module, "_APIRequestor", None)
+    return hasattr(requestor, "request_async") or hasattr(requestor, "request_raw_async")
+
+
+# In the order in which every supported version takes them; install checks that they are there.
+_POSITIONAL = ("method", "url", "params", "options", "is_streaming")
+_PARAMETERS = (*_POSITIONAL, "base_address", "api_mode")
+_RETRY_PARAMETERS = ("response", "api_connection_error")
+
+HOOKS = (
+    Hook("stripe", check=_check_version),
+    Hook("stripe._api_requestor", "_APIRequestor.request_raw", _request_raw, _PARAMETERS),
+    Hook(
+        "stripe._api_requestor",
+        "_APIRequestor.request_raw_async",
+        _request_raw_async,
+        _PARAMETERS,
+        present=_has_async,
+    ),
+    Hook(
+        "stripe._http_client",
+        "HTTPClient._should_retry",
+        _should_retry,
+        _RETRY_PARAMETERS,
+    ),
+)
+
+# Refusals that are Stripe's own error as well, made when stripe is there to inherit from.
+_duals: dict[type[CallRefused], type[CallRefused]] = {}
+
+
+def _dual(kind: type[CallRefused]) -> type[CallRefused]:
+    if kind not in _duals:
+        import stripe
+
+        # 403, which the SDK never retries, and which users' handlers for a restricted key know.
+        def __init__(self: Any, message: str, **fields: Any) -> None:  # noqa: N807
+            kind.__init__(self, message, **fields)
+            stripe.PermissionError.__init__(
+                self, message, http_status=403, code=fields.get("reason")
+            )
+
+        def __reduce__(self: Any) -> tuple[Any, ...]:  # noqa: N807
+            return _rebuild, (kind, self.message, self.fields)
+
+        body = {
+            "__init__": __init__,
+            "__reduce__": __reduce__,
+            "__module__": kind.__module__,
+            "__doc__": kind.__doc__,
+        }
+        _duals[kind] = type(kind.__name__, (kind, stripe.PermissionError), body)
+    return _duals[kind]
+
+
+def _rebuild(kind: type[CallRefused], message: str, fields: dict[str, Any]) -> CallRefused:
+    return _dual(kind)(message, **fields)

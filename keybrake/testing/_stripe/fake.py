@@ -1,0 +1,148 @@
+"""Answer as Stripe would, and start its fake."""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from keybrake.testing import _forms
+from keybrake.testing._fake import FakeVendor
+from keybrake.testing._faults import Fault
+from keybrake.testing._server import Request, Response
+from keybrake.testing._stripe import routes
+from keybrake.testing._stripe.errors import StripeFailure, of_reason, unauthorized
+from keybrake.testing._stripe.outcome import Outcome
+from keybrake.testing._stripe.store import Store
+from keybrake.testing._vendor import Answer
+
+_VERSION: Final = "2025-09-30.clover"
+
+
+class FakeStripe(FakeVendor):
+    """
+    Run a Stripe without money on loopback.
+
+    Args:
+        port: Where to listen; 0 picks a free port.
+        journal_path: A file the journal is also written to, a line of JSON per request.
+        latency: Seconds every answer takes.
+        faults: What goes wrong with the first requests that match.
+
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        journal_path: str | Path | None = None,
+        latency: float = 0.0,
+        faults: Iterable[Fault] = (),
+    ) -> None:
+        super().__init__(
+            _Stripe(), port=port, journal_path=journal_path, latency=latency, faults=faults
+        )
+
+
+class _Stripe:
+    """See ``keybrake.testing._vendor.Vendor``."""
+
+    def __init__(self) -> None:
+        self._store = Store()
+
+    def params(self, request: Request) -> Mapping[str, Any]:
+        """See ``Vendor.params``."""
+        try:
+            return _forms.decode(request)
+        except ValueError:
+            return {}
+
+    def credential(self, request: Request) -> str:
+        """See ``Vendor.credential``."""
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "basic":
+            return secret.strip()
+        try:
+            return base64.b64decode(secret).decode().partition(":")[0]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+
+    def idempotency(self, request: Request) -> tuple[Hashable, str] | None:
+        """See ``Vendor.idempotency``."""
+        name = request.headers.get("idempotency-key")
+        if request.method != "POST" or not name or not self._is_known(request):
+            return None
+        # A digest, so that no key lies about in memory dumps and tracebacks.
+        owner = hashlib.sha256(self.credential(request).encode()).hexdigest()
+        account = request.headers.get("stripe-account", "")
+        params = json.dumps(self.params(request), sort_keys=True)
+        return (owner, account, name), f"{request.method} {request.path} {params}"
+
+    def answer(self, request: Request) -> Answer:
+        """See ``Vendor.answer``."""
+        try:
+            outcome = self._outcome(request)
+            response = self._response(request, outcome)
+        except StripeFailure as failure:
+            return Answer(self._error(request, failure), began=failure.began, move=failure.move)
+        body = outcome.body if isinstance(outcome.body, dict) else {}
+        return Answer(
+            response,
+            began=True,
+            move=outcome.move,
+            object_id=body.get("id"),
+            status=body.get("status"),
+        )
+
+    def failure(self, request: Request, reason: str) -> Response:
+        """See ``Vendor.failure``."""
+        return self._error(request, of_reason(reason))
+
+    def replay(self, request: Request, stored: Response) -> Response:
+        """See ``Vendor.replay``."""
+        original = {"Original-Request": stored.headers["Request-Id"]}
+        replayed = {"Idempotent-Replayed": "true"}
+        return replace(
+            stored, headers={**stored.headers, **original, **replayed, **self._headers(request)}
+        )
+
+    def _outcome(self, request: Request) -> Outcome:
+        if not self._is_known(request):
+            raise unauthorized(given=bool(self.credential(request)))
+        endpoint, ids = routes.find(request.method, request.path)
+        try:
+            params = _forms.decode(request)
+        except ValueError as error:
+            raise StripeFailure(message=f"The request body cannot be read: {error}") from error
+        return endpoint(self._store, params, *ids)
+
+    def _response(self, request: Request, outcome: Outcome) -> Response:
+        headers = self._headers(request)
+        if outcome.content_type is not None:
+            headers["Content-Type"] = outcome.content_type
+            return Response(200, outcome.body, headers)
+        paths = self.params(request).get("expand") or []
+        body = self._store.expand(outcome.body, paths if isinstance(paths, list) else [paths])
+        return Response.of_json(200, body, headers)
+
+    def _error(self, request: Request, failure: StripeFailure) -> Response:
+        headers = self._headers(request)
+        error = {
+            **failure.error,
+            "request_log_url": f"https://logs.example/{headers['Request-Id']}",
+        }
+        return Response.of_json(failure.status, {"error": error}, headers)
+
+    def _headers(self, request: Request) -> dict[str, str]:
+        headers = {
+            "Request-Id": self._store.new_id("req", 14),
+            "Stripe-Version": request.headers.get("stripe-version", _VERSION),
+        }
+        if "idempotency-key" in request.headers:
+            headers["Idempotency-Key"] = request.headers["idempotency-key"]
+        return headers
+
+    def _is_known(self, request: Request) -> bool:
+        return self.credential(request).startswith(("sk_", "rk_"))

@@ -1,0 +1,80 @@
+"""Find the endpoint that answers a method and path."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+from keybrake.testing._stripe import charges, customers, intents, outflows
+from keybrake.testing._stripe.errors import unknown_url
+from keybrake.testing._stripe.outcome import Outcome
+from keybrake.testing._stripe.params import Params
+from keybrake.testing._stripe.store import Store
+
+Endpoint = Callable[..., Outcome]
+
+_BY_CUSTOMER: Final = {"customer": "customer"}
+_BY_PAYMENT: Final = {"charge": "charge", "payment_intent": "payment_intent"}
+
+
+def _retrieve(kind: str, store: Store, params: Params, object_id: str) -> Outcome:
+    del params
+    return Outcome(store.find(kind, object_id))
+
+
+def _list(kind: str, url: str, filters: Mapping[str, str], store: Store, params: Params) -> Outcome:
+    return Outcome(store.page(kind, url, params, filters))
+
+
+def _reads(kind: str, path: str, filters: Mapping[str, str]) -> dict[str, Endpoint]:
+    return {
+        f"GET {path}": partial(_list, kind, path, filters),
+        f"GET {path}/*": partial(_retrieve, kind),
+    }
+
+
+_ROUTES: Final[Mapping[str, Endpoint]] = {
+    **_reads("payment_intent", "/v1/payment_intents", _BY_CUSTOMER),
+    "POST /v1/payment_intents": intents.create,
+    "POST /v1/payment_intents/*": intents.update,
+    "POST /v1/payment_intents/*/confirm": intents.confirm,
+    "POST /v1/payment_intents/*/capture": intents.capture,
+    "POST /v1/payment_intents/*/cancel": intents.cancel,
+    "POST /v1/payment_intents/*/increment_authorization": intents.increment,
+    **_reads("charge", "/v1/charges", _BY_CUSTOMER | {"payment_intent": "payment_intent"}),
+    "POST /v1/charges": charges.create,
+    "POST /v1/charges/*": charges.update,
+    "POST /v1/charges/*/capture": charges.capture,
+    **_reads("refund", "/v1/refunds", _BY_PAYMENT),
+    "POST /v1/refunds": outflows.create_refund,
+    "POST /v1/refunds/*": partial(outflows.update, "refund"),
+    "POST /v1/refunds/*/cancel": outflows.cancel_refund,
+    **_reads("transfer", "/v1/transfers", {"destination": "destination"}),
+    "POST /v1/transfers": outflows.create_transfer,
+    "POST /v1/transfers/*": partial(outflows.update, "transfer"),
+    **_reads("payout", "/v1/payouts", {"status": "status"}),
+    "POST /v1/payouts": outflows.create_payout,
+    "POST /v1/payouts/*": partial(outflows.update, "payout"),
+    "POST /v1/payouts/*/cancel": outflows.cancel_payout,
+    **_reads("customer", "/v1/customers", {"email": "email"}),
+    "POST /v1/customers": customers.create,
+    "POST /v1/customers/*": customers.update,
+    "DELETE /v1/customers/*": customers.delete,
+    "GET /v1/balance": customers.balance,
+    "POST /v1/files": customers.create_file,
+    "GET /v1/quotes/*/pdf": customers.quote_pdf,
+    "GET /v2/core/events": customers.events,
+}
+_PATTERNS: Final = tuple(
+    (re.compile(re.escape(route).replace(r"\*", "([^/]+)")), endpoint)
+    for route, endpoint in _ROUTES.items()
+)
+
+
+def find(method: str, path: str) -> tuple[Endpoint, tuple[str, ...]]:
+    """Return the endpoint for *method* and *path*, and the ids in the path."""
+    for pattern, endpoint in _PATTERNS:
+        match = pattern.fullmatch(f"{method} {path}")
+        if match:
+            return endpoint, match.groups()
+    raise unknown_url(method, path)

@@ -1,0 +1,117 @@
+"""Which endpoint is this path: one strict reading, so that the wire cannot mean another."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, NamedTuple
+
+from keybrake._model import Effect
+from keybrake._shown import shown
+
+MOST_CHARACTERS = 2048
+
+# What may stand in a path as it is (RFC 3986 pchar without ;), escapes in capitals as clients
+# write them.
+_SEGMENT = re.compile(r"(?:[A-Za-z0-9_.~!$&'()*+,=:@-]|%[0-9A-F]{2})+")
+_ESCAPE = re.compile(r"%([0-9A-F]{2})")
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]")
+
+
+def oddity(path: str) -> str | None:
+    """
+    Return what makes *path* one that two parsers could read differently; None: nothing.
+
+    HTTP clients resolve dot segments, merge slashes and decode escapes each in their own way
+    (measured with requests, httpx and urllib3). A path that depends on it is refused, not
+    rewritten.
+    """
+    if not path.startswith("/"):
+        return "it does not begin with /"
+    if len(path) > MOST_CHARACTERS:
+        return f"it is longer than {MOST_CHARACTERS} characters"
+    for segment in path[1:].split("/"):
+        if segment in ("", ".", ".."):
+            return f"it has the segment {segment!r}"
+        if not _SEGMENT.fullmatch(segment):
+            return f"the segment {shown(segment)} has a character that does not belong there"
+        if any(_rewritable(int(code, 16)) for code in _ESCAPE.findall(segment)):
+            return f"the segment {shown(segment)} hides a character behind an escape"
+    return None
+
+
+def _rewritable(code: int) -> bool:
+    character = chr(code)
+    return code < 0x20 or character in "/\\%" or bool(_UNRESERVED.fullmatch(character))
+
+
+_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(/.*)?", re.DOTALL
+)
+
+
+def path_of(url: str) -> str:
+    """
+    Return the path of an absolute URL, to the letter; the whole text if it is no such URL.
+
+    The parsers of the standard library would drop a fragment, tabs and line ends here, which
+    is to say that what they return is not what is sent.
+    """
+    parts = _URL.fullmatch(url)
+    return (parts[1] or "") if parts else url
+
+
+class Row(NamedTuple):
+    """One endpoint of the table."""
+
+    method: str
+    path: str
+    endpoint: str
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointTable:
+    """Every endpoint of one vendor, found by method and path."""
+
+    rows: tuple[Row, ...]
+    _tree: dict[str | None, Any]
+
+    @classmethod
+    def read(cls, package: str, file: str) -> EndpointTable:
+        """Return the table in a data file of *package*: CSV, with # comments on top."""
+        text = resources.files(package).joinpath(file).read_text("utf-8")
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        rows = tuple(
+            Row(r["method"], r["path"], r["endpoint"], Effect(r["effect"]))
+            for r in csv.DictReader(lines)
+        )
+        tree: dict[str | None, Any] = {}
+        for row in rows:
+            node = tree.setdefault(row.method, {})
+            for segment in row.path[1:].split("/"):
+                node = node.setdefault(segment, {})
+            node[None] = row
+        return cls(rows, tree)
+
+    def find(self, method: str, path: str) -> tuple[Row | None, tuple[str, ...]]:
+        """Return the row for a path and what stands in its placeholders; None: no row."""
+        return _descend(self._tree.get(method, {}), path[1:].split("/"), ())
+
+
+def _descend(
+    node: dict[str | None, Any], segments: list[str], filled: tuple[str, ...]
+) -> tuple[Row | None, tuple[str, ...]]:
+    if not segments:
+        return node.get(None), filled
+    head, *rest = segments
+    # A literal goes before a placeholder: /v1/charges/search is no charge called "search".
+    if head in node:
+        row, names = _descend(node[head], rest, filled)
+        if row is not None:
+            return row, names
+    if "{}" in node:
+        return _descend(node["{}"], rest, (*filled, head))
+    return None, filled

@@ -1,0 +1,150 @@
+"""What every test may ask for: a ledger of its own, a fake Stripe, and no traces left behind."""
+
+import contextlib
+import gc
+import json
+import os
+import socketserver
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import stripe
+
+import keybrake
+from keybrake import _config, _scope
+from keybrake.testing import FakeStripe
+
+# A busy machine is slow, not wrong; and tests leave nothing outside of their own folder.
+hypothesis.settings.register_profile(
+    "keybrake",
+    deadline=None,
+    database=None,
+    phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain],
+)
+hypothesis.settings.load_profile("keybrake")
+
+_BASES = ("api_base", "upload_api_base", "connect_api_base", "meter_events_api_base")
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Begin without anybody's configuration, and see to it that no run stays open."""
+    for name in [name for name in os.environ if name.startswith("KEYBRAKE_")]:
+        monkeypatch.delenv(name)
+    # Not even by mistake does a test write to the ledger of whoever runs it.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    _config.set_current(None)
+    yield
+    _config.set_current(None)
+    left_open = _scope.open_runs.newest_ledger()
+    assert left_open is None, f"the test left a run open in {left_open.url}"
+    assert _scope.active.get() is None, "the test left something around the code after it"
+    keybrake.uninstall()
+
+
+@pytest.fixture
+def ledger_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Name a new ledger that this process and its children use by default."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    monkeypatch.setenv("KEYBRAKE_LEDGER", url)
+    _config.set_current(None)
+    return url
+
+
+@pytest.fixture
+def rows(ledger_url: str) -> Callable[[], list[dict[str, Any]]]:
+    """Return a function that reads every call of the ledger, in order."""
+
+    def read() -> list[dict[str, Any]]:
+        path = ledger_url.removeprefix("sqlite:///")
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            db.row_factory = sqlite3.Row
+            return [dict(row) for row in db.execute("SELECT * FROM call ORDER BY seq")]
+
+    return read
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStripe]:
+    """Start a fake Stripe that the module-style SDK talks to, one attempt per call."""
+    # A client of its own, so that no connection outlives the fake it leads to.
+    client = stripe.new_default_http_client()
+    with FakeStripe() as running:
+        for base in _BASES:
+            monkeypatch.setattr(stripe, base, running.url, raising=False)
+        monkeypatch.setattr(stripe, "api_key", "sk_test_fake")
+        monkeypatch.setattr(stripe, "max_network_retries", 0)
+        monkeypatch.setattr(stripe, "default_http_client", client)
+        yield running
+    client.close()
+    # Async transports left for the collector would warn in some later test.
+    gc.collect()
+
+
+class ScriptedServer(socketserver.ThreadingTCPServer):
+    """Record each HTTP request byte by byte, and answer from a script: first come, first served."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+        self.script: list[tuple[int, Any, dict[str, str]] | None] = []
+        self.otherwise: tuple[int, Any, dict[str, str]] | None = (404, {"error": {}}, {})
+        super().__init__(("127.0.0.1", 0), _Scripted)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+        """Answer the next request with *body* as JSON."""
+        self.script.append((status, body, headers or {}))
+
+    def hang_up(self) -> None:
+        """Read the next request and answer nothing."""
+        self.script.append(None)
+
+
+class _Scripted(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = self.rfile.readline()
+            if not line:
+                return
+            head += line
+        names = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
+        body = self.rfile.read(int(names.get(b"content-length", 0)))
+        server: Any = self.server
+        server.seen.append(head + body)
+        answer = server.script.pop(0) if server.script else server.otherwise
+        if answer is None:
+            return
+        status, content, headers = answer
+        text = content if isinstance(content, bytes) else json.dumps(content).encode()
+        extra = {"Content-Length": str(len(text)), "Connection": "close", **headers}
+        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in extra.items())]
+        self.wfile.write("\r\n".join(lines).encode() + b"\r\n\r\n" + text)
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    """Start a scripted server that the module-style SDK talks to, one attempt per call."""
+    client = stripe.new_default_http_client()
+    with ScriptedServer() as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        for base in _BASES:
+            monkeypatch.setattr(stripe, base, server.url, raising=False)
+        monkeypatch.setattr(stripe, "api_key", "sk_test_fake")
+        monkeypatch.setattr(stripe, "max_network_retries", 0)
+        monkeypatch.setattr(stripe, "default_http_client", client)
+        yield server
+        server.shutdown()
+    client.close()

@@ -1,0 +1,348 @@
+"""Is what the operator wrote down taken as written, or refused with file, key, value and remedy?"""
+
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import stripe
+
+import keybrake
+from keybrake import PolicyError, _config
+
+
+@pytest.fixture
+def toml(tmp_path, monkeypatch):
+    """Return a function that writes the config file in force."""
+    file = tmp_path / "conf" / "operator.toml"
+    file.parent.mkdir()
+    monkeypatch.setenv("KEYBRAKE_CONFIG", str(file))
+
+    def write(text: str) -> Path:
+        file.write_text(text, encoding="utf-8")
+        _config.set_current(None)
+        return file
+
+    return write
+
+
+def test_the_file_is_taken_as_written(toml):
+    """Every section has its place in the configuration."""
+    file = toml("""
+        ledger = "sqlite:///here.db"
+        lock_timeout = 2.5
+        durability = "process"
+        [money]
+        refunds = "gross"
+        margin_bps = 0
+        usd_per = { EUR = "1.1172", jpy = "0.00636" }
+        [vendors.stripe]
+        extra_hosts = ["http://127.0.0.1:12111", "https://proxy.example:8443/", "http://[::1]:1"]
+        [policies.refund-agent]
+        cap = 200
+    """)
+    config = _config.current()
+
+    assert (config.ledger, config.lock_timeout, config.durability) == (
+        f"sqlite:///{file.parent / 'here.db'}",  # beside the file that names it
+        2.5,
+        "process",
+    )
+    assert config.money.usd_per == {"eur": Fraction("1.1172"), "jpy": Fraction("0.00636")}
+    assert config.extra_hosts["stripe"] == (
+        "http://127.0.0.1:12111",
+        "https://proxy.example:8443",
+        "http://[::1]:1",
+    )
+    assert config.source == str(file)
+    assert list(config.policies) == ["refund-agent"]
+
+
+def test_a_margin_is_added_to_every_rate_but_the_dollar():
+    """Two percent by default, none on USD, and no rate for what nobody named."""
+    money = _config.Money(usd_per={"eur": Fraction("1.1")})
+
+    assert money.rate("usd") == 1
+    assert money.rate("eur") == Fraction("1.122")
+    assert money.rate("gbp") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("ledgre = 'x'", "unknown key 'ledgre'; known are durability, ledger"),
+        ("ledger = 5", "ledger=5 is not a text"),
+        ("ledger = ''", "ledger='' is not a text"),
+        ("lock_timeout = 0", "lock_timeout=0 is not a number of seconds"),
+        ("lock_timeout = true", "lock_timeout=True is not"),
+        ("lock_timeout = nan", "lock_timeout=Decimal('NaN') is not"),
+        ("lock_timeout = 601", "lock_timeout=601 is not"),
+        ("lock_timeout = '5'", "lock_timeout='5' is not"),
+        ("durability = 'none'", "durability='none' is unknown; write"),
+        ("durability = true", "durability=True is unknown"),
+        ("money = 5", "money=5 is not a table"),
+        ("[money]\nmargin = 1", "money: unknown key 'margin'"),
+        ("[money]\nrefunds = 'nett'", "money.refunds='nett' is unknown"),
+        ("[money]\nmargin_bps = -1", "money.margin_bps=-1 is not a whole number"),
+        ("[money]\nmargin_bps = true", "money.margin_bps=True is not"),
+        ("[money]\nmargin_bps = 1.5", "money.margin_bps=Decimal('1.5') is not"),
+        ("[money]\nmargin_bps = 10001", "money.margin_bps=10001 is not"),
+        ("[money]\nusd_per = 5", "money.usd_per=5 is not a table"),
+        ("[money]\nusd_per = { EURO = '1' }", "'EURO' is not a currency code"),
+        ("[money]\nusd_per = { '\u0415UR' = '1' }", "is not a currency code"),
+        ("[money]\nusd_per = { EUR = '0' }", "money.usd_per.EUR='0' is not a rate"),
+        ("[money]\nusd_per = { EUR = '-1' }", "EUR='-1' is not a rate"),
+        ("[money]\nusd_per = { EUR = 1.1 }", "EUR=Decimal('1.1') is not a rate"),
+        ("[money]\nusd_per = { EUR = 1 }", "EUR=1 is not a rate"),
+        ("[money]\nusd_per = { EUR = true }", "EUR=True is not a rate"),
+        ("[money]\nusd_per = { EUR = 'NaN' }", "EUR='NaN' is not a rate"),
+        ("[money]\nusd_per = { EUR = 'sNaN' }", "EUR='sNaN' is not a rate"),
+        ("[money]\nusd_per = { EUR = 'inf' }", "EUR='inf' is not a rate"),
+        ("[money]\nusd_per = { EUR = '1e999999' }", "EUR='1e999999' is not a rate"),
+        ("[money]\nusd_per = { EUR = '1e-999999' }", "EUR='1e-999999' is not a rate"),
+        ("[money]\nusd_per = { EUR = 'one' }", "EUR='one' is not a rate"),
+        ("[money]\nusd_per = { EUR = '1_1' }", "EUR='1_1' is not a rate"),
+        ("[money]\nusd_per = { EUR = ' 1.1' }", "EUR=' 1.1' is not a rate"),
+        ("[money]\nusd_per = { EUR = '\u0661' }", "is not a rate"),
+        ("[vendors.stripee]", "vendors: unknown key 'stripee'"),
+        ("[vendors.stripe]\nhosts = []", "vendors.stripe: unknown key 'hosts'"),
+        ("[vendors]\nstripe = 5", "vendors.stripe=5 is not a table"),
+        ("[vendors.stripe]\nextra_hosts = 'http://127.0.0.1'", "is not a list"),
+        ("[vendors.stripe]\nextra_hosts = ['http://example.com']", "unencrypted; use https"),
+        ("[vendors.stripe]\nextra_hosts = ['http://127.0.0.1.evil.test']", "unencrypted"),
+        ("[vendors.stripe]\nextra_hosts = ['http://localhost@evil.test']", "is not an origin"),
+        ("[vendors.stripe]\nextra_hosts = ['https://user@example.com']", "is not an origin"),
+        ("[vendors.stripe]\nextra_hosts = ['https://u:p@example.com']", "is not an origin"),
+        ("[vendors.stripe]\nextra_hosts = ['https://example.com/v1']", "is not an origin"),
+        ("[vendors.stripe]\nextra_hosts = ['https://example.com?a=b']", "is not an origin"),
+        ("[vendors.stripe]\nextra_hosts = ['https://example.com:99999']", "is not an origin"),
+        ("[vendors.stripe]\nextra_hosts = ['https://[::1']", "is not an origin"),
+        ("[vendors.stripe]\nextra_hosts = ['example.com']", "is not an origin"),
+        ("[vendors.stripe]\nextra_hosts = ['ftp://example.com']", "use https"),
+        ("[vendors.stripe]\nextra_hosts = ['']", "is not an origin"),
+        ("[vendors.stripe]\nextra_hosts = [5]", "is not an origin"),
+        ("[vendors.stripe]\nextra_hosts = ['https://exam\\nple.com']", "is not an origin"),
+        ('[vendors.stripe]\nextra_hosts = ["https://exam\\nple.com"]', "is not an origin"),
+        ("policies = 5", "policies holds something that is not a table"),
+        ("[policies]\na = 5", "policies holds something that is not a table"),
+        ("a = [", "cannot be read"),
+        ("ledger = 'a'\nledger = 'b'", "cannot be read"),
+        ("[money]\n[money]", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_names_the_file_and_the_place(toml, tmp_path, text, told):
+    """Unknown keys, bad values and broken files show at start, before anything is written."""
+    file = toml(text)
+    with pytest.raises(PolicyError) as refused:
+        keybrake.open_ledger()
+
+    assert str(refused.value).startswith(str(file))
+    assert told in str(refused.value)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_file_that_is_no_text_is_told(toml):
+    """Bytes that are no UTF-8 are a PolicyError with the file's name."""
+    file = toml("")
+    file.write_bytes(b"ledger = '\xff'")
+    with pytest.raises(PolicyError, match=r"operator.toml: cannot be read"):
+        _config.current()
+
+
+def test_a_number_too_long_to_print_in_a_file_is_told(toml):
+    """A number of 5,000 digits in a config file is a PolicyError that names the file."""
+    toml(f"lock_timeout = 1{'0' * 5000}")
+    with pytest.raises(PolicyError, match=r"operator.toml"):
+        _config.current()
+
+
+@pytest.mark.parametrize("named", ["nowhere.toml", ".", "/"])
+def test_a_config_that_is_no_file_is_told(monkeypatch, named):
+    """``KEYBRAKE_CONFIG`` that names no file is never taken for "no config"."""
+    monkeypatch.setenv("KEYBRAKE_CONFIG", named)
+    with pytest.raises(PolicyError, match=f"KEYBRAKE_CONFIG='{named}' is no file; correct"):
+        keybrake.run("a", policy="x")
+    with pytest.raises(PolicyError, match="KEYBRAKE_CONFIG"), keybrake.run("a", cap=1):
+        pass
+
+
+def test_a_file_in_the_working_directory_is_found(tmp_path, monkeypatch):
+    """Without ``KEYBRAKE_CONFIG`` the working directory's file counts; an empty variable is none."""
+    (tmp_path / "keybrake.toml").write_text('ledger = "sqlite:///local.db"')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KEYBRAKE_CONFIG", "")
+
+    assert _config.current().ledger == "sqlite:///local.db"
+
+
+def test_the_environment_goes_before_the_file(toml, monkeypatch):
+    """``KEYBRAKE_LEDGER`` wins over ``ledger`` in the file."""
+    toml('ledger = "sqlite:///file.db"')
+    monkeypatch.setenv("KEYBRAKE_LEDGER", "sqlite:///environment.db")
+
+    assert _config.current().ledger == "sqlite:///environment.db"
+
+
+@pytest.mark.parametrize(
+    "url", ["postgres://x", "ledger.db", "sqlite:///", "sqlite://x", "sqlite:///:memory:", "x\0y", "sqlite:///a\0b"]
+)  # fmt: skip
+def test_a_ledger_nobody_can_open_is_told(monkeypatch, url):
+    """A URL of an unknown kind, without a file, or in memory is a PolicyError with the remedy."""
+    with pytest.raises(PolicyError, match="ledger="), keybrake.run("a", cap=1, ledger=url):
+        pass
+
+
+@pytest.mark.parametrize("ledger", [5, True, ["sqlite:///x.db"], b"sqlite:///x.db"])
+def test_a_ledger_that_is_none_is_told(ledger):
+    """Something that is neither URL, path nor ledger is a PolicyError."""
+    with pytest.raises(PolicyError, match="ledger="), keybrake.run("a", cap=1, ledger=ledger):
+        pass
+
+
+def test_the_default_ledger_is_made_with_its_folder(monkeypatch, tmp_path):
+    """Without any setting a run writes to the platform's folder for state, the owner's alone."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    with keybrake.run("a", cap=1) as run:
+        pass
+    made = Path(keybrake.open_ledger().url.removeprefix("sqlite:///"))
+
+    assert run.state == "closed"
+    assert made.is_relative_to(home)
+    assert (made.stat().st_mode & 0o777, made.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+# Policies
+
+
+POLICIES = """
+[policies.refund-agent]
+cap = 200
+daily_usd_cap = 500.25
+max_calls = 9
+max_amount = "20.50"
+allow = ["stripe.refunds.create", "stripe.charges.retrieve"]
+expires_in = "2h"
+limits = { "stripe.refunds.create" = { cap = 50, max_calls = 5, per = "1h" } }
+[policies.free]
+cap = "none"
+"""
+
+
+def test_a_policy_is_named_once_and_used(toml, ledger_url, fake):
+    """A run under a named policy is bound by all of its fields."""
+    toml(POLICIES)
+    with keybrake.run("a", policy="refund-agent") as run:
+        with pytest.raises(keybrake.EndpointNotAllowed):
+            stripe.PaymentIntent.create(amount=1, currency="usd")
+        assert run.remaining == 200
+    with keybrake.run("a", policy="free") as run:
+        assert run.remaining is None
+    with keybrake.run("a", policy="refund-agent", cap=3) as run:
+        assert run.remaining == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "policy='p' is not in"),
+        ("[policies.p]\nmax_calls = 1", 'cap is missing; write an amount in USD, or cap = "none"'),
+        ("[policies.p]\ncapp = 1", "unknown key 'capp'"),
+        ("[policies.p]\ncap = true", "cap=True is not an amount"),
+        ("[policies.p]\ncap = inf", "cap=Decimal('Infinity') is not an amount"),
+        ("[policies.p]\ncap = -0.0", "is negative"),
+        ("[policies.p]\ncap = '1_000'", "cap='1_000' is not an amount"),
+        ("[policies.p]\ncap = 1\nexpires_in = 5", "expires_in=5 is not a duration"),
+        ("[policies.p]\ncap = 1\nallow = 'x'", "is not a list of patterns"),
+        ("[policies.p]\ncap = 1\nallow = ['stripe.refund.create']", "is no endpoint of stripe"),
+        ("[policies.p]\ncap = 1\n[policies.p.limits]\n'*' = 5", "is not an endpoint pattern"),
+        ("[policies.p]\ncap = 1\n[policies.p.limits.'stripe.refunds.create']\nkap = 5", "'kap'"),
+        ("[policies.p]\ncap = 1\n[policies.p.limits.'stripe.refunds.create']\nper = 'day'", "nothing"),
+        ("[policies.p]\ncap = 1\n[policies.p.limits.'stripe.refunds.create']\ncap = '٣'", "cap='٣'"),
+    ],
+)  # fmt: skip
+def test_a_bad_policy_names_the_file(toml, text, told):
+    """A policy that cannot be meant is refused with the file, the policy and the key."""
+    file = toml(text)
+    with pytest.raises(PolicyError) as refused:
+        keybrake.run("a", policy="p")
+
+    assert str(file) in str(refused.value)
+    assert told in str(refused.value)
+
+
+# Options set in code
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"ledger": 5},
+        {"ledger": ""},
+        {"lock_timeout": True},
+        {"lock_timeout": float("nan")},
+        {"lock_timeout": 0},
+        {"lock_timeout": "5"},
+        {"durability": "never"},
+        {"durability": ["power"]},
+        {"usd_per": {"EUR": 1.1}},
+        {"usd_per": 5},
+        {"usd_per": {5: "1"}},
+        {"margin_bps": 1.0},
+        {"margin_bps": True},
+        {"extra_hosts": {"stripe": ["http://example.com"]}},
+        {"extra_hosts": {"stripe": "https://example.com"}},
+        {"extra_hosts": {"paypal": []}},
+        {"extra_hosts": 5},
+        {"extra_hosts": ["https://example.com"]},
+    ],
+    ids=str,
+)
+def test_configure_changes_nothing_if_anything_is_wrong(bad):
+    """One bad value leaves the whole configuration as it was, and names the argument."""
+    before = _config.current()
+    with pytest.raises(PolicyError, match=next(iter(bad))):
+        keybrake.configure(**{"margin_bps": 77, **bad})
+
+    assert _config.current() is before
+
+
+@pytest.mark.parametrize("name", ["ledger", "lock_timeout", "margin_bps", "durability", "usd_per"])
+def test_configure_refuses_a_number_too_long_to_print(name):
+    """A number of 5,000 digits is a PolicyError like any other."""
+    with pytest.raises(PolicyError, match=name):
+        keybrake.configure(**{name: 10**5000})
+
+
+def test_configure_keeps_what_it_does_not_name(toml):
+    """Options set in code go before the file, and leave the others alone."""
+    toml('lock_timeout = 3\n[money]\nusd_per = { EUR = "1.1" }')
+    keybrake.configure(margin_bps=0, durability="process")
+    config = _config.current()
+
+    assert (config.lock_timeout, config.durability, config.money.margin_bps) == (3, "process", 0)
+    assert config.money.rate("eur") == Fraction("1.1")
+
+
+def test_a_bad_config_stops_a_program_at_its_first_run(tmp_path):
+    """A real process with a bad file fails before it sends or writes anything."""
+    (tmp_path / "keybrake.toml").write_text("[money]\nusd_per = { EUR = 0 }")
+    code = "import keybrake\nwith keybrake.run('a', cap=1): print('inside')"
+    env = {k: v for k, v in os.environ.items() if not k.startswith("KEYBRAKE_")}
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.returncode == 1
+    assert "inside" not in ran.stdout
+    assert "keybrake.toml: money.usd_per.EUR=0 is not a rate" in ran.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["keybrake.toml"]

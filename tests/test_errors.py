@@ -1,0 +1,199 @@
+"""Are the errors one tree whose leaves say enough, travel whole, and never invite a retry?"""
+
+import copy
+import inspect
+import multiprocessing
+import pickle
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+from decimal import Decimal
+
+import pytest
+import stripe
+
+import keybrake
+from keybrake import errors
+
+FIELDS = {
+    "reason": "cap_exceeded",
+    "run_id": "run_1",
+    "label": "invoice-agent",
+    "scope": "run cap",
+    "endpoint": "stripe.payment_intents.create",
+    "cap": Decimal(200),
+    "spent": Decimal("187.60"),
+    "reserved": Decimal(0),
+    "requested": Decimal(50),
+    "remaining": Decimal("12.40"),
+    "hint": "Ask a person.",
+}
+ALL = [getattr(errors, name) for name in errors.__all__]
+REFUSALS = [kind for kind in ALL if issubclass(kind, errors.CallRefused)]
+
+
+def drawn() -> dict[str, str]:
+    """Return child → parent as the docstring of the module draws them."""
+    parents, above = {}, {-1: "Exception"}
+    for line in errors.__doc__.splitlines():
+        name = line.lstrip(" │├└─").split(" ")[0]
+        if not hasattr(errors, name):
+            continue
+        depth = len(line) - len(line.lstrip(" │├└─"))
+        above = {d: kind for d, kind in above.items() if d < depth}
+        parents[name] = above[max(above)]
+        above[depth] = name
+    return parents
+
+
+def test_the_tree_is_as_drawn():
+    """Every error stands in the drawing, below the one it inherits from."""
+    real = {kind.__name__: kind.__bases__[0].__name__ for kind in ALL}
+
+    assert drawn() == real
+
+
+def test_the_drawing_and_the_module_list_every_error():
+    """No error of the module is missing from ``__all__`` or from the top level."""
+    found = {
+        name
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, BaseException)
+    }
+
+    assert found == set(errors.__all__)
+    assert found <= set(keybrake.__all__)
+    assert all(getattr(keybrake, name) is getattr(errors, name) for name in found)
+
+
+def test_errors_are_what_python_calls_them_too():
+    """Existing handlers for ValueError and ImportError work."""
+    assert issubclass(keybrake.PolicyError, ValueError)
+    assert issubclass(keybrake.UnsupportedSDK, ImportError)
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_refusal_carries_its_fields(kind):
+    """Each field is an attribute, and what was not said is None."""
+    refusal = kind("No.", **FIELDS)
+
+    assert refusal.fields == FIELDS
+    assert str(refusal) == "No."
+    assert kind.__name__ in repr(refusal)
+    assert "cap_exceeded" in repr(refusal)
+    assert kind("No.", reason="x").fields == dict.fromkeys(FIELDS) | {"reason": "x"}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_no_refusal_is_retryable(kind):
+    """A framework that asks is told no, on the class and on the instance."""
+    assert kind.retryable is False
+    assert kind("No.", reason="x").retryable is False
+
+
+def same(one: BaseException, other: BaseException) -> bool:
+    """Return whether two refusals say the same."""
+    return (type(one), str(one), one.fields) == (type(other), str(other), other.fields)
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_refusal_copies_and_pickles(kind):
+    """Nothing is lost by copy, deepcopy or any pickle protocol."""
+    refusal = kind("No.", **FIELDS)
+
+    assert same(copy.copy(refusal), refusal)
+    assert same(copy.deepcopy(refusal), refusal)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert same(pickle.loads(pickle.dumps(refusal, protocol)), refusal)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [keybrake.PolicyError("p"), keybrake.UnsupportedSDK("u"), keybrake.LedgerError("l")],
+)
+def test_the_other_errors_pickle(error):
+    """They come back with their text."""
+    back = pickle.loads(pickle.dumps(error))
+
+    assert (type(back), str(back)) == (type(error), str(error))
+
+
+def refuse(fields: dict[str, object]) -> None:
+    """Raise a refusal, in whatever process this is called."""
+    text = "No."
+    raise errors.CapExceeded(text, **fields)
+
+
+def test_a_refusal_comes_home_from_another_process():
+    """Raised in a worker of a pool, it is the same refusal for who waits."""
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        error = pool.submit(refuse, FIELDS).exception()
+
+    assert same(error, errors.CapExceeded("No.", **FIELDS))
+
+
+# Out of the Stripe SDK
+
+
+@pytest.fixture
+def refusal(ledger_url, fake) -> errors.CallRefused:
+    """Return what the real SDK raised for a call that does not fit."""
+    with keybrake.run("invoice-agent", cap=1), pytest.raises(keybrake.CapExceeded) as refused:
+        stripe.PaymentIntent.create(amount=5000, currency="usd")
+    return refused.value
+
+
+def test_out_of_stripe_it_is_stripes_own_error_too(refusal):
+    """Handlers for StripeError and PermissionError work, and see a 403 that is not retried."""
+    assert isinstance(refusal, stripe.PermissionError)
+    assert isinstance(refusal, stripe.StripeError)
+    assert type(refusal).__name__ == "CapExceeded"
+    assert refusal.http_status == 403
+    assert refusal.code == refusal.reason == "cap_exceeded"
+    assert refusal.user_message == str(refusal)
+
+
+def test_out_of_stripe_it_does_the_sum(refusal):
+    """It names the cap, what was asked, what is left, what to do, and says not to retry."""
+    text = str(refusal)
+
+    assert (refusal.cap, refusal.requested, refusal.remaining) == (1, 50, 1)
+    assert refusal.label == "invoice-agent"
+    for part in ("invoice-agent", "stripe.payment_intents.create", "$50.00", "$1.00", "cap"):
+        assert part in text
+    assert "Nothing was sent" in text
+    assert "Do not retry" in text
+
+
+def test_out_of_stripe_it_copies_and_pickles(refusal):
+    """The one that is both comes back as both."""
+    for back in (
+        copy.copy(refusal),
+        copy.deepcopy(refusal),
+        pickle.loads(pickle.dumps(refusal)),
+    ):
+        assert same(back, refusal)
+        assert isinstance(back, stripe.PermissionError)
+        assert back.http_status == 403
+
+
+def pay_beyond_the_cap() -> None:
+    """Open a run and ask for too much, in whatever process this is called."""
+    with keybrake.run("child", cap=1):
+        stripe.PaymentIntent.create(amount=5000, currency="usd")
+
+
+def test_out_of_stripe_it_comes_home_from_another_process(ledger_url, fake):
+    """A worker's refusal is caught where its result is asked for."""
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        error = pool.submit(pay_beyond_the_cap).exception()
+
+    assert isinstance(error, keybrake.CapExceeded)
+    assert isinstance(error, stripe.PermissionError)
+    assert error.remaining == 1
+
+
+def test_no_key_stands_in_a_traceback(refusal):
+    """What is printed for a refusal holds no credential."""
+    assert "sk_test_fake" not in "".join(traceback.format_exception(refusal))
