@@ -7,6 +7,10 @@ import os
 import threading
 from collections.abc import Callable
 
+# Before a fork it lets nobody in until the fork is over, a thread that is importing it included.
+# If it came later than our hooks, a fork would wait for that thread, and the thread for the fork.
+import filelock  # noqa: F401 -- loaded here for its hooks alone
+
 # A thread that itself forks from inside one of these would wait for itself: give up then.
 PATIENCE_S = 10.0
 

@@ -101,7 +101,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
-@pytest.mark.parametrize("pause", ["0", "0.004", "0.03"])
+@pytest.mark.parametrize("pause", ["0", "0.004", "0.01", "0.015", "0.02", "0.03", "0.05"])
 def test_forking_while_a_ledger_is_first_opened_never_hangs_the_child(tmp_path, pause):
     """A child forked while its parent loads and makes its first ledger opens one of its own."""
     ledgers = [f"sqlite:///{tmp_path / name}" for name in ("a.db", "b.db")]
