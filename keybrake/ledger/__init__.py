@@ -45,7 +45,7 @@ def open_ledger(url: str | os.PathLike[str] | None = None) -> Ledger:
     """
     config = _config.current()
     with opening:
-        # sqlite3 and filelock are loaded when the first ledger is opened, not with keybrake.
+        # sqlite3 is loaded when the first ledger is opened, not with keybrake.
         from keybrake.ledger._files import path_of
         from keybrake.ledger.sqlite import SQLiteLedger
 
