@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from keybrake import _config, _scope
 from keybrake._shown import shown
-from keybrake._terms import Limit, Policy
+from keybrake._terms import METER, Limit, Policy
 from keybrake.errors import PolicyError
 from keybrake.ledger import Ledger, open_ledger
 
@@ -90,7 +90,9 @@ def _named_policy(name: str) -> Policy:
 def _check_endpoints(policy: Policy, *, where: str = "") -> None:
     """Refuse a limit or permission for an endpoint that does not exist: it would never bind."""
     # The tables of the vendors are read only when somebody names an endpoint.
-    patterns = [*(policy.allow or ()), *(policy.limits or ())]
+    patterns = [
+        p for p in (*(policy.allow or ()), *(policy.limits or ())) if not p.startswith(METER)
+    ]
     if not patterns:
         return
     from keybrake.vendors import unknown_endpoint

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from keybrake._prices import Prices, shipped
 from keybrake._shown import shown
 from keybrake.errors import PolicyError
 
@@ -22,14 +23,28 @@ FILE_NAME = "keybrake.toml"
 _DURABILITIES = ("power", "process")
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = Decimal("0.01"), 600
 _VENDORS = {"stripe": None, "twilio": None, "resend": None}
+_REFUNDS = ("gross", "net", "ignore")
 
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """How amounts in other currencies become USD: rates as exact fractions, margin in 1/10,000."""
+    """
+    How calls are priced.
+
+    Attributes:
+        usd_per: Currency code in lower case → USD for one major unit, exact.
+        margin_bps: Added to every conversion, in 1/10,000.
+        climate_fee_margin_bps: Added to a climate order for the vendor's fees, in 1/10,000.
+        refunds: ``gross``: a refund counts like any outflow. ``ignore``: it counts nothing.
+            ``net``: it takes back what the same run spent on the same charge.
+        prices: What a unit costs where the vendor names no amount.
+    """
 
     usd_per: Mapping[str, Fraction] = field(default_factory=dict)
     margin_bps: int = 200
+    climate_fee_margin_bps: int = 500
+    refunds: str = "gross"
+    prices: Prices = field(default_factory=shipped)
 
     def rate(self, currency: str) -> Fraction | None:
         """Return USD per major unit of *currency* (lower case), margin included; None: no rate."""
@@ -84,13 +99,15 @@ def set_current(config: Config | None) -> None:
     _current = config
 
 
-def configure(
+def configure(  # noqa: PLR0913 -- one option each, all by name
     *,
     ledger: str | None = None,
     lock_timeout: float | None = None,
     durability: str | None = None,
     usd_per: Mapping[str, str] | None = None,
     margin_bps: int | None = None,
+    refunds: str | None = None,
+    prices: Mapping[str, Mapping[str, Any]] | None = None,
     extra_hosts: Mapping[str, list[str]] | None = None,
 ) -> None:
     """
@@ -102,6 +119,8 @@ def configure(
         durability: ``"power"`` or ``"process"``.
         usd_per: Currency code → USD for one major unit, as Decimal strings.
         margin_bps: Added to every conversion, in 1/10,000.
+        refunds: ``"gross"``, ``"net"`` or ``"ignore"``.
+        prices: Vendor → name → price, as under ``[prices.*]``: USD as Decimal strings.
         extra_hosts: Vendor → origins that count as the vendor's own, such as a test server.
 
     Raises:
@@ -113,6 +132,10 @@ def configure(
         money = replace(money, usd_per=_rates(usd_per, "usd_per"))
     if margin_bps is not None:
         money = replace(money, margin_bps=_margin(margin_bps, "margin_bps"))
+    if refunds is not None:
+        money = replace(money, refunds=_refunds(refunds, "refunds"))
+    if prices is not None:
+        money = replace(money, prices=money.prices.with_tables(prices, "prices"))
     named = _only(extra_hosts or {}, _VENDORS, "extra_hosts")
     vendors = {name: {"extra_hosts": hosts} for name, hosts in named.items()}
     set_current(
@@ -194,11 +217,14 @@ def parse(given: Mapping[str, Any], *, source: str, default: Config) -> Config:
         "lock_timeout": _timeout,
         "durability": _durability,
         "money": _money,
+        "prices": default.money.prices.with_tables,
         "policies": _policies,
         "vendors": _vendors,
     }
     _only(given, readers, source)
     read = {key: readers[key](value, f"{source}: {key}") for key, value in given.items()}
+    if "prices" in read:
+        read["money"] = replace(read.get("money", default.money), prices=read.pop("prices"))
     if "vendors" in read:
         read["extra_hosts"] = read.pop("vendors")
     return replace(default, source=source, **read)
@@ -255,14 +281,21 @@ def _durability(value: object, where: str) -> str:
 
 
 def _money(given: object, where: str) -> Money:
-    table = _only(given, {"refunds": None, "margin_bps": None, "usd_per": None}, where)
-    if table.get("refunds", "gross") != "gross":
-        msg = f'{where}.refunds={shown(table["refunds"])} is unknown; write "gross"'
+    readers: dict[str, Callable[[Any, str], Any]] = {
+        "refunds": _refunds,
+        "margin_bps": _margin,
+        "climate_fee_margin_bps": _margin,
+        "usd_per": _rates,
+    }
+    table = _only(given, readers, where)
+    return Money(**{key: readers[key](value, f"{where}.{key}") for key, value in table.items()})
+
+
+def _refunds(value: object, where: str) -> str:
+    if value not in _REFUNDS:
+        msg = f'{where}={shown(value)} is unknown; write "gross", "net" or "ignore"'
         raise PolicyError(msg)
-    return Money(
-        usd_per=_rates(table.get("usd_per", {}), f"{where}.usd_per"),
-        margin_bps=_margin(table.get("margin_bps", Money().margin_bps), f"{where}.margin_bps"),
-    )
+    return str(value)
 
 
 def _margin(value: object, where: str) -> int:

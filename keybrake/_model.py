@@ -26,7 +26,19 @@ class Effect(StrEnum):
     READ = "read"
     MONEY = "money"
     FREE = "free"
+    AUTHORITY = "authority"
+    """Standing authority: what is done with it later cannot be priced."""
     UNCLASSIFIED = "unclassified"
+
+
+class Meter(StrEnum):
+    """Which kind of money a call is about; ``limits={"meter:outflow": …}`` caps one of them."""
+
+    CHARGE_IN = "charge_in"
+    OUTFLOW = "outflow"
+    OWN_FUNDS = "own_funds"
+    BALANCE_CREDIT = "balance_credit"
+    USAGE = "usage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +47,12 @@ class Request:
     One call as HTTP would carry it, before it is encoded.
 
     Attributes:
-        vendor: ``stripe``.
+        vendor: ``stripe``, ``twilio`` or ``resend``.
         method: Upper case.
         url: Where it goes, absolute, as the SDK would send it, without the query of a read.
         params: Body or query, not yet encoded. The door hands down exactly this object.
         account: The vendor account it acts on, where the caller named one.
+        owner: Fingerprint of the credential: an idempotency key means something to one owner only.
         idempotency_key: The caller's own, if any.
         refusal: A reason the door already found that this call may not go out, and its words.
     """
@@ -47,8 +60,9 @@ class Request:
     vendor: str
     method: str
     url: str
-    params: Mapping[str, Any]
+    params: Any
     account: str = ""
+    owner: str = ""
     idempotency_key: str | None = None
     refusal: tuple[str, str] | None = None
 
@@ -60,11 +74,15 @@ class Lookup:
 
     Attributes:
         known_as: Key of a position that answers it, if the ledger has that position.
-        path: What to GET from the vendor otherwise; None: do without.
+        path: What to ask the vendor for otherwise; None: do without.
+        method: GET, or POST where the vendor has a preview that changes nothing.
+        params: Query or body of that look-up.
     """
 
     known_as: str | None = None
     path: str | None = None
+    method: str = "GET"
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Call(NamedTuple):
@@ -83,7 +101,13 @@ class Call(NamedTuple):
         position: Key of the position the call acts on, where the request says it.
         usd_per_unit: The rate this call was priced with, frozen for its outcome.
         refusal: A reason this call may not go out, found while describing it, and its words.
-        lookup: What to find out first, where the request alone does not say enough.
+        lookup: What to find out first, where the request alone does not say enough. ``complete``
+            may ask for one more.
+        gathered: What earlier look-ups of this call brought; the vendor's own business.
+        meter: Which kind of money it is about.
+        contingent_micros: What it may come to if a person acts on it; recorded, not counted.
+        recurring: More of it follows in later periods, outside of every run.
+        offsets: Key of the position that a refund takes back, where refunds count net.
     """
 
     vendor: str
@@ -100,6 +124,12 @@ class Call(NamedTuple):
     refusal: tuple[str, str] | None = None
     lookup: Lookup | None = None
     idempotency_key: str | None = None
+    owner: str = ""
+    gathered: tuple[Any, ...] = ()
+    meter: Meter | None = None
+    contingent_micros: int | None = None
+    recurring: bool = False
+    offsets: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +185,14 @@ class Outcome:
     Attributes:
         state: settled, voided or unknown.
         position: Key of the position the answer speaks of.
-        position_state: open, in_flight, held, estimated, settled or released.
+        position_state: open, in_flight, held, estimated, needs_human, settled or released.
         value_micros: What that position is worth now at most. None: the answer says nothing new,
             the reservation becomes the cost.
-        observed: The call only looked: a position may shrink by it, never grow.
+        observed: The call only looked: a position may shrink by it, and grow only from an estimate.
         replayed: The vendor repeated an older answer: it says nothing about how things are now.
+        conclusive: It speaks for every call that was made under the same idempotency key.
+        offsets: See ``Call.offsets``.
+        contingent_micros: See ``Call.contingent_micros``; None: what the call said stands.
         currency: That of the object now; *usd_per_unit* is the rate *value_micros* was made with.
         object_id: The vendor's id of the object.
     """
@@ -170,6 +203,9 @@ class Outcome:
     value_micros: int | None = None
     observed: bool = False
     replayed: bool = False
+    conclusive: bool = False
+    offsets: str | None = None
+    contingent_micros: int | None = None
     currency: str | None = None
     usd_per_unit: Fraction | None = None
     object_id: str | None = None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from keybrake import _clock, errors
 from keybrake._model import Call, Effect
 from keybrake._money import show, usd
-from keybrake._terms import Rule, Terms, matches
+from keybrake._terms import METER, Rule, Terms, matches, names_exactly
 from keybrake.errors import CallRefused
 
 
@@ -40,6 +40,7 @@ class Standing(NamedTuple):
     spent: int
     reserved: int
     calls: int
+    parent: int | None
     used: tuple[Used, ...]
 
 
@@ -126,6 +127,8 @@ def _not_allowed(scope: Standing, caller: Standing, call: Call) -> CallRefused |
             if call.effect is Effect.UNCLASSIFIED
             else f"Ask a person to add {call.endpoint!r} to allow.",
         )
+    if call.effect is Effect.AUTHORITY:
+        return _not_named(scope, caller, call)
     if call.effect is Effect.UNCLASSIFIED:
         return _refusal(
             errors.EndpointNotAllowed,
@@ -137,6 +140,26 @@ def _not_allowed(scope: Standing, caller: Standing, call: Call) -> CallRefused |
             hint=_UNCOUNTED,
         )
     return None
+
+
+def _not_named(scope: Standing, caller: Standing, call: Call) -> CallRefused | None:
+    """Refuse standing authority unless the outermost scope, and each that has a list, names it."""
+    allow = scope.terms.allow
+    named = allow is not None and any(names_exactly(pattern, call) for pattern in allow)
+    if named or (allow is None and scope.parent is not None):
+        return None
+    return _refusal(
+        errors.EndpointNotAllowed,
+        "standing_authority",
+        scope,
+        caller,
+        call,
+        why=(
+            f"{call.endpoint} gives authority whose use cannot be priced, and the allowlist of "
+            f"{_name(scope, caller)} does not name it exactly"
+        ),
+        hint=f"Ask a person to add {call.endpoint!r} to allow.",
+    )
 
 
 def _not_describable(scope: Standing, caller: Standing, call: Call) -> CallRefused | None:
@@ -264,6 +287,8 @@ class Counted(NamedTuple):
 def _limit_name(used: Used) -> str:
     if used.rule.pattern == "*":
         return "daily_usd_cap"
+    if used.rule.pattern.startswith(METER):
+        return f"{used.rule.pattern} limit per {used.rule.per}"
     return f"limits[{used.rule.pattern}] per {used.rule.per}"
 
 

@@ -11,9 +11,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from keybrake import _clock
+from keybrake._model import Call, Meter
 from keybrake._money import micros_of
 from keybrake._shown import shown
 from keybrake.errors import PolicyError
+
+METER = "meter:"
+"""What a limit on one kind of money begins with: ``meter:outflow``."""
 
 MOST_CALLS = 10**12
 _CALENDAR = ("hour", "day", "month")
@@ -256,6 +260,13 @@ def _limit(value: object, name: str) -> Limit:
 def _pattern(pattern: object, field: str) -> str:
     if isinstance(pattern, str) and (_DOTTED.fullmatch(pattern) or _BY_PATH.fullmatch(pattern)):
         return pattern
+    if field == "limits" and isinstance(pattern, str) and pattern.startswith(METER):
+        if pattern.removeprefix(METER) in set(Meter):
+            return pattern
+        msg = (
+            f"limits: {shown(pattern)} is no meter; known are {', '.join(METER + m for m in Meter)}"
+        )
+        raise PolicyError(msg)
     msg = (
         f"{field}: {shown(pattern)} is not an endpoint pattern; write vendor.resource.verb with * for "
         f"one segment (stripe.refunds.create, stripe.*.list), or METHOD vendor:/path "
@@ -264,6 +275,18 @@ def _pattern(pattern: object, field: str) -> str:
     if pattern == "*":
         msg += "; to allow every classified endpoint leave allow out"
     raise PolicyError(msg)
+
+
+def applies(pattern: str, call: Call) -> bool:
+    """Return whether a limit on *pattern*, an endpoint pattern or a meter, counts this call."""
+    if pattern.startswith(METER):
+        return call.meter is not None and pattern == METER + call.meter
+    return matches(pattern, call.endpoint, call.method, call.path)
+
+
+def names_exactly(pattern: str, call: Call) -> bool:
+    """Return whether an endpoint pattern means this call and could mean no other."""
+    return "*" not in pattern and matches(pattern, call.endpoint, call.method, call.path)
 
 
 @lru_cache(maxsize=8192)

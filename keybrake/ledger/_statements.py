@@ -40,7 +40,7 @@ RESUME_RUN = "UPDATE scope SET paused_at = NULL WHERE uid = ? AND kind = 'run'"
 
 SELECT_STANDING = """
 SELECT id, uid, kind, label, mode, terms, opened_at, expires_at, closed_at, revoked_at, paused_at,
-    spent, reserved, calls, (SELECT newest FROM ledger_time)
+    spent, reserved, calls, parent, (SELECT newest FROM ledger_time)
 FROM scope WHERE id = ?
 """
 

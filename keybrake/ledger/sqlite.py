@@ -13,7 +13,7 @@ from keybrake import _clock, _policy
 from keybrake._model import Call, Effect, Outcome, Position, State
 from keybrake._policy import Standing, Used
 from keybrake._shown import shown
-from keybrake._terms import Terms, load_terms, matches
+from keybrake._terms import Terms, applies, load_terms
 from keybrake.errors import LedgerError, PolicyError
 from keybrake.ledger import _statements as sql
 from keybrake.ledger._store import Store
@@ -222,7 +222,7 @@ class SQLiteLedger:
                 *cursor.execute(sql.SUM_BUCKETS, (pk, index, rule.since(now))).fetchone(),
             )
             for index, rule in enumerate(terms.rules)
-            if matches(rule.pattern, call.endpoint, call.method, call.path)
+            if applies(rule.pattern, call)
         )
         return Standing._make((*row[:5], terms, *row[6:], used)), now
 

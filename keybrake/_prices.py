@@ -1,0 +1,186 @@
+"""What a unit costs: the prices that ship, and the operator's own that replace them."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib import resources
+from typing import Any, NamedTuple
+
+from keybrake._money import MICROS
+from keybrake._shown import shown
+from keybrake.errors import PolicyError
+
+# How a price is written: one amount; a table of them by destination, country, field or endpoint;
+# a table of such tables; or a whole number that is no money.
+_AMOUNT, _TABLE, _TABLES, _COUNT = "amount", "table", "tables", "count"
+
+NAMES: Mapping[str, Mapping[str, str]] = {
+    "stripe": {"endpoint": _TABLE, "meter_event": _TABLE},
+    "twilio": {
+        "sms_segment": _TABLE,
+        "mms_message": _TABLE,
+        "whatsapp_session": _AMOUNT,
+        "whatsapp_template_max": _AMOUNT,
+        "voice_minute": _TABLE,
+        "default_time_limit_s": _COUNT,
+        "number_month": _TABLE,
+        "lookup_field": _TABLE,
+        "verify_success": _AMOUNT,
+        "verify_channel": _TABLES,
+        "failed_message_fee": _AMOUNT,
+        "worst_segments_unknown_body": _COUNT,
+        "endpoint": _TABLE,
+    },
+    "resend": {
+        "per_recipient": _AMOUNT,
+        "broadcast_per_recipient": _AMOUNT,
+        "batch_max": _COUNT,
+        "endpoint": _TABLE,
+    },
+}
+"""Every name under ``[prices.*]``, and how its value is written."""
+
+_USD = re.compile(r"[0-9]{1,9}(\.[0-9]{1,18})?")
+_MOST_COUNT = 10**9
+
+
+class Price(NamedTuple):
+    """One figure in force: micro-USD, or a plain number where the name says so, and its source."""
+
+    vendor: str
+    name: str
+    key: str
+    value: int
+    as_of: str | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """
+    The prices in force.
+
+    Attributes:
+        rows: By vendor and name; under a name by key: a destination, a field, ``sms:+1`` in a
+            table of tables, and the empty text for a single amount.
+    """
+
+    rows: Mapping[tuple[str, str], Mapping[str, Price]]
+
+    def one(self, vendor: str, name: str) -> int | None:
+        """Return a single amount in micros, or a count; None: no price is known."""
+        return self.exact(vendor, name, "")
+
+    def exact(self, vendor: str, name: str, key: str) -> int | None:
+        """Return the price under *key*, else under ``*``, in micros; None: no price is known."""
+        table = self.rows.get((vendor, name), {})
+        found = table.get(key) or table.get("*")
+        return None if found is None else found.value
+
+    def longest(self, vendor: str, name: str, number: str, *, within: str = "") -> int | None:
+        """
+        Return the price of the longest prefix of *number*, in micros; None: no prefix fits.
+
+        Args:
+            vendor: ``twilio``.
+            name: Such as ``sms_segment``.
+            number: A destination in E.164, such as ``+14155550100``.
+            within: The inner table of a table of tables, such as ``sms:``.
+        """
+        table = self.rows.get((vendor, name), {})
+        for end in range(len(number), 0, -1):
+            if found := table.get(within + number[:end]):
+                return found.value
+        found = table.get(f"{within}*")
+        return None if found is None else found.value
+
+    def __iter__(self) -> Iterator[Price]:
+        """Yield every figure, by vendor and name."""
+        for _, table in sorted(self.rows.items()):
+            yield from table.values()
+
+    def with_tables(self, given: object, where: str) -> Prices:
+        """
+        Return these prices with those of ``[prices.*]`` in their place, table by table.
+
+        Raises:
+            PolicyError: A name is unknown or a value cannot be meant; the text names both.
+        """
+        rows = dict(self.rows)
+        for vendor, tables in _tables(given, NAMES, where):
+            here = f"{where}.{vendor}"
+            for name, value in _tables(tables, NAMES[vendor], here):
+                read = _read(value, NAMES[vendor][name], f"{here}.{name}")
+                rows[vendor, name] = {
+                    key: Price(vendor, name, key, figure, None, where)
+                    for key, figure in read.items()
+                }
+        return Prices(rows)
+
+
+@functools.cache
+def shipped() -> Prices:
+    """Return the prices that come with keybrake, each with its source and date."""
+    text = resources.files("keybrake").joinpath("prices.csv").read_text("utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    rows: dict[tuple[str, str], dict[str, Price]] = {}
+    for row in csv.DictReader(lines):
+        vendor, name, key = row["vendor"], row["name"], row["key"]
+        count = NAMES[vendor][name] == _COUNT
+        value = int(row["value"]) if count else _micros(row["value"])
+        rows.setdefault((vendor, name), {})[key] = Price(
+            vendor, name, key, value, row["as_of"], row["source"]
+        )
+    return Prices(rows)
+
+
+def _micros(usd: str) -> int:
+    exact = Fraction(usd) * MICROS
+    return -(-exact.numerator // exact.denominator)
+
+
+def _tables(given: object, known: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(given, Mapping):
+        msg = f"{where}={shown(given)} is not a table"
+        raise PolicyError(msg)
+    if unknown := sorted(set(given) - set(known), key=str):
+        msg = f"{where}: unknown key {shown(unknown[0])}; known are {', '.join(sorted(known))}"
+        raise PolicyError(msg)
+    yield from given.items()
+
+
+def _read(value: object, kind: str, where: str) -> dict[str, int]:
+    if kind == _AMOUNT:
+        return {"": _amount(value, where)}
+    if kind == _COUNT:
+        return {"": _count(value, where)}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) and key for key in value):
+        msg = f'{where}={shown(value)} is not a table; write {{ "+1" = "0.0145" }}'
+        raise PolicyError(msg)
+    if kind == _TABLE:
+        return {key: _amount(usd, f"{where}.{key}") for key, usd in value.items()}
+    return {
+        f"{outer}:{key}": figure
+        for outer, table in value.items()
+        for key, figure in _read(table, _TABLE, f"{where}.{outer}").items()
+    }
+
+
+def _amount(value: object, where: str) -> int:
+    # Only text: a TOML float has already lost what was written.
+    if isinstance(value, str) and _USD.fullmatch(value):
+        return _micros(value)
+    msg = f'{where}={shown(value)} is not a price; write USD as text, such as "0.0145"'
+    raise PolicyError(msg)
+
+
+def _count(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MOST_COUNT:
+        msg = f"{where}={shown(value)} is not a whole number from 1 up"
+        raise PolicyError(msg)
+    return value
