@@ -203,7 +203,7 @@ def standing(**facts: Any) -> Standing:
     known = {
         "pk": 1, "uid": "run_1", "kind": "run", "label": "invoice-agent", "mode": "enforce", "terms": Terms(**policy),
         "opened_at": 0, "expires_at": None, "closed_at": None, "revoked_at": None, "paused_at": None, "spent": 0,
-        "reserved": 0, "calls": 0, "used": (),
+        "reserved": 0, "calls": 0, "parent": None, "used": (),
     }  # fmt: skip
     return Standing(**{**known, **facts})
 
