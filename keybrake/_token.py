@@ -73,3 +73,15 @@ def _base62(number: int, width: int) -> str:
         number, digit = divmod(number, 62)
         digits.append(_ALPHABET[digit])
     return "".join(reversed(digits))
+
+
+def fingerprint(credential: str) -> str:
+    """
+    Return 16 hex digits that tell one vendor credential from another, and nothing else of it.
+
+    An idempotency key means the same call only to the same owner; what the owner's secret is,
+    the ledger must not know.
+    """
+    return hashlib.sha256(
+        b"keybrake credential\0" + credential.encode("utf-8", "surrogatepass")
+    ).hexdigest()[:16]
