@@ -9,24 +9,20 @@ step that forwards differs between them.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
+import json
 import logging
-import os
 import secrets
 import warnings
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from keybrake import _config, _scope
-from keybrake._model import Call, Effect, Outcome, Reply, Request, State
+from keybrake._model import Call, Effect, Lookup, Outcome, Position, Reply, Request, State
 from keybrake._scope import Caller, Unguarded
+from keybrake._steps import Books, Way, Wire, walk, walk_async
 from keybrake.errors import CallRefused, LedgerUnavailable, NoActiveRun
-from keybrake.ledger import Admission, Admitted, Busy, Note
+from keybrake.ledger import Admission, Admitted, Note
 from keybrake.vendors import VENDORS, Vendor
 
 _log = logging.getLogger("keybrake")
@@ -41,8 +37,12 @@ class Door(Protocol):
     def forward(self, idempotency_key: str | None) -> Any:
         """Let the SDK go on; awaitable in an async door."""
 
-    def look_up(self, path: str) -> Any:
-        """GET *path* with the caller's client and credential; awaitable in an async door."""
+    def look_up(self, lookup: Lookup) -> Any:
+        """
+        Ask the vendor, with the caller's client and credential; awaitable in an async door.
+
+        Returns the decoded body, or None if it is no success, and the status.
+        """
 
     def reply(self, answer: Any) -> Reply:
         """Return what the SDK's answer says."""
@@ -54,66 +54,14 @@ class Door(Protocol):
         """Return the refusal as one that the SDK's users catch, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Books:
-    """A step that asks the ledger. *work* takes whether it may wait; *undo* takes its result."""
-
-    work: Callable[[bool], Any]
-    undo: Callable[[Any], None] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Wire:
-    """A step that goes to the vendor."""
-
-    send: Callable[[], Any]
-
-
-Way = Generator[Books | Wire, Any, Any]
-
-
 def call(door: Door) -> Any:
     """Take one call the whole way and return the vendor's answer, untouched."""
-    way = _way(door)
-    try:
-        return _walk(way, next(way))
-    except StopIteration as end:
-        return end.value
-
-
-def _walk(way: Way, step: Books | Wire) -> Any:
-    while True:
-        try:
-            result = step.work(True) if isinstance(step, Books) else step.send()  # noqa: FBT003 -- Books.work says what it takes
-        except BaseException as error:  # noqa: BLE001 -- the way decides what it means
-            step = way.throw(error)
-        else:
-            step = way.send(result)
+    return walk(_way(door))
 
 
 async def call_async(door: Door) -> Any:
     """Take one call the whole way in a task; the event loop never waits for the ledger's lock."""
-    way = _way(door)
-    try:
-        step = next(way)
-        while True:
-            try:
-                result = await (ask(step) if isinstance(step, Books) else step.send())
-            except GeneratorExit:
-                # A coroutine that is being closed may not await any more: end the call here.
-                with contextlib.suppress(_Closed):
-                    _walk(way, way.throw(_Closed()))
-                raise
-            except BaseException as error:  # noqa: BLE001 -- the way decides what it means
-                step = way.throw(error)
-            else:
-                step = way.send(result)
-    except StopIteration as end:
-        return end.value
-
-
-class _Closed(BaseException):
-    """Stands for GeneratorExit on the way, which Python would not let write anything down."""
+    return await walk_async(_way(door))
 
 
 def _way(door: Door) -> Way:
@@ -141,7 +89,7 @@ def _guarded(door: Door) -> Way:
 
 
 def _admitted(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
-    admission = _admission(call, caller)
+    admission = _admission(door, call, caller)
     admitted = yield Books(
         lambda wait: caller.ledger.admit(admission, wait=wait),
         # Cancelled while it waited for the ledger: nothing was sent, so nothing is kept.
@@ -160,31 +108,68 @@ def _admitted(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
     return answer
 
 
-def _admission(call: Call, caller: Caller) -> Admission:
-    return Admission(secrets.token_hex(12), call, caller.scopes, caller.tool)
+def _admission(door: Door, call: Call, caller: Caller) -> Admission:
+    return Admission(
+        secrets.token_hex(12),
+        call,
+        caller.scopes,
+        caller.tool,
+        origin="/".join(door.request.url.split("/", 3)[:3]),
+        request=_kept(door.request.params) if call.effect is Effect.MONEY else None,
+    )
+
+
+# More than a request with its attachments is worth keeping for the case that its answer is lost.
+_MOST_KEPT = 64 * 1024
+
+
+def _kept(params: Any) -> str | None:
+    """Return parameters as JSON, to ask the vendor again should the answer be lost; None: cannot."""
+    try:
+        text = json.dumps(params)
+    except (TypeError, ValueError):
+        return None
+    return text if len(text) <= _MOST_KEPT else None
+
+
+# Seconds a look-up may take: the call waits for it, and nothing is reserved yet.
+_LOOKUP_LIMIT_S = 10.0
+# An invoice or subscription may name several prices, each to be looked up.
+_MOST_LOOKUPS = 20
 
 
 def _completed(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
     """Find out what the request alone does not say: in the ledger first, else at the vendor."""
-    lookup = call.lookup
-    if lookup is None or call.refusal is not None:
-        return call
     money = _config.current().money
-    if lookup.known_as is not None:
-        known = caller.ledger.position(lookup.known_as)
-        if known is not None:
-            return vendor.complete(call, known, money)
-    # A call that is refused anyway, because its run is revoked, say, asks the vendor nothing.
-    if lookup.path is None or caller.ledger.refuses(_admission(call, caller)):
+    for _ in range(_MOST_LOOKUPS):
+        lookup = call.lookup
+        if lookup is None or call.refusal is not None:
+            return call
+        found: Position | Mapping[str, Any] | None = None
+        if lookup.known_as is not None:
+            found = caller.ledger.position(lookup.known_as)
+        if found is None:
+            # A call that is refused anyway, its run being revoked, say, asks the vendor nothing.
+            if lookup.path is None or caller.ledger.refuses(_admission(door, call, caller)):
+                return call
+            found = yield from _looked_up(door, call, lookup, caller)
+        call = vendor.complete(call._replace(lookup=None), found, money)
+    if call.lookup is None:
         return call
+    words = f"more than {_MOST_LOOKUPS} look-ups would be needed"
+    return call._replace(refusal=("unknown_amount", words))
+
+
+def _looked_up(door: Door, call: Call, lookup: Lookup, caller: Caller) -> Way:
+    """Ask the vendor, and write down that it was asked; what goes wrong leaves nothing found."""
     found, status = None, None
     try:
-        found, status = yield Wire(functools.partial(door.look_up, lookup.path))
+        found, status = yield Wire(functools.partial(door.look_up, lookup), _LOOKUP_LIMIT_S)
     except Exception as error:  # noqa: BLE001 -- whatever went wrong, the amount stays unknown
         _log.debug("look-up of %s failed: %r", lookup.path, error)
     note = Note(
         uid=secrets.token_hex(12),
-        call=_lookup_call(call, lookup.path),
+        call=_lookup_call(call, lookup),
         state=State.SETTLED,
         reason="lookup",
         run=caller.pk,
@@ -192,12 +177,18 @@ def _completed(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
         http_status=status,
     )
     yield Books(lambda wait: caller.ledger.note(note, wait=wait))
-    return vendor.complete(call, found or {}, money)
+    return found or {}
 
 
-def _lookup_call(call: Call, path: str) -> Call:
+def _lookup_call(call: Call, lookup: Lookup) -> Call:
+    assert lookup.path is not None
     return Call(
-        call.vendor, f"{call.vendor}.lookup", "GET", path, Effect.READ, account=call.account
+        call.vendor,
+        f"{call.vendor}.lookup",
+        lookup.method,
+        lookup.path,
+        Effect.READ,
+        account=call.account,
     )
 
 
@@ -246,45 +237,3 @@ def _note_orphan(call: Call, refusal: NoActiveRun) -> Way:
         yield Books(lambda wait: ledger.note(note, wait=wait))
     except LedgerUnavailable as error:
         _log.warning("a refusal could not be written down: %s", error)
-
-
-class _WaitingRoom:
-    """Threads that wait for the ledger in the event loop's stead."""
-
-    def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._pid = 0
-
-    def submit(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
-        # A forked child inherits the pool, but none of its threads.
-        if self._pool is None or self._pid != os.getpid():
-            # Several, so that each waits for its own deadline and not for those before it.
-            self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="keybrake")
-            self._pid = os.getpid()
-        return self._pool.submit(work, *args)
-
-
-_waiting_room = _WaitingRoom()
-
-
-async def ask(step: Books) -> Any:
-    """Ask the ledger at once if it is free, else in a thread, so that the loop goes on."""
-    try:
-        return step.work(False)  # noqa: FBT003 -- not to wait; see Books
-    except Busy:
-        # The thread has to see the same run around the call as the task does.
-        work = functools.partial(copy_context().run, step.work, True)  # noqa: FBT003 -- to wait; see Books
-        future = _waiting_room.submit(work)
-    try:
-        return await asyncio.shield(asyncio.wrap_future(future))
-    except BaseException:
-        # Cancelled or closed. Nobody will learn that it was admitted.
-        if step.undo is not None:
-            future.add_done_callback(functools.partial(_undo, step.undo))
-        raise
-
-
-def _undo(undo: Callable[[Any], None], future: Future[Any]) -> None:
-    """Take back what was admitted for a task that is gone."""
-    if future.exception() is None:
-        _waiting_room.submit(undo, future.result())

@@ -211,3 +211,77 @@ class Outcome:
     object_id: str | None = None
     http_status: int | None = None
     note: str | None = None
+
+
+class InDoubt(NamedTuple):
+    """A call whose outcome nobody knows yet; money and moments in micros. *request*: JSON."""
+
+    seq: int
+    uid: str
+    at: int
+    state: str
+    run_id: str | None
+    label: str | None
+    vendor: str
+    endpoint: str
+    method: str
+    path: str
+    origin: str
+    account: str
+    owner: str
+    request: str | None
+    reserved: int
+    amount: int | None
+    currency: str | None
+    usd_per_unit: str | None
+    idempotency_key: str | None
+    position: str | None
+    object_id: str | None
+    meter: str | None
+    reason: str | None
+    http_status: int | None
+    process: str | None
+    cost: int | None
+
+    @property
+    def sent_key(self) -> str:
+        """Return the idempotency key it went out with."""
+        return self.idempotency_key or f"kb-{self.uid}"
+
+
+class Estimated(NamedTuple):
+    """A position whose price the vendor has yet to name, and the call that was charged for it."""
+
+    key: str
+    value: int
+    seq: int
+    at: int
+    run_id: str | None
+    label: str | None
+    vendor: str
+    endpoint: str
+    path: str
+    origin: str
+    account: str
+    owner: str
+    object_id: str | None
+
+
+class Finding(NamedTuple):
+    """
+    What reconciling found about one call.
+
+    Attributes:
+        result: settled, voided, estimated or unknown: how it stands now.
+        cost_micros: What it costs now; None: nobody knows, its reservation counts.
+        words: The evidence, or why there is none.
+    """
+
+    seq: int
+    run_id: str | None
+    label: str | None
+    vendor: str
+    endpoint: str
+    result: str
+    cost_micros: int | None
+    words: str

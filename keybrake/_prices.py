@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from keybrake._money import MICROS
@@ -126,7 +126,8 @@ class Prices:
 @functools.cache
 def shipped() -> Prices:
     """Return the prices that come with keybrake, each with its source and date."""
-    text = resources.files("keybrake").joinpath("prices.csv").read_text("utf-8")
+    # Not by importlib.resources: it imports more on first use, which a fork must not meet half-way.
+    text = Path(__file__).with_name("prices.csv").read_text("utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     rows: dict[tuple[str, str], dict[str, Price]] = {}
     for row in csv.DictReader(lines):

@@ -24,6 +24,7 @@ from keybrake._arguments import (
     said_of,
 )
 from keybrake._install import install
+from keybrake._model import Finding
 from keybrake._money import usd
 from keybrake._scope import Frame, RunFrame
 from keybrake._shown import shown
@@ -165,15 +166,15 @@ class Run:
 
     async def __aenter__(self) -> Self:
         """See ``__enter__``; waits for the ledger without holding up the event loop."""
-        from keybrake import _guard
+        from keybrake import _steps
 
         ledger = self._prepare()
         if self._policy is None:
             self._stand(ledger, self._record(ledger))
             return self
         new = self._new()
-        step = _guard.Books(lambda wait: ledger.open_run(new, wait=wait), undo=ledger.close_run)
-        self._stand(ledger, ledger.run(await _guard.ask(step)))
+        step = _steps.Books(lambda wait: ledger.open_run(new, wait=wait), undo=ledger.close_run)
+        self._stand(ledger, ledger.run(await _steps.ask(step)))
         return self
 
     async def __aexit__(
@@ -183,13 +184,13 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         """See ``__exit__``."""
-        from keybrake import _guard
+        from keybrake import _steps
 
         frame = self._leave()
         if frame is not None:
             with self._only_warn():
-                step = _guard.Books(lambda wait: frame.ledger.close_run(frame.pk, wait=wait))
-                await _guard.ask(step)
+                step = _steps.Books(lambda wait: frame.ledger.close_run(frame.pk, wait=wait))
+                await _steps.ask(step)
 
     def _prepare(self) -> Ledger:
         if self._entered:
@@ -308,6 +309,21 @@ class Run:
     def resume(self) -> None:
         """Let a paused run go on."""
         self._ledger().resume(self.id)
+
+    def reconcile(self) -> list[Finding]:
+        """
+        Ask the vendors about this run's unknown outcomes and late prices; see ``keybrake reconcile``.
+
+        Uses the credentials in the environment, not those of the agent's clients. Call it after
+        the block, and again later: a price may take a day.
+
+        Raises:
+            LedgerError: The run was not entered.
+        """
+        from keybrake._reconcile import Reconciler
+
+        asker = Reconciler(self._ledger())
+        return [asker.reconcile(one) for one in asker.work(self.id)]
 
     def _ledger(self) -> Ledger:
         if self._frame is None:

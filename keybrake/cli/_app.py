@@ -12,7 +12,19 @@ from typing import Any
 import click
 
 import keybrake
-from keybrake.cli import demo, doctor, export, init, log, runs, show, spend, stop
+from keybrake.cli import (
+    demo,
+    doctor,
+    export,
+    init,
+    log,
+    reconcile,
+    runs,
+    show,
+    spend,
+    stop,
+    unresolved,
+)
 from keybrake.cli._text import safe
 from keybrake.errors import KeybrakeError
 
@@ -111,6 +123,9 @@ for _command in (
     stop.revoke,
     stop.pause,
     stop.resume,
+    unresolved.unresolved,
+    unresolved.resolve,
+    reconcile.reconcile,
     doctor.doctor,
     export.export,
 ):

@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from keybrake import _token
+from keybrake import _clock, _token
+from keybrake._model import InDoubt
 from keybrake._terms import matches
 from keybrake.errors import LedgerError
-from keybrake.ledger import RunRecord, _files
+from keybrake.ledger import RunRecord, _doubts, _files
 from keybrake.ledger import _statements as sql
 
 PAGE = 1000
@@ -204,6 +205,11 @@ class Book:
         places = ", ".join(map(str, numbers))
         return self._call_rows(f"seq IN ({places})", {})
 
+    def in_doubt(self) -> list[InDoubt]:
+        """Return the calls whose outcome nobody knows, oldest first."""
+        rows = self.connection.execute(sql.ALL_IN_DOUBT).fetchall()
+        return _doubts.among(rows, self.path, _clock.now())
+
     def newest(self) -> int:
         """Return the number of the newest call; 0: there is none."""
         row = self.connection.execute(
@@ -219,7 +225,9 @@ class Book:
 
     def _call_rows(self, where: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
         return list(
-            self.views["call_log"].rows_where(where, parameters, order_by="seq", limit=PAGE)
+            self.views["call_log"].rows_where(
+                where, parameters, order_by="seq", limit=PAGE, select=", ".join(CALL_COLUMNS)
+            )
         )
 
     def _before_last(self, wanted: Wanted, last: int) -> int:

@@ -10,6 +10,8 @@ from keybrake.ledger.protocol import (
     Admission,
     Admitted,
     Busy,
+    Estimated,
+    InDoubt,
     Ledger,
     NewRun,
     Note,
@@ -20,6 +22,8 @@ __all__ = [
     "Admission",
     "Admitted",
     "Busy",
+    "Estimated",
+    "InDoubt",
     "Ledger",
     "NewRun",
     "Note",
@@ -43,8 +47,8 @@ def open_ledger(url: str | os.PathLike[str] | None = None) -> Ledger:
         PolicyError: The URL cannot be meant.
         LedgerUnavailable: The file cannot be made, opened or locked, or is no ledger.
     """
-    config = _config.current()
     with opening:
+        config = _config.current()
         # sqlite3 is loaded when the first ledger is opened, not with keybrake.
         from keybrake.ledger._files import path_of
         from keybrake.ledger.sqlite import SQLiteLedger

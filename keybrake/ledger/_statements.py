@@ -65,9 +65,19 @@ WHERE excluded.reserved = 0 OR ? IS NULL OR spent + reserved + excluded.reserved
 """
 
 INSERT_CALL = """
-INSERT INTO call (uid, at, run, tool, scopes, vendor, endpoint, method, path, state, reason, reserved,
-    amount, currency, usd_per_unit, idempotency_key, buckets, would_refuse, position)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO call (uid, at, run, tool, scopes, vendor, endpoint, method, path, origin, account, owner,
+    request, state, reason, reserved, amount, currency, usd_per_unit, idempotency_key, meter, contingent,
+    recurring, buckets, would_refuse, position, leans_on, process)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+# Vendors keep what they answered under a key for a day at least.
+SELECT_TWIN = """
+SELECT seq, state, CASE state WHEN 'unknown' THEN reserved ELSE coalesce(cost, 0) END AS counted
+FROM call
+WHERE idempotency_key = ? AND vendor = ? AND owner = ? AND account = ? AND method = ? AND path = ?
+    AND at > ? AND state IN ('unknown', 'settled')
+ORDER BY counted DESC LIMIT 1
 """
 
 COUNT_REFUSAL = "UPDATE scope SET refused = refused + 1 WHERE id = ?"
@@ -79,7 +89,8 @@ WHERE seq = ? AND state = 'reserved'
 
 END_CALL = """
 UPDATE call SET state = ?, cost = ?, reason = coalesce(?, reason), position = coalesce(?, position), prior = ?,
-    object_id = ?, http_status = ?, ended_at = max(at, ?)
+    object_id = coalesce(?, object_id), http_status = coalesce(?, http_status), ended_at = max(at, ?),
+    contingent = coalesce(?, contingent), evidence = ?, request = NULL
 WHERE seq = ? AND state IN ('reserved', 'unknown')
 """
 
@@ -88,7 +99,9 @@ END_NOTE = "UPDATE call SET http_status = ?, ended_at = ? WHERE seq = ?"
 SELECT_POSITION = "SELECT state, value, currency, usd_per_unit FROM position WHERE key = ?"
 BEGIN_WRITE = "UPDATE position SET last_write = ?, open_writes = open_writes + 1 WHERE key = ?"
 END_WRITE = "UPDATE position SET open_writes = open_writes - 1 WHERE key = ?"
-SELECT_COUNTED = "SELECT value, last_call, last_write, open_writes FROM position WHERE key = ?"
+SELECT_COUNTED = (
+    "SELECT value, state, last_call, last_write, open_writes FROM position WHERE key = ?"
+)
 
 NEW_POSITION = """
 INSERT INTO position (key, state, value, currency, usd_per_unit, last_call, last_write)
@@ -99,9 +112,42 @@ MOVE_POSITION = """
 UPDATE position SET state = ?, value = ?, currency = ?, usd_per_unit = ?, last_call = ? WHERE key = ?
 """
 
-SELECT_CHARGED = "SELECT coalesce(cost, 0), scopes, buckets, prior FROM call WHERE seq = ?"
+SELECT_CHARGED = "SELECT coalesce(cost, 0), scopes, buckets, prior, run FROM call WHERE seq = ?"
+GIVE_BACK = "UPDATE call SET cost = cost - ? WHERE seq = ?"
+CHARGE_MORE = """
+UPDATE call SET cost = cost + ?, reason = CASE WHEN cost + ? > reserved THEN 'overrun' ELSE reason END
+WHERE seq = ?
+"""
 
 RECOUNT = "UPDATE scope SET reserved = reserved - ?, spent = spent + ? WHERE id = ?"
 RECOUNT_BUCKET = """
 UPDATE bucket SET reserved = reserved - ?, spent = spent + ? WHERE scope = ? AND rule = ? AND at = ?
+"""
+
+SELECT_IN_DOUBT = """
+SELECT call.seq, call.uid, call.at, call.state, scope.uid, scope.label, call.vendor, call.endpoint,
+    call.method, call.path, call.origin, call.account, call.owner, call.request, call.reserved, call.amount,
+    call.currency, call.usd_per_unit, call.idempotency_key, call.position, call.object_id, call.meter,
+    call.reason, call.http_status, call.process, call.cost
+FROM call LEFT JOIN scope ON scope.id = call.run
+"""
+
+ONE_IN_DOUBT = f"{SELECT_IN_DOUBT} WHERE call.seq = ?"
+ALL_IN_DOUBT = f"{SELECT_IN_DOUBT} WHERE call.state IN ('reserved', 'unknown') ORDER BY call.seq"
+
+SELECT_ESTIMATED = """
+SELECT position.key, position.value, call.seq, call.at, scope.uid, scope.label, call.vendor, call.endpoint,
+    call.path, call.origin, call.account, call.owner, call.object_id
+FROM position
+JOIN call ON call.seq = position.last_call
+LEFT JOIN scope ON scope.id = call.run
+WHERE position.state = 'estimated' ORDER BY position.last_call
+"""
+
+SELECT_OPEN_CALL = """
+SELECT state, at, scopes, buckets, reserved, position, leans_on FROM call WHERE seq = ?
+"""
+
+SELECT_LEANERS = """
+SELECT seq FROM call WHERE leans_on = ? AND state IN ('reserved', 'unknown') ORDER BY seq
 """

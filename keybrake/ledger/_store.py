@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from keybrake.errors import LedgerUnavailable
-from keybrake.ledger import _files
+from keybrake.ledger import _files, _owners
 from keybrake.ledger._lock import LedgerLock
 from keybrake.ledger.protocol import Busy
 
@@ -208,6 +208,7 @@ class Store:
     def _set_up(self, writer: sqlite3.Connection) -> None:
         if _files.check_schema(writer, self.path) < _files.SCHEMA_VERSION:
             _files.migrate(writer)
+        _owners.sweep(self.path)
         for pragma in _PRAGMAS:
             writer.execute(f"PRAGMA {pragma}")
         found = self.path.stat()

@@ -7,10 +7,20 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from keybrake import _clock
-from keybrake._model import Call, Outcome, Position, State
+from keybrake._model import Call, Estimated, InDoubt, Outcome, Position, State
 from keybrake._terms import Terms
 
-__all__ = ["Admission", "Admitted", "Busy", "Ledger", "NewRun", "Note", "RunRecord"]
+__all__ = [
+    "Admission",
+    "Admitted",
+    "Busy",
+    "Estimated",
+    "InDoubt",
+    "Ledger",
+    "NewRun",
+    "Note",
+    "RunRecord",
+]
 
 
 class Busy(Exception):
@@ -70,19 +80,30 @@ class RunRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A call that asks to be admitted. *scopes*: the run first, then outwards, by primary key."""
+    """
+    A call that asks to be admitted.
+
+    Attributes:
+        scopes: The run first, then outwards, by primary key.
+        origin: Where it goes: scheme, host and port.
+        request: Its parameters as JSON, kept until its outcome is known.
+    """
 
     uid: str
     call: Call
     scopes: tuple[int, ...]
     tool: str | None = None
+    origin: str = ""
+    request: str | None = None
 
 
 class Admitted(NamedTuple):
     """
     A reservation: what has to be ended, and where it is counted.
 
-    *tracked*: the position it is a write on, if the ledger counted that when it was admitted.
+    Attributes:
+        tracked: The position it is a write on, if the ledger counted that when it was admitted.
+        leans_on: The call under the same idempotency key that is counted in its stead.
     """
 
     seq: int
@@ -90,6 +111,7 @@ class Admitted(NamedTuple):
     buckets: tuple[tuple[int, int, int], ...]
     reserved: int
     tracked: str | None = None
+    leans_on: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +181,21 @@ class Ledger(Protocol):
 
     def note(self, note: Note, *, wait: bool = True) -> None:
         """Write down a row that charges nothing."""
+
+    def in_doubt(self, seq: int | None = None) -> Sequence[InDoubt]:
+        """Return the calls that are unknown or still reserved, oldest first; with *seq*, that call."""
+
+    def resolve(self, seq: int, outcome: Outcome, evidence: str) -> None:
+        """
+        End a call whose outcome has become known, by a person's word or the vendor's.
+
+        Raises:
+            LedgerError: It has ended already, may still be under way, or another call that counts
+                on it is not resolved yet.
+        """
+
+    def estimated(self) -> Sequence[Estimated]:
+        """Return the positions that wait for their price, oldest first."""
+
+    def observe(self, note: Note, outcome: Outcome) -> None:
+        """Write down a look at the vendor outside of every call, and what it says of a position."""

@@ -62,6 +62,14 @@ CREATE TABLE call (
     endpoint TEXT NOT NULL,
     method TEXT NOT NULL,
     path TEXT NOT NULL,
+    -- Where it went, as whom, and with what: so that whoever resolves it later can ask the vendor
+    -- about this very call. The request is kept only until the outcome is known.
+    origin TEXT NOT NULL,
+    account TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    request TEXT,
+    -- The process that admitted it: see _owners.py.
+    process TEXT,
     state TEXT NOT NULL
         CHECK (state IN ('refused', 'reserved', 'settled', 'voided', 'unknown', 'unguarded')),
     reason TEXT,
@@ -70,7 +78,12 @@ CREATE TABLE call (
     amount INTEGER,
     currency TEXT,
     usd_per_unit TEXT,
+    -- The caller's own key, and the call under the same key that counts for this one, too.
     idempotency_key TEXT,
+    leans_on INTEGER REFERENCES call (seq),
+    meter TEXT,
+    contingent INTEGER CHECK (contingent >= 0),
+    recurring INTEGER NOT NULL DEFAULT 0,
     -- The position the call moved, and the call that moved it before: newest first, a give-back
     -- walks this chain.
     position TEXT,
@@ -78,10 +91,15 @@ CREATE TABLE call (
     object_id TEXT,
     http_status INTEGER,
     ended_at INTEGER,
-    would_refuse TEXT
+    would_refuse TEXT,
+    -- How an unknown outcome came to be known.
+    evidence TEXT
 ) STRICT;
 
 CREATE INDEX call_run ON call (run, seq);
+CREATE INDEX call_key ON call (idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX call_leans_on ON call (leans_on) WHERE leans_on IS NOT NULL;
+CREATE INDEX call_in_doubt ON call (seq) WHERE state IN ('reserved', 'unknown');
 
 -- One economic event at the vendor, counted once however many calls touch it. It may shrink only
 -- by the answer to its newest write, while no other is under way: an answer that comes late says
@@ -97,6 +115,8 @@ CREATE TABLE position (
     last_write INTEGER NOT NULL REFERENCES call (seq),
     open_writes INTEGER NOT NULL DEFAULT 0 CHECK (open_writes >= 0)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX position_estimated ON position (last_call) WHERE state = 'estimated';
 
 -- The latest moment on record, of a call or of anything else.
 CREATE VIEW ledger_time AS
@@ -140,7 +160,11 @@ SELECT
     call.object_id AS object_id,
     call.http_status AS http_status,
     (call.ended_at - call.at) / 1000 AS duration_ms,
-    call.would_refuse AS would_refuse
+    call.would_refuse AS would_refuse,
+    call.meter AS meter,
+    call.contingent AS contingent_micros,
+    call.recurring AS recurring,
+    call.evidence AS evidence
 FROM call LEFT JOIN scope ON scope.id = call.run;
 
 CREATE VIEW spend_by_run AS

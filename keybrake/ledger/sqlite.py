@@ -6,6 +6,7 @@ import functools
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,9 +16,20 @@ from keybrake._policy import Standing, Used
 from keybrake._shown import shown
 from keybrake._terms import Terms, applies, load_terms
 from keybrake.errors import LedgerError, PolicyError
+from keybrake.ledger import _doubts, _positions
 from keybrake.ledger import _statements as sql
+from keybrake.ledger._owners import Owner
+from keybrake.ledger._positions import Increase
 from keybrake.ledger._store import Store
-from keybrake.ledger.protocol import Admission, Admitted, NewRun, Note, RunRecord
+from keybrake.ledger.protocol import (
+    Admission,
+    Admitted,
+    Estimated,
+    InDoubt,
+    NewRun,
+    Note,
+    RunRecord,
+)
 
 __all__ = ["SQLiteLedger"]
 
@@ -32,6 +44,7 @@ class SQLiteLedger:
         self.path = path
         self.url = f"sqlite:///{path}"
         self._store = Store(path, lock_timeout_s=lock_timeout_s, durability=durability)
+        self._owner = Owner(path)
         self._chains: dict[int, tuple[int, ...]] = {}
         self._tools: dict[int, dict[str, tuple[int, str]]] = {}
         self._latest = 0
@@ -200,10 +213,11 @@ class SQLiteLedger:
             for pk in admission.scopes:
                 standing, now = self._standing(cursor, pk, call, now)
                 chain.append(standing)
-            increase = self._increase(cursor, call)
-            decision = _policy.decide(chain, call, increase=increase, now=now)
+            run = admission.scopes[0] if admission.scopes else None
+            more = _positions.increase(cursor, call, run, now)
+            decision = _policy.decide(chain, call, increase=more.micros, now=now)
             if decision.refusal is None:
-                return self._reserve(cursor, admission, chain, increase, now, decision)
+                return self._reserve(cursor, admission, chain, more, now, decision)
             self._record_refusal(cursor, admission, now, decision.refusal.reason)
         raise decision.refusal
 
@@ -226,27 +240,16 @@ class SQLiteLedger:
         )
         return Standing._make((*row[:5], terms, *row[6:], used)), now
 
-    @staticmethod
-    def _increase(cursor: sqlite3.Cursor, call: Call) -> int:
-        """Return by how much a call may raise its position: only that is reserved."""
-        if not call.value_micros:
-            return 0
-        if call.position is None:
-            return call.value_micros
-        # What other calls in flight would add is not taken off: they may yet be voided.
-        row = cursor.execute(sql.SELECT_POSITION, (call.position,)).fetchone()
-        return call.value_micros if row is None else max(0, call.value_micros - int(row[1]))
-
     def _reserve(
         self,
         cursor: sqlite3.Cursor,
         admission: Admission,
         chain: Sequence[Standing],
-        increase: int,
+        more: Increase,
         now: int,
         decision: _policy.Decision,
     ) -> Admitted:
-        buckets = []
+        buckets, increase = [], more.micros
         for scope in chain:
             report = scope.mode == "report"
             cursor.execute(sql.RESERVE, (increase, scope.pk, report, increase, increase))
@@ -260,26 +263,18 @@ class SQLiteLedger:
                 self._must_change_one(cursor)
                 buckets.append((scope.pk, used.nr, at))
         would_refuse = decision.would_refuse.reason if decision.would_refuse else None
-        tracked = self._tracked(cursor, admission.call)
-        row = _row(admission, State.RESERVED, now, reserved=increase)
+        tracked = _positions.tracked(cursor, admission.call)
+        row = _row(admission, State.RESERVED, now, reserved=increase, request=admission.request)
         listed = json.dumps(buckets) if buckets else None
-        cursor.execute(sql.INSERT_CALL, (*row, listed, would_refuse, tracked))
+        cursor.execute(
+            sql.INSERT_CALL,
+            (*row, listed, would_refuse, tracked, more.leans_on, self._owner.token()),
+        )
         seq = int(cursor.lastrowid or 0)
         if tracked is not None:
             cursor.execute(sql.BEGIN_WRITE, (seq, tracked))
-        return Admitted(seq, admission.scopes, tuple(buckets), increase, tracked)
-
-    @staticmethod
-    def _tracked(cursor: sqlite3.Cursor, call: Call) -> str | None:
-        """
-        Return the position a call is a write on, if the ledger counts it.
-
-        A write on any other reserves its full value, so that nothing it answers can surprise.
-        """
-        if call.position is None or call.effect is Effect.READ:
-            return None
-        known = cursor.execute(sql.SELECT_COUNTED, (call.position,)).fetchone()
-        return None if known is None else call.position
+        scopes = admission.scopes
+        return Admitted(seq, scopes, tuple(buckets), increase, tracked, more.leans_on)
 
     @staticmethod
     def _must_change_one(cursor: sqlite3.Cursor) -> None:
@@ -293,7 +288,7 @@ class SQLiteLedger:
         cursor: sqlite3.Cursor, admission: Admission, now: int, reason: str
     ) -> None:
         row = _row(admission, State.REFUSED, now, reason=reason)
-        cursor.execute(sql.INSERT_CALL, (*row, None, None, None))
+        cursor.execute(sql.INSERT_CALL, (*row, None, None, None, None, None))
         for pk in admission.scopes:
             cursor.execute(sql.COUNT_REFUSAL, (pk,))
 
@@ -301,35 +296,64 @@ class SQLiteLedger:
         """See ``Ledger.settle``."""
         # Which file is behind the path was checked when the call was admitted.
         with self._store.transaction(wait=wait, check=False) as cursor:
-            now = self._tick()
-            if outcome.state is State.UNKNOWN:
-                cursor.execute(
-                    sql.MARK_UNKNOWN,
-                    (outcome.note, outcome.object_id, outcome.http_status, now, admitted.seq),
-                )
-                self._must_have_ended(cursor, admitted)
-                return
-            cost, prior = 0, None
-            if outcome.state is State.SETTLED:
-                cost, prior = self._cost(cursor, admitted, outcome)
-            cursor.execute(
-                sql.END_CALL,
-                (
-                    outcome.state,
-                    cost,
-                    outcome.note,
-                    outcome.position,
-                    prior,
-                    outcome.object_id,
-                    outcome.http_status,
-                    now,
-                    admitted.seq,
-                ),
-            )
+            self._end(cursor, admitted, outcome)
+
+    def _end(
+        self,
+        cursor: sqlite3.Cursor,
+        admitted: Admitted,
+        outcome: Outcome,
+        evidence: str | None = None,
+    ) -> None:
+        now = self._tick()
+        if outcome.state is State.UNKNOWN:
+            known = (outcome.note, outcome.object_id, outcome.http_status, now, admitted.seq)
+            cursor.execute(sql.MARK_UNKNOWN, known)
             self._must_have_ended(cursor, admitted)
-            if admitted.tracked is not None:
-                cursor.execute(sql.END_WRITE, (admitted.tracked,))
-            _recount(cursor, admitted.scopes, admitted.buckets, admitted.reserved, cost)
+            return
+        if admitted.leans_on is not None and outcome.conclusive:
+            self._end_twin(cursor, admitted, outcome)
+        cost, prior = 0, None
+        if outcome.state is State.SETTLED:
+            cost, prior = _positions.cost(cursor, admitted, outcome)
+        cursor.execute(
+            sql.END_CALL,
+            (
+                outcome.state,
+                cost,
+                outcome.note or ("overrun" if cost > admitted.reserved else None),
+                outcome.position,
+                prior,
+                outcome.object_id,
+                outcome.http_status,
+                now,
+                outcome.contingent_micros,
+                evidence,
+                admitted.seq,
+            ),
+        )
+        self._must_have_ended(cursor, admitted)
+        if admitted.tracked is not None:
+            cursor.execute(sql.END_WRITE, (admitted.tracked,))
+        _positions.recount(cursor, admitted.scopes, admitted.buckets, admitted.reserved, cost)
+
+    def _end_twin(self, cursor: sqlite3.Cursor, admitted: Admitted, outcome: Outcome) -> None:
+        """What is proven of a call is proven of the unknown one under the same key, and counts there."""
+        assert admitted.leans_on is not None
+        state, twin = self._open_call(cursor, admitted.leans_on)
+        if state == State.UNKNOWN:
+            self._end(cursor, twin, outcome, f"call {admitted.seq}, under the same idempotency key")
+
+    @staticmethod
+    def _open_call(cursor: sqlite3.Cursor, seq: int) -> tuple[str, Admitted]:
+        """Return a call as it was admitted, and the state it is in now."""
+        row = cursor.execute(sql.SELECT_OPEN_CALL, (seq,)).fetchone()
+        if row is None:
+            msg = f"there is no call {seq} in this ledger; keybrake unresolved lists those in doubt"
+            raise LedgerError(msg)
+        state, _, scopes, buckets, reserved, tracked, leans_on = row
+        counted = tuple(tuple(bucket) for bucket in json.loads(buckets or "[]"))
+        return state, Admitted(seq, tuple(json.loads(scopes)), counted, reserved, tracked, leans_on)
 
     @staticmethod
     def _must_have_ended(cursor: sqlite3.Cursor, admitted: Admitted) -> None:
@@ -337,56 +361,57 @@ class SQLiteLedger:
             msg = f"call {admitted.seq} has ended already"
             raise LedgerError(msg)
 
-    def _cost(
-        self, cursor: sqlite3.Cursor, admitted: Admitted, outcome: Outcome
-    ) -> tuple[int, int | None]:
-        """
-        Return what a settled call adds, and the call that moved its position before.
+    # What nobody knows yet
 
-        A position is worth what its calls cost together. More than that is charged to this call;
-        less is given back to the calls, and so to the runs, that were charged, newest first.
-        """
-        if outcome.value_micros is None or outcome.position is None:
-            return admitted.reserved, None
-        rate = None if outcome.usd_per_unit is None else str(outcome.usd_per_unit)
-        shown = (outcome.position_state, outcome.value_micros, outcome.currency, rate)
-        if not outcome.observed:
-            first = (outcome.position, *shown, admitted.seq, admitted.seq)
-            if cursor.execute(sql.NEW_POSITION, first).rowcount:
-                return outcome.value_micros, None
-        row = cursor.execute(sql.SELECT_COUNTED, (outcome.position,)).fetchone()
-        if row is None or not _is_news(admitted, outcome, row):
-            return 0, None
-        counted, prior = row[:2]
-        change = outcome.value_micros - counted
-        if change > 0:
-            cursor.execute(sql.MOVE_POSITION, (*shown, admitted.seq, outcome.position))
-            return change, prior
-        self._give_back(cursor, prior, -change)
-        cursor.execute(sql.MOVE_POSITION, (*shown, prior, outcome.position))
-        return 0, None
+    def in_doubt(self, seq: int | None = None) -> Sequence[InDoubt]:
+        """See ``Ledger.in_doubt``."""
+        if seq is not None:
+            return [InDoubt._make(row) for row in self._store.read(sql.ONE_IN_DOUBT, (seq,))]
+        return _doubts.among(self._store.read(sql.ALL_IN_DOUBT, ()), self.path, self._tick())
 
-    @staticmethod
-    def _give_back(cursor: sqlite3.Cursor, newest: int | None, amount: int) -> None:
-        seq = newest
-        while amount and seq is not None:
-            row = cursor.execute(sql.SELECT_CHARGED, (seq,)).fetchone()
-            cost, scopes, buckets, prior = row
-            back = min(amount, cost)
-            if back:
-                cursor.execute("UPDATE call SET cost = cost - ? WHERE seq = ?", (back, seq))
-                _recount(cursor, json.loads(scopes), json.loads(buckets or "[]"), 0, -back)
-            amount, seq = amount - back, prior
+    def resolve(self, seq: int, outcome: Outcome, evidence: str) -> None:
+        """See ``Ledger.resolve``."""
+        with self._store.transaction(durable=True) as cursor:
+            now = self._now(cursor)
+            state, admitted = self._open_call(cursor, seq)
+            if state not in (State.RESERVED, State.UNKNOWN):
+                msg = f"call {seq} has ended already: it is {state}"
+                raise LedgerError(msg)
+            if not _doubts.among(cursor.execute(sql.ONE_IN_DOUBT, (seq,)), self.path, now):
+                msg = (
+                    f"call {seq} may still be under way: its process lives, and it was admitted less "
+                    f"than {_doubts.STILL_UNDER_WAY // _clock.MINUTE} minutes ago; try again later"
+                )
+                raise LedgerError(msg)
+            if leaning := cursor.execute(sql.SELECT_LEANERS, (seq,)).fetchone():
+                msg = f"call {leaning[0]}, under the same idempotency key, counts on call {seq}; resolve that one first"
+                raise LedgerError(msg)
+            self._end(cursor, admitted, outcome, evidence)
+
+    def estimated(self) -> Sequence[Estimated]:
+        """See ``Ledger.estimated``."""
+        return [Estimated._make(row) for row in self._store.read(sql.SELECT_ESTIMATED, ())]
+
+    def observe(self, note: Note, outcome: Outcome) -> None:
+        """See ``Ledger.observe``."""
+        with self._store.transaction() as cursor:
+            seq = self._write_note(cursor, note)
+            _positions.cost(cursor, Admitted(seq, (), (), 0), replace(outcome, observed=True))
 
     def note(self, note: Note, *, wait: bool = True) -> None:
         """See ``Ledger.note``."""
+        with self._store.transaction(wait=wait) as cursor:
+            self._write_note(cursor, note)
+
+    def _write_note(self, cursor: sqlite3.Cursor, note: Note) -> int:
         scopes = () if note.run is None else (note.run,)
         admission = Admission(note.uid, note.call, scopes, note.tool)
-        with self._store.transaction(wait=wait) as cursor:
-            now = self._now(cursor)
-            row = _row(admission, note.state, now, reason=note.reason)
-            cursor.execute(sql.INSERT_CALL, (*row, None, None, None))
-            cursor.execute(sql.END_NOTE, (note.http_status, now, cursor.lastrowid))
+        now = self._now(cursor)
+        row = _row(admission, note.state, now, reason=note.reason)
+        cursor.execute(sql.INSERT_CALL, (*row, None, None, None, None, None))
+        seq = int(cursor.lastrowid or 0)
+        cursor.execute(sql.END_NOTE, (note.http_status, now, seq))
+        return seq
 
     # The file
 
@@ -403,29 +428,11 @@ class SQLiteLedger:
 
     def close(self) -> None:
         """Let go of the file; the next use opens it again."""
+        self._owner.close()
         self._store.close()
 
 
 _FREE_TERMS = Terms(cap=None, max_calls=None, max_amount=None, allow=None, rules=())
-
-
-def _is_news(admitted: Admitted, outcome: Outcome, counted: tuple[int, int, int, int]) -> bool:
-    """
-    Return whether an answer may move a position that is counted already.
-
-    More is always counted. Less is believed only of the newest write, and of a look that began
-    after it, while no other write is under way: else it may be older than what is counted.
-    """
-    value, _, last_write, open_writes = counted
-    assert outcome.value_micros is not None
-    if outcome.value_micros > value:
-        return not outcome.observed
-    if outcome.replayed:
-        return False
-    if outcome.observed:
-        return last_write < admitted.seq and open_writes == 0
-    mine = admitted.tracked == outcome.position
-    return mine and last_write == admitted.seq and open_writes == 1
 
 
 @functools.lru_cache(maxsize=4096)
@@ -440,7 +447,13 @@ def _rate_text(call: Call) -> str | None:
 
 
 def _row(
-    admission: Admission, state: State, now: int, *, reserved: int = 0, reason: str | None = None
+    admission: Admission,
+    state: State,
+    now: int,
+    *,
+    reserved: int = 0,
+    reason: str | None = None,
+    request: str | None = None,
 ) -> tuple[object, ...]:
     """Return the columns of a call that are known when it begins, in the order of INSERT_CALL."""
     call, scopes = admission.call, admission.scopes
@@ -454,6 +467,10 @@ def _row(
         call.endpoint,
         call.method,
         call.path,
+        admission.origin,
+        call.account,
+        call.owner,
+        request,
         state,
         reason,
         reserved,
@@ -461,20 +478,7 @@ def _row(
         call.currency,
         _rate_text(call),
         call.idempotency_key,
+        call.meter,
+        call.contingent_micros,
+        call.recurring,
     )
-
-
-def _recount(
-    cursor: sqlite3.Cursor,
-    scopes: Sequence[int],
-    buckets: Sequence[Sequence[int]],
-    freed: int,
-    cost: int,
-) -> None:
-    """Take *freed* off the reservations and add *cost* to what is spent, wherever a call counts."""
-    if not (freed or cost):
-        return
-    for pk in scopes:
-        cursor.execute(sql.RECOUNT, (freed, cost, pk))
-    for scope, rule, at in buckets:
-        cursor.execute(sql.RECOUNT_BUCKET, (freed, cost, scope, rule, at))

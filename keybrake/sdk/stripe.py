@@ -10,8 +10,8 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from keybrake import _guard
-from keybrake._model import Attempt, Reply, Request
+from keybrake import _guard, _token
+from keybrake._model import Attempt, Lookup, Reply, Request
 from keybrake._token import PREFIX
 from keybrake.errors import CallRefused, UnsupportedSDK
 from keybrake.sdk import _network, _redirects
@@ -62,6 +62,7 @@ class _Door:
         # caller's dictionary meanwhile.
         self._params = _copied(bound.get("params") or {})
         key = self._options.get("api_key") or requestor._options.api_key
+        self._owner = _token.fingerprint(str(key or ""))
         self.vault_key = key if isinstance(key, str) and key.startswith(PREFIX) else None
         self.request = self._describe()
 
@@ -80,6 +81,7 @@ class _Door:
             url=f"{base}{path}",
             params=self._params,
             account=account,
+            owner=self._owner,
             idempotency_key=None if unfit else key,
             refusal=self._no_credential()
             or _overridden(headers)
@@ -122,23 +124,23 @@ class _Door:
         with _observed(self.seen):
             return self._wrapped(**arguments)
 
-    def look_up(self, path: str) -> Any:
+    def look_up(self, lookup: Lookup) -> Any:
         """See ``_guard.Door.look_up``."""
-        arguments = self._look_up_arguments(path)
+        arguments = self._look_up_arguments(lookup)
         with _observed(_Seen(arguments["options"])):
             body, status, _ = self._wrapped(**arguments)
         return _found(body, status)
 
-    def _look_up_arguments(self, path: str) -> dict[str, Any]:
+    def _look_up_arguments(self, lookup: Lookup) -> dict[str, Any]:
         # As the caller, to the caller's account; nothing else of this call is the look-up's.
         kept = ("api_key", "stripe_account", "stripe_context", "stripe_version")
         return {
-            "method": "get",
-            "url": path,
-            "params": {},
+            "method": lookup.method.lower(),
+            "url": lookup.path,
+            "params": dict(lookup.params),
             "options": {name: self._options[name] for name in kept if name in self._options},
             "base_address": "api",
-            "api_mode": "V1",
+            "api_mode": "V2" if str(lookup.path).startswith("/v2/") else "V1",
         }
 
     def reply(self, answer: Any) -> Reply:
@@ -174,9 +176,9 @@ class _AsyncDoor(_Door):
         with _observed(self.seen):
             return await self._wrapped(**arguments)
 
-    async def look_up(self, path: str) -> Any:
+    async def look_up(self, lookup: Lookup) -> Any:
         """See ``_guard.Door.look_up``."""
-        arguments = self._look_up_arguments(path)
+        arguments = self._look_up_arguments(lookup)
         with _observed(_Seen(arguments["options"])):
             body, status, _ = await self._wrapped(**arguments)
         return _found(body, status)

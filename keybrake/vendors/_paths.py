@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
+import sys
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from keybrake._model import Effect
@@ -82,7 +83,9 @@ class EndpointTable:
     @classmethod
     def read(cls, package: str, file: str) -> EndpointTable:
         """Return the table in a data file of *package*: CSV, with # comments on top."""
-        text = resources.files(package).joinpath(file).read_text("utf-8")
+        # Not by importlib.resources: it imports more on first use, which a fork must not meet half-way.
+        folder = Path(str(sys.modules[package].__file__)).parent
+        text = (folder / file).read_text("utf-8")
         lines = [line for line in text.splitlines() if not line.startswith("#")]
         rows = tuple(
             Row(r["method"], r["path"], r["endpoint"], Effect(r["effect"]))

@@ -67,6 +67,7 @@ class Stripe:
             path=path if odd is None else ascii(path)[1:200],
             effect=row.effect if row else _unlisted(request.method),
             account=request.account,
+            owner=request.owner,
             idempotency_key=request.idempotency_key,
             refusal=request.refusal,
         )
@@ -165,7 +166,9 @@ class Stripe:
         if call.effect is Effect.READ:
             return self._observed(call, reply)
         if ended is Verdict.NOTHING_HAPPENED:
-            return Outcome(State.VOIDED, http_status=reply.status)
+            told = reply.replayed and reply.status not in (409, 429)
+            conclusive = reply.status == 402 or told
+            return Outcome(State.VOIDED, conclusive=conclusive, http_status=reply.status)
         if ended is Verdict.UNKNOWN:
             return Outcome(State.UNKNOWN, http_status=reply.status)
         held = _body_worth(reply)
@@ -184,6 +187,7 @@ class Stripe:
             value_micros=None if rate is None else micros(held.minor, held.currency, rate),
             # Under keybrake's own key a replay is this very call, answered to a later attempt.
             replayed=reply.replayed and call.idempotency_key is not None,
+            conclusive=True,
             currency=held.currency,
             usd_per_unit=rate,
             object_id=held.object_id,

@@ -1,0 +1,202 @@
+"""What became of it: ask the vendors about unknown outcomes and prices that were yet to come."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from keybrake import _clock, _config, _hosts, _token
+from keybrake._ask import Credential, ask
+from keybrake._model import (
+    Call,
+    Effect,
+    Estimated,
+    Finding,
+    InDoubt,
+    Outcome,
+    Reply,
+    Request,
+    State,
+)
+from keybrake._money import show
+from keybrake.errors import LedgerError
+from keybrake.ledger import Ledger, Note
+from keybrake.vendors import VENDORS
+from keybrake.vendors.inquirers import Inquiry, inquirer_of
+
+# Twilio: "may take up to 24 hours in rare cases", some prices never come (facts of 2026-11-23).
+FINAL_AFTER = 48 * _clock.HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    """
+    Asks the vendors with the operator's own credentials.
+
+    Attributes:
+        credentials: By vendor; a call made with another credential is left alone.
+        bases: By vendor, where to ask instead of where the call went; for tests.
+        repeats: Whether a call may be repeated under its own idempotency key. The vendor repeats
+            its answer; a call that never arrived is carried out now, inside its reservation.
+    """
+
+    ledger: Ledger
+    credentials: Mapping[str, Credential] = field(
+        default_factory=lambda: credentials_of(os.environ)
+    )
+    bases: Mapping[str, str] = field(default_factory=dict)
+    repeats: bool = True
+
+    def work(self, run_id: str | None = None) -> list[InDoubt | Estimated]:
+        """Return what there is to ask about, in one run or in all of them."""
+        found: list[InDoubt | Estimated] = [*self.ledger.in_doubt(), *self.ledger.estimated()]
+        return [one for one in found if run_id in (None, one.run_id)]
+
+    def reconcile(self, one: InDoubt | Estimated) -> Finding:
+        """Ask about one call or position, and write down what is certain."""
+        if isinstance(one, InDoubt):
+            result, words = self._outcome(one)
+        else:
+            result, words = self._price(one)
+        cost = self.ledger.in_doubt(one.seq)[0].cost
+        return Finding(
+            one.seq, one.run_id, one.label, one.vendor, one.endpoint, result, cost, words
+        )
+
+    def _outcome(self, doubt: InDoubt) -> tuple[str, str]:
+        inquirer, now = inquirer_of(doubt.vendor), _clock.now()
+        why = "the vendor offers no way to ask about it"
+        for inquiry in inquirer.inquiries(doubt, now) if inquirer else ():
+            if inquiry.idempotency_key is not None and (not_so := self._no_repeat(doubt)):
+                why = not_so
+                continue
+            reply, problem = self._asked(doubt, inquiry)
+            if reply is None:
+                why = problem
+                continue
+            assert inquirer is not None
+            found = inquirer.findings(doubt, inquiry, reply, _config.current().money)
+            mine = [outcome for outcome in found if not self._is_anothers(doubt, outcome)]
+            if len(mine) == 1:
+                return self._resolved(doubt, mine[0], _evidence(inquiry, reply))
+            why = f"{_evidence(inquiry, reply)} shows {len(mine) or 'nothing'} that it could be"
+        return str(doubt.state), why
+
+    def _no_repeat(self, doubt: InDoubt) -> str | None:
+        if not self.repeats:
+            return "it was not repeated, as asked"
+        runs = self.ledger.runs(doubt.run_id) if doubt.run_id else ()
+        if any(run.revoked_at is not None for run in runs):
+            return "its run was revoked, and a repeat could carry it out now; resolve it by hand"
+        return None
+
+    def _is_anothers(self, doubt: InDoubt, outcome: Outcome) -> bool:
+        """Return whether what was found is counted already, and so was made by another call."""
+        if outcome.conclusive or outcome.position in (None, doubt.position):
+            return False
+        assert outcome.position is not None
+        return self.ledger.position(outcome.position) is not None
+
+    def _resolved(self, doubt: InDoubt, outcome: Outcome, evidence: str) -> tuple[str, str]:
+        try:
+            self.ledger.resolve(doubt.seq, outcome, evidence)
+        except LedgerError as error:
+            return str(doubt.state), str(error)
+        return str(outcome.state), evidence
+
+    def _price(self, estimated: Estimated) -> tuple[str, str]:
+        inquirer = inquirer_of(estimated.vendor)
+        inquiry = inquirer.price_inquiry(estimated) if inquirer else None
+        why = "the vendor never names its price"
+        if inquiry is not None:
+            reply, why = self._asked(estimated, inquiry)
+            if reply is not None:
+                outcome = self._seen(estimated, inquiry, reply)
+                if outcome.position == estimated.key and outcome.value_micros is not None:
+                    note = _note(estimated, inquiry, reply.status, "reconcile")
+                    self.ledger.observe(note, outcome)
+                    return "settled", _evidence(inquiry, reply)
+                why = f"{_evidence(inquiry, reply)} names no price yet"
+        if _clock.now() - estimated.at < FINAL_AFTER:
+            return "estimated", why
+        return self._final(estimated)
+
+    def _seen(self, estimated: Estimated, inquiry: Inquiry, reply: Reply) -> Outcome:
+        money = _config.current().money
+        request = Request(estimated.vendor, "GET", f"{estimated.origin}{inquiry.path}", {})
+        vendor = VENDORS[estimated.vendor]
+        return vendor.outcome(vendor.describe(request, money), reply, money)
+
+    def _final(self, estimated: Estimated) -> tuple[str, str]:
+        words = f"no price came within {FINAL_AFTER // _clock.HOUR} h; final at the estimate"
+        outcome = Outcome(
+            State.SETTLED,
+            position=estimated.key,
+            position_state="settled",
+            value_micros=estimated.value,
+            currency="usd",
+        )
+        inquiry = Inquiry("GET", estimated.path)
+        self.ledger.observe(_note(estimated, inquiry, None, "final at the estimate"), outcome)
+        return "settled", f"{words} of {show(estimated.value)}"
+
+    def _asked(self, one: InDoubt | Estimated, inquiry: Inquiry) -> tuple[Reply | None, str]:
+        """Return the reply, or why there is none."""
+        credential = self.credentials.get(one.vendor)
+        if credential is None:
+            return (
+                None,
+                f"no credential for {one.vendor}; set {' and '.join(_NAMES[one.vendor][0])}",
+            )
+        if one.owner != _token.fingerprint(credential.user + credential.secret):
+            return None, f"it was made with another credential for {one.vendor}"
+        origin = self.bases.get(one.vendor, one.origin)
+        if not _hosts.is_own(one.vendor, origin):
+            return (
+                None,
+                f"{origin} is no host of {one.vendor}; name it in vendors.{one.vendor}.extra_hosts",
+            )
+        try:
+            return ask(origin, one.vendor, inquiry, credential, _account(one)), ""
+        except OSError as error:
+            return None, f"{origin} did not answer: {error}"
+
+
+def _account(one: InDoubt | Estimated) -> str:
+    return one.account if one.vendor == "stripe" else ""
+
+
+def _evidence(inquiry: Inquiry, reply: Reply) -> str:
+    again = "" if inquiry.idempotency_key is None else ", the same request under the same key"
+    return f"{inquiry.method} {inquiry.path} answered {reply.status}{again}"
+
+
+def _note(estimated: Estimated, inquiry: Inquiry, status: int | None, reason: str) -> Note:
+    call = Call(estimated.vendor, f"{estimated.vendor}.reconcile", "GET", inquiry.path, Effect.READ)
+    return Note(secrets.token_hex(12), call, State.SETTLED, reason, http_status=status)
+
+
+# The environment variables that hold a vendor's user name, if it has one, and its secret: the
+# first pair of which both are there.
+_NAMES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "stripe": (("STRIPE_API_KEY",), ("STRIPE_SECRET_KEY",)),
+    "twilio": (
+        ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
+        ("TWILIO_API_KEY", "TWILIO_API_SECRET"),
+    ),
+    "resend": (("RESEND_API_KEY",),),
+}
+
+
+def credentials_of(environ: Mapping[str, str]) -> dict[str, Credential]:
+    """Return the credentials in the environment, under the names the vendors' own tools use."""
+    found = {}
+    for vendor, choices in _NAMES.items():
+        for names in choices:
+            values = [environ.get(name, "") for name in names]
+            if all(values):
+                found[vendor] = Credential(values[-1], "".join(values[:-1]))
+                break
+    return found

@@ -1,0 +1,33 @@
+"""Which calls nobody will end any more: the unknown ones, and those whose process has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from keybrake import _clock
+from keybrake._model import InDoubt, State
+from keybrake.ledger import _owners
+
+STILL_UNDER_WAY = 15 * _clock.MINUTE
+"""A reserved call may be resolved only when no SDK would still be trying: three attempts of 80 s."""
+
+
+def among(rows: Iterable[tuple[Any, ...]], ledger: Path, now: int) -> list[InDoubt]:
+    """
+    Return the calls in doubt among *rows*, which are as ``SELECT_IN_DOUBT`` has them.
+
+    A call that is still reserved is in doubt once its process has ended, or when it is so old
+    that its process lives, but could not write its outcome down.
+    """
+    found = [InDoubt._make(row) for row in rows]
+    tokens = {call.process or "" for call in found if call.state == State.RESERVED}
+    ended = {token for token in tokens if _owners.is_gone(ledger, token)}
+    return [
+        call
+        for call in found
+        if call.state == State.UNKNOWN
+        or now - call.at >= STILL_UNDER_WAY
+        or (call.process or "") in ended
+    ]

@@ -1,0 +1,77 @@
+"""Ask Stripe what became of a call: its events name the idempotency key, else the same key again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keybrake._clock import SECOND
+from keybrake._config import Money
+from keybrake._model import Estimated, InDoubt, Outcome, Reply, State
+from keybrake.vendors._inquiry import (
+    Inquiry,
+    Judge,
+    body_of,
+    call_of,
+    repeat_of,
+    shown_as_answer,
+)
+
+_EVENTS = "/v1/events"
+_CLOCKS_DIFFER_S = 60
+# After this the SDK's last attempt has long ended (three of 80 s, and the pauses between them).
+_ATTEMPTS_LAST_S = 300
+
+
+class StripeInquirer:
+    """See ``keybrake.vendors.Inquirer``."""
+
+    def __init__(self, stripe: Judge) -> None:
+        self._stripe = stripe
+
+    def inquiries(self, doubt: InDoubt, now: int) -> Sequence[Inquiry]:
+        """See ``Inquirer.inquiries``."""
+        asked = []
+        if doubt.path.startswith("/v1/"):
+            at = doubt.at // SECOND
+            asked.append(
+                Inquiry(
+                    "GET",
+                    _EVENTS,
+                    {
+                        "created[gte]": at - _CLOCKS_DIFFER_S,
+                        "created[lte]": at + _ATTEMPTS_LAST_S,
+                        "limit": 100,
+                    },
+                )
+            )
+        again = repeat_of(doubt, now)
+        return [*asked, again] if again else asked
+
+    def findings(
+        self, doubt: InDoubt, inquiry: Inquiry, reply: Reply, money: Money
+    ) -> Sequence[Outcome]:
+        """See ``Inquirer.findings``."""
+        if inquiry.idempotency_key is not None:
+            ended = self._stripe.outcome(call_of(doubt), reply, money)
+            proof = ended.state is State.SETTLED or (
+                ended.state is State.VOIDED and ended.conclusive
+            )
+            return [ended] if proof else []
+        for event in body_of(reply).get("data", ()):
+            # Newest first: what the object has become by the last event of this very call.
+            if _key_of(event) == doubt.sent_key:
+                thing = event.get("data", {}).get("object")
+                ended = self._stripe.outcome(call_of(doubt), shown_as_answer(thing), money)
+                if ended.state is State.SETTLED and ended.object_id is not None:
+                    return [ended]
+        return []
+
+    def price_inquiry(self, estimated: Estimated) -> Inquiry | None:
+        """See ``Inquirer.price_inquiry``: Stripe's amounts are in its answers."""
+        del estimated
+        return None
+
+
+def _key_of(event: object) -> object:
+    request = event.get("request") if isinstance(event, dict) else None
+    return request.get("idempotency_key") if isinstance(request, dict) else None

@@ -1,0 +1,25 @@
+"""Who knows what to ask each vendor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from keybrake.vendors import VENDORS
+from keybrake.vendors._inquiry import Inquirer, Inquiry, Judge
+from keybrake.vendors._inquiry_resend import ResendInquirer
+from keybrake.vendors._inquiry_stripe import StripeInquirer
+from keybrake.vendors._inquiry_twilio import TwilioInquirer
+
+__all__ = ["Inquirer", "Inquiry", "inquirer_of"]
+
+_KINDS: Mapping[str, Callable[[Judge], Inquirer]] = {
+    "stripe": StripeInquirer,
+    "twilio": TwilioInquirer,
+    "resend": ResendInquirer,
+}
+
+
+def inquirer_of(vendor: str) -> Inquirer | None:
+    """Return who knows what to ask *vendor*; None: nobody does."""
+    kind = _KINDS.get(vendor)
+    return None if kind is None else kind(VENDORS[vendor])
