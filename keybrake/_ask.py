@@ -89,7 +89,7 @@ def _request(origin: str, vendor: str, inquiry: Inquiry, account: str) -> urllib
     return urllib.request.Request(url, data, headers, method=inquiry.method)  # noqa: S310 -- the origin was checked
 
 
-def _fields(params: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, str]]:
+def _fields(params: Mapping[Any, Any], outer: str = "") -> Iterator[tuple[str, str]]:
     """Yield parameters as a form has them, nested as Stripe's SDK nests them: ``a[b]``, ``a[0]``."""
     for name, value in params.items():
         yield from _field(f"{outer}[{name}]" if outer else name, value)
@@ -102,12 +102,18 @@ def _field(name: str, value: Any) -> Iterator[tuple[str, str]]:
         yield from _fields(value, name)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            # As the SDK has it, to the letter: a truth in a list is spelt as Python spells it.
-            plain = not isinstance(item, Mapping | list | tuple)
-            yield from (
-                [(f"{name}[{index}]", str(item))] if plain else _field(f"{name}[{index}]", item)
-            )
+            yield from _item(f"{name}[{index}]", item)
     elif isinstance(value, bool):
         yield name, "true" if value else "false"
     else:
         yield name, str(value)
+
+
+def _item(name: str, item: Any) -> Iterator[tuple[str, str]]:
+    """Yield what stands in a list, to the letter as the SDK has it: None and truths as Python's text."""
+    if isinstance(item, Mapping):
+        yield from _fields(item, name)
+    elif isinstance(item, list | tuple):
+        yield from _fields(dict(enumerate(item)), name)
+    else:
+        yield name, str(item)

@@ -81,7 +81,8 @@ class Reconciler:
             mine = [outcome for outcome in found if not self._is_anothers(doubt, outcome)]
             if len(mine) == 1:
                 return self._resolved(doubt, mine[0], _evidence(inquiry, reply))
-            why = f"{_evidence(inquiry, reply)} shows {len(mine) or 'nothing'} that it could be"
+            shown = f"shows {len(mine)} that it could be" if mine else "proves nothing"
+            why = f"{_evidence(inquiry, reply)} {shown}"
         return str(doubt.state), why
 
     def _no_repeat(self, doubt: InDoubt) -> str | None:

@@ -171,7 +171,7 @@ def test_the_documented_config_keys_are_all_there_are():
         _config.parse({"x": 1}, source="f", default=_config.Config("sqlite:///x"))
 
     known = str(told.value).rpartition("known are ")[2].split(", ")
-    assert known == sorted(["ledger", "lock_timeout", "durability", "money", "policies", "vendors"])
+    assert known == sorted(["ledger", "lock_timeout", "durability", "money", "policies", "prices", "vendors"])
 
 
 def test_every_view_and_column_is_documented(tmp_path):
