@@ -133,7 +133,17 @@ FROM call LEFT JOIN scope ON scope.id = call.run
 """
 
 ONE_IN_DOUBT = f"{SELECT_IN_DOUBT} WHERE call.seq = ?"
-ALL_IN_DOUBT = f"{SELECT_IN_DOUBT} WHERE call.state IN ('reserved', 'unknown') ORDER BY call.seq"
+# Reserved calls have no index: keeping one costs every call two pages. The runs that have something
+# reserved lead to them.
+ALL_IN_DOUBT = f"""{SELECT_IN_DOUBT}
+WHERE call.seq IN (
+    SELECT seq FROM call WHERE state = 'unknown'
+    UNION ALL
+    SELECT call.seq FROM scope JOIN call ON call.run = scope.id
+    WHERE scope.kind = 'run' AND scope.reserved > 0 AND call.state = 'reserved'
+)
+ORDER BY call.seq
+"""
 
 SELECT_ESTIMATED = """
 SELECT position.key, position.value, call.seq, call.at, scope.uid, scope.label, call.vendor, call.endpoint,

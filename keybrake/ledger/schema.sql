@@ -99,7 +99,7 @@ CREATE TABLE call (
 CREATE INDEX call_run ON call (run, seq);
 CREATE INDEX call_key ON call (idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX call_leans_on ON call (leans_on) WHERE leans_on IS NOT NULL;
-CREATE INDEX call_in_doubt ON call (seq) WHERE state IN ('reserved', 'unknown');
+CREATE INDEX call_unknown ON call (seq) WHERE state = 'unknown';
 
 -- One economic event at the vendor, counted once however many calls touch it. It may shrink only
 -- by the answer to its newest write, while no other is under way: an answer that comes late says
