@@ -14,6 +14,7 @@ from tests.bench._floor import Floor
 from tests.bench._ledger import Ours
 from tests.bench._measure import Row, interleaved, table
 from tests.bench._stripe import AsyncCalls, SyncCalls, fake_process
+from tests.bench._vendors import names, work_of
 
 
 def ledger_rows(folder: Path, rounds: int) -> list[Row]:
@@ -30,6 +31,19 @@ def ledger_rows(folder: Path, rounds: int) -> list[Row]:
             Row(f"admit + settle, {durability}", guarded, against=raw, aim=1.5),
         ]
     return rows
+
+
+def vendor_rows(folder: Path, rounds: int) -> list[Row]:
+    """Describe + outcome of one call of each vendor, beside one admission."""
+    ledger = Ours(folder / "vendors.db", durability="power")
+    admits, *works = interleaved(rounds, ledger.admit, *map(work_of, names()))
+    return [
+        Row("admit, power", admits),
+        *(
+            Row(f"describe + outcome, {name}", times, against=admits, aim=0.1)
+            for name, times in zip(names(), works, strict=True)
+        ),
+    ]
 
 
 def stripe_rows(folder: Path, rounds: int, url: str) -> list[Row]:
@@ -68,7 +82,8 @@ def main() -> None:
     rounds = 150 if options.short else options.rounds
     with tempfile.TemporaryDirectory() as name, fake_process() as url:
         folder = Path(name)
-        rows = ledger_rows(folder, rounds * 2) + stripe_rows(folder, rounds, url)
+        rows = ledger_rows(folder, rounds * 2)
+        rows += vendor_rows(folder, rounds) + stripe_rows(folder, rounds, url)
     sys.stdout.write(
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
         f"{platform.system()} {platform.machine()}; microseconds, paired and interleaved\n\n"
