@@ -23,8 +23,8 @@ class Increase(NamedTuple):
     leans_on: int | None = None
 
 
-def increase(cursor: sqlite3.Cursor, call: Call, run: int | None, now: int) -> Increase:
-    """Return by how much a call may raise what is counted: only that is reserved."""
+def increase(cursor: sqlite3.Cursor, call: Call, scopes: tuple[int, ...], now: int) -> Increase:
+    """Return by how much a call may raise what its scopes count: only that is reserved."""
     if not call.value_micros:
         return Increase(0)
     more = call.value_micros
@@ -33,27 +33,31 @@ def increase(cursor: sqlite3.Cursor, call: Call, run: int | None, now: int) -> I
         row = cursor.execute(sql.SELECT_POSITION, (call.position,)).fetchone()
         more = max(0, more - int(row[1])) if row else more
     if call.offsets is not None:
+        run = scopes[0] if scopes else None
         more = max(0, more - _spent_on(cursor, call.offsets, run))
     if not more or call.idempotency_key is None:
         return Increase(more)
-    return _beside_twin(cursor, call, more, now)
+    return _beside_twin(cursor, call, scopes, more, now)
 
 
-def _beside_twin(cursor: sqlite3.Cursor, call: Call, more: int, now: int) -> Increase:
+def _beside_twin(
+    cursor: sqlite3.Cursor, call: Call, scopes: tuple[int, ...], more: int, now: int
+) -> Increase:
     """
     Return what a call adds to one that went out under the same key of the caller's.
 
     The vendor carries out one of the two at most. Not one that is still under way: it may yet be
-    voided, and then nothing would be set aside for this one.
+    voided, and then nothing would be set aside for this one. And only one that all of this
+    call's scopes count: a cap does not bind by what another run has set aside.
     """
     named = (call.idempotency_key, call.vendor, call.owner, call.account, call.method, call.path)
-    twin = cursor.execute(sql.SELECT_TWIN, (*named, now - _KEY_LIVES)).fetchone()
-    if twin is None:
-        return Increase(more)
-    seq, state, counted = twin
-    if state == "settled" and call.position is not None:
-        return Increase(more)  # the position has it already
-    return Increase(max(0, more - counted), seq)
+    twins = cursor.execute(sql.SELECT_TWIN, (*named, now - _KEY_LIVES)).fetchall()
+    for seq, state, by, counted in twins:
+        if state == "settled" and call.position is not None:
+            continue  # the position has it already
+        if set(scopes) <= set(json.loads(by)):
+            return Increase(max(0, more - counted), seq)
+    return Increase(more)
 
 
 def _spent_on(cursor: sqlite3.Cursor, position: str, run: int | None) -> int:

@@ -73,11 +73,12 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 
 
 # Vendors keep what they answered under a key for a day at least.
 SELECT_TWIN = """
-SELECT seq, state, CASE state WHEN 'unknown' THEN reserved ELSE coalesce(cost, 0) END AS counted
+SELECT seq, state, scopes,
+    CASE state WHEN 'unknown' THEN reserved ELSE coalesce(cost, 0) END AS counted
 FROM call
 WHERE idempotency_key = ? AND vendor = ? AND owner = ? AND account = ? AND method = ? AND path = ?
     AND at > ? AND state IN ('unknown', 'settled')
-ORDER BY counted DESC LIMIT 1
+ORDER BY counted DESC LIMIT 100
 """
 
 COUNT_REFUSAL = "UPDATE scope SET refused = refused + 1 WHERE id = ?"
@@ -135,15 +136,13 @@ FROM call LEFT JOIN scope ON scope.id = call.run
 ONE_IN_DOUBT = f"{SELECT_IN_DOUBT} WHERE call.seq = ?"
 # Reserved calls have no index: keeping one costs every call two pages. The runs that have something
 # reserved lead to them.
-ALL_IN_DOUBT = f"""{SELECT_IN_DOUBT}
-WHERE call.seq IN (
-    SELECT seq FROM call WHERE state = 'unknown'
-    UNION ALL
-    SELECT call.seq FROM scope JOIN call ON call.run = scope.id
-    WHERE scope.kind = 'run' AND scope.reserved > 0 AND call.state = 'reserved'
-)
-ORDER BY call.seq
+_SEQ_IN_DOUBT = """
+SELECT seq FROM call WHERE state = 'unknown'
+UNION ALL
+SELECT call.seq FROM scope JOIN call ON call.run = scope.id
+WHERE scope.kind = 'run' AND scope.reserved > 0 AND call.state = 'reserved'
 """
+ALL_IN_DOUBT = f"{SELECT_IN_DOUBT} WHERE call.seq IN ({_SEQ_IN_DOUBT}) ORDER BY call.seq"
 
 SELECT_ESTIMATED = """
 SELECT position.key, position.value, call.seq, call.at, scope.uid, scope.label, call.vendor, call.endpoint,

@@ -213,8 +213,7 @@ class SQLiteLedger:
             for pk in admission.scopes:
                 standing, now = self._standing(cursor, pk, call, now)
                 chain.append(standing)
-            run = admission.scopes[0] if admission.scopes else None
-            more = _positions.increase(cursor, call, run, now)
+            more = _positions.increase(cursor, call, admission.scopes, now)
             decision = _policy.decide(chain, call, increase=more.micros, now=now)
             if decision.refusal is None:
                 return self._reserve(cursor, admission, chain, more, now, decision)
@@ -305,17 +304,15 @@ class SQLiteLedger:
         outcome: Outcome,
         evidence: str | None = None,
     ) -> None:
-        now = self._tick()
+        now, settled = self._tick(), outcome.state is State.SETTLED
         if outcome.state is State.UNKNOWN:
             known = (outcome.note, outcome.object_id, outcome.http_status, now, admitted.seq)
             cursor.execute(sql.MARK_UNKNOWN, known)
             self._must_have_ended(cursor, admitted)
             return
-        if admitted.leans_on is not None and outcome.conclusive:
+        if admitted.leans_on is not None and (settled or outcome.conclusive):
             self._end_twin(cursor, admitted, outcome)
-        cost, prior = 0, None
-        if outcome.state is State.SETTLED:
-            cost, prior = _positions.cost(cursor, admitted, outcome)
+        cost, prior = _positions.cost(cursor, admitted, outcome) if settled else (0, None)
         cursor.execute(
             sql.END_CALL,
             (

@@ -126,6 +126,14 @@ def test_a_larger_amount_under_the_same_key_reserves_the_rest(ledger, run_of):
     assert admit(ledger, run, 15, idempotency_key="k").reserved == 5_000_000
 
 
+def test_another_run_does_not_lean_on_what_this_one_set_aside(ledger, run_of):
+    """A cap of one run does not bind by what another has reserved: the retry there counts in full."""
+    run, other = run_of("run_1"), run_of("run_2", cap=5)
+    ledger.settle(admit(ledger, run, 10, idempotency_key="k"), UNKNOWN)
+    with pytest.raises(CapExceeded):
+        admit(ledger, other, 10, idempotency_key="k")
+
+
 def test_an_old_key_is_a_new_call(ledger, run_of, monkeypatch):
     """After a day the vendor may have forgotten the key: the call counts in full."""
     run = run_of()
