@@ -148,6 +148,8 @@ def _completed(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
         found: Position | Mapping[str, Any] | None = None
         if lookup.known_as is not None:
             found = caller.ledger.position(lookup.known_as)
+        if isinstance(found, Position) and found.in_doubt and lookup.path is not None:
+            found = None  # the vendor may know of more than the ledger does
         if found is None:
             # A call that is refused anyway, its run being revoked, say, asks the vendor nothing.
             if lookup.path is None or caller.ledger.refuses(_admission(door, call, caller)):

@@ -40,7 +40,8 @@ def issue_vault_key(  # noqa: PLR0913 -- one keyword per promise
 
     Whoever has the key calls under this run's policy, in any process on the same ledger:
     ``run(key=…)``, or ``KEYBRAKE_VAULT_KEY`` in the environment. The ledger keeps its SHA-256
-    only, so it is shown this once. Issued inside a run it is that run's child and can only narrow.
+    only, so it is shown this once. Issued inside a run, or in a process under ``KEYBRAKE_VAULT_KEY``, it is that run's
+    child and can only narrow.
 
     Args:
         session_id: What the caller knows the session by; the label, unless *label* is given.
@@ -88,7 +89,7 @@ def issue_vault_key(  # noqa: PLR0913 -- one keyword per promise
             terms=_terms.terms_of(made),
             lives_for=_terms.expiry_of(made),
             key_hash=_token.digest(key),
-            parent=_scope.parent_scope(_scope.active.get()),
+            parent=_scope.parent_scope(_scope.active.get(), opened),
         )
     )
     return key

@@ -134,13 +134,18 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One economic event at the vendor, as the ledger counts it."""
+    """
+    One economic event at the vendor, as the ledger counts it.
+
+    *in_doubt*: a write on it is under way or unknown, so the vendor may know more by now.
+    """
 
     key: str
     state: str
     value_micros: int
     currency: str | None
     usd_per_unit: Fraction | None
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,8 +172,10 @@ class Run:
         if self._policy is None:
             self._stand(ledger, self._record(ledger))
             return self
-        new = self._new()
-        step = _steps.Books(lambda wait: ledger.open_run(new, wait=wait), undo=ledger.close_run)
+        step = _steps.Books(
+            lambda wait: ledger.open_run(self._new(ledger, wait=wait), wait=wait),
+            undo=ledger.close_run,
+        )
         self._stand(ledger, ledger.run(await _steps.ask(step)))
         return self
 
@@ -209,9 +211,9 @@ class Run:
             self.id = record.uid
             self.label = self.label or record.label
             return record
-        return ledger.run(ledger.open_run(self._new()))
+        return ledger.run(ledger.open_run(self._new(ledger)))
 
-    def _new(self) -> NewRun:
+    def _new(self, ledger: Ledger, *, wait: bool = True) -> NewRun:
         assert self._policy is not None
         return NewRun(
             uid=self.id,
@@ -220,7 +222,7 @@ class Run:
             lives_for=_terms.expiry_of(self._policy),
             key_hash=_token.digest(self.key),
             mode=self._mode,
-            parent=_scope.parent_scope(_scope.active.get()),
+            parent=_scope.parent_scope(_scope.active.get(), ledger, wait=wait),
         )
 
     def _stand(self, ledger: Ledger, record: RunRecord) -> None:

@@ -128,18 +128,30 @@ def run_around(frame: Frame | None) -> RunFrame | None:
     return next((f for f in frames(frame) if isinstance(f, RunFrame)), None)
 
 
-def parent_scope(frame: Frame | None) -> int | None:
-    """Return the scope that a run opened here stands under: the tool it is opened in, or the run."""
+def parent_scope(frame: Frame | None, ledger: Ledger, *, wait: bool = True) -> int | None:
+    """
+    Return the scope that a run opened here stands under; None: it stands alone.
+
+    The tool it is opened in, else the run around it, else the run of the ambient key: whoever
+    started this process under a key meant everything in it.
+
+    Raises:
+        CredentialUnavailable: The ambient key is forged, or unknown to *ledger*.
+    """
     tool: ToolFrame | None = None
     for around in frames(frame):
         if isinstance(around, UnguardedFrame):
             return None
         if isinstance(around, RunFrame):
-            return (
-                around.pk if tool is None else around.ledger.tool(around.pk, tool.name, tool.terms)
-            )
+            if tool is None:
+                return around.pk
+            return around.ledger.tool(around.pk, tool.name, tool.terms, wait=wait)
         tool = tool or around
-    return None
+    token = os.environ.get(AMBIENT_KEY)
+    if token is None:
+        return None
+    pk = join(token, ledger)[1].pk
+    return pk if tool is None else ledger.tool(pk, tool.name, tool.terms, wait=wait)
 
 
 def resolve(slot_key: str | None, *, wait: bool = True) -> Caller | Unguarded | None:
@@ -192,8 +204,11 @@ def frame_of(
     """
     Return the frame of a run inside *outer*: what is around it binds as well.
 
+    With no run around it, the run of the ambient key is.
+
     Raises:
         PolicyError: The run around it is in another ledger.
+        CredentialUnavailable: The ambient key is forged, or unknown to *ledger*.
     """
     scopes = list(ledger.chain(record.pk))
     tools: list[ToolFrame] = []
@@ -209,6 +224,9 @@ def frame_of(
         scopes += [ledger.tool(around.pk, tool.name, tool.terms) for tool in tools]
         scopes += around.scopes
         break
+    else:
+        if (token := os.environ.get(AMBIENT_KEY)) is not None:
+            scopes += ledger.chain(join(token, ledger)[1].pk)
     unique = tuple(dict.fromkeys(scopes))
     return RunFrame(ledger, record.pk, record.uid, record.label, unique, outer, handle)
 

@@ -291,3 +291,33 @@ def test_files_of_a_ledger_are_the_owners_alone(ledger_url, tmp_path):
     files = [path for path in Path(tmp_path).iterdir() if path.is_file()]
 
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+
+
+def test_a_run_in_a_process_under_a_key_stands_under_that_keys_run(ledger_url, fake, monkeypatch):
+    """Whoever started the process under a key meant every run in it, and every key it issues."""
+    operator = keybrake.issue_vault_key("operator", cap=10)
+    monkeypatch.setenv("KEYBRAKE_VAULT_KEY", operator)
+    with keybrake.run("agent", cap=500) as run, pytest.raises(keybrake.CapExceeded) as caught:
+        stripe.PaymentIntent.create(amount=4000, currency="usd")
+    assert caught.value.scope == f"parent {operator.run_id} cap"
+    assert keybrake.open_ledger().runs(run.id)[0].parent_uid == operator.run_id
+
+    issued = keybrake.issue_vault_key("inner", cap=500)
+    monkeypatch.delenv("KEYBRAKE_VAULT_KEY")
+    with keybrake.run(key=issued), pytest.raises(keybrake.CapExceeded):
+        stripe.PaymentIntent.create(amount=4000, currency="usd")
+
+
+def test_a_joined_run_stands_under_the_ambient_key_as_well(ledger_url, fake, monkeypatch):
+    """A wider key that somebody hands to the agent does not lift what its process is under."""
+    wider = keybrake.issue_vault_key("wider", cap=500)
+    monkeypatch.setenv("KEYBRAKE_VAULT_KEY", keybrake.issue_vault_key("operator", cap=10))
+    with keybrake.run(key=wider), pytest.raises(keybrake.CapExceeded):
+        stripe.PaymentIntent.create(amount=4000, currency="usd")
+
+
+def test_a_forged_ambient_key_opens_no_run(ledger_url, monkeypatch):
+    """A process whose key means nothing cannot open a run of its own instead."""
+    monkeypatch.setenv("KEYBRAKE_VAULT_KEY", "kb_live_" + "x" * 49)
+    with pytest.raises(keybrake.CredentialUnavailable), keybrake.run("agent", cap=500):
+        pass

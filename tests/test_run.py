@@ -616,7 +616,10 @@ def test_report_mode_lets_go_and_writes_down(ledger_url, fake):
     with keybrake.run("a", cap=1, mode="report") as run:
         pay(1)
         pay(5)
-        stripe.Customer.create(email="a@example.com")
+        with pytest.raises(stripe.InvalidRequestError):  # the vendor knows no such path either
+            stripe.StripeClient("sk_test_fake", base_addresses={"api": fake.url}).raw_request(
+                "post", "/v1/some_new_thing", amount=100
+            )
 
     assert len(fake.journal.entries) == 3
     assert (run.calls, run.refused, run.remaining) == (3, 0, 0)

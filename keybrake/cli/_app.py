@@ -7,6 +7,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from keybrake.cli import (
     export,
     init,
     log,
+    prices,
     reconcile,
     runs,
     show,
@@ -126,6 +128,7 @@ for _command in (
     unresolved.unresolved,
     unresolved.resolve,
     reconcile.reconcile,
+    prices.prices,
     doctor.doctor,
     export.export,
 ):
@@ -134,6 +137,10 @@ for _command in (
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status; never raises for what a user did."""
+    for name in ("stdout", "stderr"):
+        # `keybrake runs >&-`: a program that was given no such stream writes to nobody.
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 -- open as long as the program
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a letter gets an escape, not a traceback.
         with contextlib.suppress(AttributeError):

@@ -97,7 +97,9 @@ WHERE seq = ? AND state IN ('reserved', 'unknown')
 
 END_NOTE = "UPDATE call SET http_status = ?, ended_at = ? WHERE seq = ?"
 
-SELECT_POSITION = "SELECT state, value, currency, usd_per_unit FROM position WHERE key = ?"
+SELECT_POSITION = (
+    "SELECT state, value, currency, usd_per_unit, open_writes FROM position WHERE key = ?"
+)
 BEGIN_WRITE = "UPDATE position SET last_write = ?, open_writes = open_writes + 1 WHERE key = ?"
 END_WRITE = "UPDATE position SET open_writes = open_writes - 1 WHERE key = ?"
 SELECT_COUNTED = (

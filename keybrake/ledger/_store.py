@@ -13,6 +13,7 @@ from typing import Any
 
 from keybrake.errors import LedgerUnavailable
 from keybrake.ledger import _files, _owners
+from keybrake.ledger._hold import Hold
 from keybrake.ledger._lock import LedgerLock
 from keybrake.ledger.protocol import Busy
 
@@ -30,9 +31,9 @@ _PRAGMAS = ("journal_mode=WAL", "wal_autocheckpoint=2000", "journal_size_limit=1
 
 _DELETED = "the file was deleted while keybrake was using it; put it back, or restart every process"
 _LOST_WAL = (
-    "its write-ahead log was removed while this process was using it, after some code here opened "
-    "and closed the file by itself, or somebody deleted it. Restart this process to go on; copy a "
-    "ledger with sqlite3's .backup, from another process"
+    "its write-ahead log, or the index of it, was removed while this process was using it, after "
+    "some code here opened and closed the file by itself, or somebody deleted it. Restart this "
+    "process to go on; copy a ledger with sqlite3's .backup, from another process"
 )
 _REPLACED = (
     "the file was replaced while keybrake was using it; what was spent stands in the old one. Put "
@@ -52,16 +53,18 @@ class Store:
 
     def __init__(self, path: Path, *, lock_timeout_s: float, durability: str) -> None:
         self.path = path
-        self._wal_path = _files.side_files(path)[0]
+        self._side_files = _files.side_files(path)
+        self._hold = Hold(path, self._side_files[1])
         self.lock = LedgerLock(_files.lock_path(path))
         self._lock_timeout_s = lock_timeout_s
         self._durable = "FULL" if durability == "power" else "NORMAL"
         self._synchronous = ""
+        self._patient = True
         self._writer: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None
         self._reader: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._wal: tuple[int, int] | None = None
+        self._sides: tuple[_Id, _Id] | None = None
         self._pid = os.getpid()
         atexit.register(self.close)
         try:
@@ -123,6 +126,7 @@ class Store:
             self.lock.acquire(self._lock_timeout_s if wait else 0.0)
             cursor = self._open_cursor(check=check)
             self._set_synchronous(cursor, self._durable if durable else "NORMAL")
+            self._set_patience(cursor, wait=wait)
             cursor.execute("BEGIN IMMEDIATE")
         except Busy:
             if not wait:
@@ -134,6 +138,8 @@ class Store:
         except BaseException as error:
             # An interrupt may strike anywhere in between: what was taken or begun is undone here.
             self.undo()
+            if not wait and _is_busy(error):
+                raise Busy from None
             if isinstance(error, _FAULTS):
                 raise self._unavailable(error) from error
             raise
@@ -143,8 +149,11 @@ class Store:
         """Commit the transaction and give the lock back."""
         try:
             cursor.execute("COMMIT")
-            if self._wal is None:
-                self._wal = _id_of(self._wal_path)
+            if self._sides is None:
+                self._sides = self._side_ids()
+                self._hold.take()
+            elif not self._hold.is_firm:
+                self._refuse_lost_wal()  # nothing may be sent on a reservation in a log that is gone
             self.lock.release()
         except BaseException as error:
             self.undo()
@@ -169,6 +178,13 @@ class Store:
         if self._synchronous != level:
             cursor.execute(f"PRAGMA synchronous={level}")
             self._synchronous = level
+
+    def _set_patience(self, cursor: sqlite3.Cursor, *, wait: bool) -> None:
+        """Have SQLite wait for another program's transaction, or not: an event loop must not."""
+        if self._patient is not wait:
+            patience_ms = int(self._lock_timeout_s * 1000) if wait else 0
+            cursor.execute(f"PRAGMA busy_timeout={patience_ms}")
+            self._patient = wait
 
     def _open_cursor(self, *, check: bool) -> sqlite3.Cursor:
         self._notice_fork()
@@ -202,7 +218,7 @@ class Store:
         except BaseException:
             writer.close()
             raise
-        self._writer, self._synchronous = writer, ""
+        self._writer, self._synchronous, self._patient = writer, "", True
         return writer.cursor()
 
     def _set_up(self, writer: sqlite3.Connection) -> None:
@@ -221,7 +237,8 @@ class Store:
         if self._pid == os.getpid():
             return
         _INHERITED.extend(c for c in (self._writer, self._reader) if c is not None)
-        self._writer = self._cursor = self._reader = self._wal = None
+        self._writer = self._cursor = self._reader = self._sides = None
+        self._hold.inherit()
         self._pid = os.getpid()
 
     def _refuse_lost_wal(self) -> None:
@@ -233,8 +250,12 @@ class Store:
         written so far is in the file by then, but this process would go on writing into a log
         that nobody reads, and SQLite cannot open another beside it.
         """
-        if self._wal is not None and _id_of(self._wal_path) != self._wal:
+        if self._sides is not None and self._side_ids() != self._sides:
             raise _files.Unusable(_LOST_WAL)
+
+    def _side_ids(self) -> tuple[_Id, _Id]:
+        log, index = self._side_files
+        return _id_of(log), _id_of(index)
 
     def _roll_back(self) -> None:
         if self._writer is None:
@@ -257,17 +278,29 @@ class Store:
 
     def close(self) -> None:
         """Close the connections, under the lock: the last one to close writes the WAL back."""
-        lost = self._wal is not None and _id_of(self._wal_path) != self._wal
+        lost = self._sides is not None and self._side_ids() != self._sides
         if self._pid != os.getpid() or self._writer is None or lost:
             return
         with contextlib.suppress(Busy, OSError, sqlite3.Error), self.lock.held(1.0):
+            self._hold.loosen()
             if self._reader is not None:
                 self._reader.close()
             self._writer.close()
-            self._writer = self._cursor = self._reader = self._wal = None
+            self._hold.drop()
+            self._writer = self._cursor = self._reader = self._sides = None
 
 
-def _id_of(path: Path) -> tuple[int, int] | None:
+def _is_busy(error: BaseException) -> bool:
+    return (
+        isinstance(error, sqlite3.OperationalError)
+        and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+    )
+
+
+_Id = tuple[int, int] | None
+
+
+def _id_of(path: Path) -> _Id:
     try:
         found = os.stat(path)  # noqa: PTH116 -- a third of the price of Path.stat()
     except FileNotFoundError:

@@ -192,8 +192,9 @@ class SQLiteLedger:
         rows = self._store.read(sql.SELECT_POSITION, (key,))
         if not rows:
             return None
-        state, value, currency, rate = rows[0]
-        return Position(key, state, value, currency, None if rate is None else Fraction(rate))
+        state, value, currency, rate, open_writes = rows[0]
+        exact = None if rate is None else Fraction(rate)
+        return Position(key, state, value, currency, exact, in_doubt=open_writes > 0)
 
     def refuses(self, admission: Admission) -> bool:
         """See ``Ledger.refuses``."""

@@ -40,7 +40,22 @@ class _Seen(_redirects.Flight):
 _seen: ContextVar[_Seen | None] = ContextVar("keybrake_stripe_seen", default=None)
 
 # A caller's extra headers are applied last by the SDK and would override what was decided on.
-_NOT_YOURS = frozenset({"authorization", "idempotency-key"})
+# Others would have a server or proxy read another method or path than was decided on.
+_NOT_YOURS = frozenset(
+    {
+        "authorization",
+        "idempotency-key",
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-forwarded-uri",
+        "x-original-url",
+        "x-rewrite-url",
+    }
+)
 
 
 class _Door:
@@ -301,18 +316,29 @@ def _should_retry(
         arguments = {**dict(zip(_RETRY_PARAMETERS, args, strict=False)), **kwargs}
         response, error = (arguments[name] for name in _RETRY_PARAMETERS)
         seen.error = error
+        hidden = _retries_below(instance)
         if response is not None:
+            # What a session of the user's tried before this answer, nobody here has seen.
+            seen.attempts += [Attempt(None)] if hidden else []
             seen.attempts.append(Attempt(int(response[1])))
         else:
-            unsent = _network.never_left(error, seen.handled) and not _retries_below(instance)
+            unsent = _network.never_left(error, seen.handled) and not hidden
             seen.attempts.append(Attempt(None, unsent=unsent))
     return wrapped(*args, **kwargs)
 
 
 def _retries_below(http_client: Any) -> bool:
     """Return whether attempts may be hidden: a requests session of the user's can retry itself."""
-    name = getattr(http_client, "name", None)
-    return name == "requests" and getattr(http_client, "_session", None) is not None
+    session = getattr(http_client, "_session", None)
+    if getattr(http_client, "name", None) != "requests" or session is None:
+        return False
+    adapters = getattr(session, "adapters", {}).values()
+    return any(_most_retries(adapter) != 0 for adapter in adapters)
+
+
+def _most_retries(adapter: Any) -> Any:
+    # urllib3's own word: 0 or False for none; anything that is no Retry may do what it likes.
+    return getattr(getattr(adapter, "max_retries", None), "total", None)
 
 
 def _check_version(module: ModuleType) -> None:

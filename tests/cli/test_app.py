@@ -44,7 +44,7 @@ def test_every_command_has_help_with_an_example(name):
 def test_the_commands_of_this_version_are_there():
     """The commands are these, in the order in which a reader needs them."""
     assert " ".join(app.commands) == (
-        "demo init runs show log spend revoke pause resume unresolved resolve reconcile doctor export"
+        "demo init runs show log spend revoke pause resume unresolved resolve reconcile prices doctor export"
     )
 
 
@@ -182,13 +182,21 @@ def _long_ledger(tmp_path):
     keybrake.open_ledger(url)
     with sqlite3.connect(tmp_path / "long.db") as connection:
         connection.executemany(
-            "INSERT INTO call (uid, at, scopes, vendor, endpoint, method, path, state, reserved) "
-            "VALUES (?, 1763900000000000, '[]', 'stripe', 'stripe.charges.list', 'GET', "
-            "'/v1/charges', 'settled', 0)",
+            "INSERT INTO call (uid, at, scopes, vendor, endpoint, method, path, origin, account, owner, "
+            "state, reserved) VALUES (?, 1763900000000000, '[]', 'stripe', 'stripe.charges.list', "
+            "'GET', '/v1/charges', 'https://api.stripe.com', '', '', 'settled', 0)",
             [(f"u{number}",) for number in range(5000)],
         )
     connection.close()
     return url
+
+
+def test_a_closed_stdout_is_no_traceback(start, books):
+    """A command that was given no standard output writes to nobody, and is done."""
+    runs = [sys.executable, "-m", "keybrake", "--ledger", books.url, "runs"]
+    process = start(argv=["sh", "-c", 'exec "$@" >&-', "sh", *runs])
+
+    assert (process.wait(), process.stderr.read()) == (0, "")
 
 
 def test_a_full_disk_is_one_line(start, books):

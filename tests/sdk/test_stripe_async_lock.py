@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 import subprocess
 import sys
 import time
@@ -132,3 +133,39 @@ def test_the_answer_is_kept_while_the_lock_is_busy(in_async, fake, ledger_url, h
     assert made.amount == 100
     assert longest < 0.3
     assert str(run.spent) == "1.00"
+
+
+def test_the_loop_goes_on_while_a_run_is_opened_in_a_tool(ledger_url, hold):
+    """Opening a child run in a tool waits for the ledger in a thread, the tool's own row included."""
+
+    @keybrake.tool(max_calls=5)
+    async def tool():
+        async with keybrake.run("child", cap=5):
+            pass
+
+    async def main():
+        async with keybrake.run("parent", cap=50):
+            with hold():
+                task = asyncio.create_task(tool())
+                gap = await _longest_gap(0.6)
+            await task
+        return gap
+
+    assert asyncio.run(main()) < 0.4
+
+
+def test_the_loop_goes_on_while_another_program_writes(in_async, fake, ledger_url):
+    """A transaction of some other SQLite program is waited for in a thread, too."""
+
+    async def main():
+        async with keybrake.run("agent", cap=50):
+            other = sqlite3.connect(ledger_url.removeprefix("sqlite:///"), isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            task = asyncio.create_task(stripe.PaymentIntent.create_async(**ASK))
+            gap = await _longest_gap(0.6)
+            other.execute("ROLLBACK")
+            other.close()
+            await task
+        return gap
+
+    assert in_async(main) < 0.4

@@ -1,7 +1,10 @@
 """Is one SDK call one call, however many HTTP attempts there are in it?"""
 
 import pytest
+import requests
 import stripe
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
 import keybrake
 from keybrake.testing import Fault
@@ -121,3 +124,23 @@ def test_interrupted_in_a_later_attempt_is_unknown(retrying, plug_in, ledger_url
     assert retrying.journal.total() == 2999
     assert [row["state"] for row in rows()] == ["unknown"]
     assert str(run.reserved) == "29.99"
+
+
+@pytest.mark.parametrize(("retries", "state"), [(1, "unknown"), (0, "voided")])
+def test_what_a_session_of_the_users_tried_unseen_is_no_proof(
+    fake, ledger_url, rows, plug_in, retries, state
+):
+    """A session that retries by itself may have charged before the 429 that comes back."""
+    session = requests.Session()
+    session.mount(
+        "http://", HTTPAdapter(max_retries=Retry(total=retries, allowed_methods=None, read=retries))
+    )
+    plug_in(stripe.RequestsClient(session=session))
+    if retries:
+        fake.inject(Fault("reset_after"))
+    fake.inject(Fault("rate_limit"))
+    with keybrake.run("agent", cap=30) as run, pytest.raises(stripe.RateLimitError):
+        stripe.PaymentIntent.create(**ASK, payment_method="pm_card_visa", confirm=True)
+
+    assert [row["state"] for row in rows()] == [state]
+    assert fake.journal.total("charge") <= (run.spent + run.reserved) * 100

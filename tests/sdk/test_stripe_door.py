@@ -76,17 +76,14 @@ def test_v2_read(fake, ledger_url, rows, client_of):
     )
 
 
-def test_upload_is_refused(fake, ledger_url, rows):
-    """A file upload is a write nobody has classified, so no byte of it leaves."""
-    with (
-        keybrake.run("agent", cap=200),
-        pytest.raises(keybrake.EndpointNotAllowed) as caught,
-    ):
+def test_upload(fake, ledger_url, rows):
+    """A file goes out whole and costs nothing; what was in it is not kept."""
+    with keybrake.run("agent", cap=0):
         stripe.File.create(purpose="dispute_evidence", file=io.BytesIO(b"evidence"))
 
-    assert caught.value.reason == "unclassified_endpoint"
-    assert [row["state"] for row in rows()] == ["refused"]
-    assert fake.journal.entries == ()
+    (row,) = rows()
+    assert (row["endpoint"], row["state"], row["cost"]) == ("stripe.files.create", "settled", 0)
+    assert row["request"] is None
 
 
 def test_stream(fake, ledger_url, rows, client_of):
