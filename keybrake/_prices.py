@@ -15,20 +15,22 @@ from keybrake._money import MICROS
 from keybrake._shown import shown
 from keybrake.errors import PolicyError
 
-# How a price is written: one amount; a table of them by destination, country, field or endpoint;
-# a table of such tables; or a whole number that is no money.
-_AMOUNT, _TABLE, _TABLES, _COUNT = "amount", "table", "tables", "count"
+# How a price is written: one amount; a table of them by destination, by country and type of number,
+# or by what the vendor calls a thing; a table of tables by destination; or a number that is no money.
+_AMOUNT, _PREFIXES, _NUMBERS, _TABLE, _TABLES, _COUNT = (
+    "amount", "prefixes", "numbers", "table", "tables", "count",
+)  # fmt: skip
 
 NAMES: Mapping[str, Mapping[str, str]] = {
     "stripe": {"endpoint": _TABLE, "meter_event": _TABLE},
     "twilio": {
-        "sms_segment": _TABLE,
-        "mms_message": _TABLE,
+        "sms_segment": _PREFIXES,
+        "mms_message": _PREFIXES,
         "whatsapp_session": _AMOUNT,
         "whatsapp_template_max": _AMOUNT,
-        "voice_minute": _TABLE,
+        "voice_minute": _PREFIXES,
         "default_time_limit_s": _COUNT,
-        "number_month": _TABLE,
+        "number_month": _NUMBERS,
         "lookup_field": _TABLE,
         "verify_success": _AMOUNT,
         "verify_channel": _TABLES,
@@ -45,17 +47,57 @@ NAMES: Mapping[str, Mapping[str, str]] = {
 }
 """Every name under ``[prices.*]``, and how its value is written."""
 
+UNITS: Mapping[str, str] = {
+    "sms_segment": "USD a segment",
+    "mms_message": "USD a message",
+    "whatsapp_session": "USD a message",
+    "whatsapp_template_max": "USD a message",
+    "voice_minute": "USD a minute",
+    "default_time_limit_s": "seconds",
+    "number_month": "USD a month",
+    "lookup_field": "USD a look-up",
+    "verify_success": "USD a verification",
+    "verify_channel": "USD a message",
+    "failed_message_fee": "USD a message",
+    "worst_segments_unknown_body": "segments",
+    "per_recipient": "USD a recipient",
+    "broadcast_per_recipient": "USD a recipient",
+    "batch_max": "emails",
+    "endpoint": "USD a call",
+    "meter_event": "USD a unit",
+}
+"""What one figure under each name buys, or counts."""
+
+_EXAMPLES = {
+    _PREFIXES: '{ "+1" = "0.0145" }',
+    _NUMBERS: '{ "US:local" = "1.15" }',
+    _TABLE: '{ "name" = "0.01" }',
+    _TABLES: '{ sms = { "+1" = "0.0083" } }',
+}
+ANY = "*"
+"""The key of what no other key of a table fits."""
+
+_NONE = "none"  # as in a policy: TOML has no null
 _USD = re.compile(r"[0-9]{1,9}(\.[0-9]{1,18})?")
+_DESTINATION = re.compile(r"\+[1-9][0-9]{0,14}")
+_COUNTRY_AND_TYPE = re.compile(r"[A-Z]{2}:[a-z]+")
+_WORD = re.compile(r"[!-~]+")
+_CHANNEL = re.compile(r"[a-z_-]+")
 _MOST_COUNT = 10**9
 
 
 class Price(NamedTuple):
-    """One figure in force: micro-USD, or a plain number where the name says so, and its source."""
+    """
+    One figure in force, and its source.
+
+    *value* is in micro-USD, or a plain number where the name says so; None: no price, in writing,
+    so that what it stands for is refused.
+    """
 
     vendor: str
     name: str
     key: str
-    value: int
+    value: int | None
     as_of: str | None
     source: str
 
@@ -79,7 +121,7 @@ class Prices:
     def exact(self, vendor: str, name: str, key: str) -> int | None:
         """Return the price under *key*, else under ``*``, in micros; None: no price is known."""
         table = self.rows.get((vendor, name), {})
-        found = table.get(key) or table.get("*")
+        found = table.get(key) or table.get(ANY)
         return None if found is None else found.value
 
     def longest(self, vendor: str, name: str, number: str, *, within: str = "") -> int | None:
@@ -96,7 +138,7 @@ class Prices:
         for end in range(len(number), 0, -1):
             if found := table.get(within + number[:end]):
                 return found.value
-        found = table.get(f"{within}*")
+        found = table.get(f"{within}{ANY}")
         return None if found is None else found.value
 
     def __iter__(self) -> Iterator[Price]:
@@ -155,28 +197,47 @@ def _tables(given: object, known: Mapping[str, Any], where: str) -> Iterator[tup
     yield from given.items()
 
 
-def _read(value: object, kind: str, where: str) -> dict[str, int]:
+def _read(value: object, kind: str, where: str) -> dict[str, int | None]:
     if kind == _AMOUNT:
         return {"": _amount(value, where)}
     if kind == _COUNT:
         return {"": _count(value, where)}
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) and key for key in value):
-        msg = f'{where}={shown(value)} is not a table; write {{ "+1" = "0.0145" }}'
+    if not isinstance(value, Mapping):
+        msg = f"{where}={shown(value)} is not a table; write {_EXAMPLES[kind]}"
         raise PolicyError(msg)
-    if kind == _TABLE:
-        return {key: _amount(usd, f"{where}.{key}") for key, usd in value.items()}
-    return {
-        f"{outer}:{key}": figure
-        for outer, table in value.items()
-        for key, figure in _read(table, _TABLE, f"{where}.{outer}").items()
-    }
+    if kind != _TABLES:
+        return {_key(key, kind, where): _amount(v, f"{where}.{key}") for key, v in value.items()}
+    found = {}
+    for channel, table in value.items():
+        if not isinstance(channel, str) or not _CHANNEL.fullmatch(channel):
+            msg = f"{where}: {shown(channel)} is not a channel; write {_EXAMPLES[kind]}"
+            raise PolicyError(msg)
+        for key, figure in _read(table, _PREFIXES, f"{where}.{channel}").items():
+            found[f"{channel}:{key}"] = figure
+    return found
 
 
-def _amount(value: object, where: str) -> int:
+def _key(key: object, kind: str, where: str) -> str:
+    """Return *key* if some call can ever ask for it: a price under any other would never count."""
+    forms = {_PREFIXES: _DESTINATION, _NUMBERS: _COUNTRY_AND_TYPE, _TABLE: _WORD}
+    if isinstance(key, str) and (key == ANY or forms[kind].fullmatch(key)):
+        return key
+    if kind == _PREFIXES:
+        said = re.fullmatch(r"(?:\+|00)?([1-9][0-9]{0,14})", re.sub(r"[ ()-]", "", str(key)))
+        meant = f'"+{said[1]}"' if said else '"+" and the country code, such as "+44", or "*"'
+        msg = f"{where}: {shown(key)} is not a destination; write {meant}"
+    else:
+        msg = f"{where}: {shown(key)} is not a name of a price; write {_EXAMPLES[kind]}"
+    raise PolicyError(msg)
+
+
+def _amount(value: object, where: str) -> int | None:
+    if value == _NONE:
+        return None
     # Only text: a TOML float has already lost what was written.
     if isinstance(value, str) and _USD.fullmatch(value):
         return _micros(value)
-    msg = f'{where}={shown(value)} is not a price; write USD as text, such as "0.0145"'
+    msg = f'{where}={shown(value)} is not a price; write USD as text, such as "0.0145", or "none"'
     raise PolicyError(msg)
 
 

@@ -14,7 +14,7 @@ import click
 import pytest
 
 import keybrake
-from keybrake import Policy, _config
+from keybrake import Policy, _config, _prices
 from keybrake.cli import _app
 from keybrake.vendors import VENDORS
 
@@ -159,10 +159,11 @@ def test_every_config_key_is_documented():
     """Every key of keybrake.toml, and of a policy in it, is in the reference."""
     keys = set(re.findall(r"^\| `([\w.]+)` \|", page("config.md"), re.MULTILINE))
     policy = {field.name for field in fields(Policy)}
-    money = {f"money.{name}" for name in ("refunds", "margin_bps", "usd_per")}
+    money = {f"money.{name}" for name in _config.MONEY_KEYS}
+    prices = {f"prices.{v}.{name}" for v, names in _prices.NAMES.items() for name in names}
     top = {"ledger", "lock_timeout", "durability", "policies.NAME", "vendors.stripe.extra_hosts"}
 
-    assert top | money | policy == keys
+    assert top | money | prices | policy == keys
 
 
 def test_the_documented_config_keys_are_all_there_are():
@@ -171,7 +172,9 @@ def test_the_documented_config_keys_are_all_there_are():
         _config.parse({"x": 1}, source="f", default=_config.Config("sqlite:///x"))
 
     known = str(told.value).rpartition("known are ")[2].split(", ")
-    assert known == sorted(["ledger", "lock_timeout", "durability", "money", "policies", "prices", "vendors"])
+    assert known == sorted(
+        ["ledger", "lock_timeout", "durability", "money", "policies", "prices", "vendors"]
+    )
 
 
 def test_every_view_and_column_is_documented(tmp_path):
