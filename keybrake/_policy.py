@@ -201,7 +201,7 @@ _NEVER_SENT = frozenset(
 )
 
 _HINT_OF_REASON = {
-    "no_rate": "Do not change the currency; ask a person for the rate.",
+    "no_rate": "Ask a person for the rate or price; do not try another currency.",
     "unknown_amount": "Check the ids in the call, or name the amount.",
     "credential_unavailable": "Ask a person for a credential.",
 }

@@ -264,6 +264,8 @@ def test_a_policy_is_named_once_and_used(toml, ledger_url, fake):
         ("[policies.p]\ncap = 1\nexpires_in = 5", "expires_in=5 is not a duration"),
         ("[policies.p]\ncap = 1\nallow = 'x'", "is not a list of patterns"),
         ("[policies.p]\ncap = 1\nallow = ['stripe.refund.create']", "is no endpoint of stripe"),
+        ("[policies.p]\ncap = 1\nallow = ['POST stripe:/v1/refund']", "is no endpoint of stripe"),
+        ("[policies.p]\ncap = 1\nallow = ['POST stripe:/v1/charge/*/capture']", "is no endpoint"),
         ("[policies.p]\ncap = 1\n[policies.p.limits]\n'*' = 5", "is not an endpoint pattern"),
         ("[policies.p]\ncap = 1\n[policies.p.limits.'stripe.refunds.create']\nkap = 5", "'kap'"),
         ("[policies.p]\ncap = 1\n[policies.p.limits.'stripe.refunds.create']\nper = 'day'", "nothing"),

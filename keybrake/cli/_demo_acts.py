@@ -17,6 +17,7 @@ import keybrake
 from keybrake.cli._calls import call_line, calls_table
 from keybrake.cli._demo_agents import collect_invoice, refund, take_orders
 from keybrake.cli._demo_stage import Stage
+from keybrake.cli._demo_vendors import PRICES, greet, lose_an_answer
 from keybrake.cli._read import Book, Wanted
 from keybrake.cli._table import Column, Table
 from keybrake.cli._text import count, dollars
@@ -42,15 +43,18 @@ def play(url: str) -> None:
         KeybrakeError: An agent was not stopped, or ledger and vendor do not agree.
     """
     stage = Stage()
+    keybrake.configure(prices=PRICES)
     before = _newest(url)
     with FakeStripe() as fake, _pointed_at(fake):
         stage.say(
             ("keybrake demo", "bold"),
-            f"  the real Stripe SDK {stripe.VERSION}, a fake Stripe on this machine, no money",
+            "  the vendors' real SDKs, fake vendors on this machine, no money",
         )
         stage.say((f"ledger: {url}", "dim"))
         payments = _runaway(stage, url, fake)
         _revoked(stage, url, payments)
+        greet(stage, url)
+        lose_an_answer(stage, url, fake)
         _written_down(stage, url, fake, before)
 
 
@@ -152,7 +156,7 @@ def _revoke_elsewhere(stage: Stage, url: str, run_id: str) -> None:
 
 
 def _written_down(stage: Stage, url: str, fake: FakeStripe, before: int) -> None:
-    stage.act(3, "It is all written down")
+    stage.act(5, "It is all written down")
     stage.command("keybrake log")
     with Book(url) as book:
         rows = [row for page in book.calls(Wanted(), after=before) for row in page]
@@ -177,7 +181,7 @@ def _compare(stage: Stage, rows: Sequence[dict[str, Any]], fake: FakeStripe) -> 
     Raises:
         KeybrakeError: They do not agree.
     """
-    ledger = sum(row["cost_micros"] or 0 for row in rows)
+    ledger = sum(row["cost_micros"] or 0 for row in rows if row["vendor"] == "stripe")
     journal = fake.journal.total() * _CENT
     charges, refunds = (len(fake.journal.moved(kind)) for kind in ("charge", "refund"))
     if ledger != journal:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from keybrake import _config
-from keybrake.cli import _calling_codes
+from keybrake.vendors import _countries
 
 BEGIN = "# >>> keybrake prices pull twilio: --write replaces what stands between these marks >>>"
 END = "# <<< keybrake prices pull twilio <<<"
@@ -72,7 +72,7 @@ def closed(figures: Figures) -> Figures:
     found = dict(figures)
     for name in _BY_DESTINATION:
         keys = [key for place, key in figures if place == name]
-        for prefix, country in _calling_codes.within(keys).items():
+        for prefix, country in _countries.within(keys).items():
             found[name, prefix] = Figure(NOT_PULLED, (country,))
     return found
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import click
 
 from keybrake import _config, _hosts
-from keybrake.cli import _calling_codes, _prices_block, _prices_twilio
+from keybrake.cli import _prices_block, _prices_twilio
 from keybrake.cli._prices_block import Figure, Figures
 from keybrake.cli._prices_twilio import LISTS, Pricing
 from keybrake.cli._table import console, is_terminal
 from keybrake.cli._text import count, json_array, safe
 from keybrake.cli._whole_file import write_whole
+from keybrake.vendors import _countries
 
 _THIS_MACHINE = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
 
@@ -61,7 +62,7 @@ def pull(
     if write and output:
         msg = "--write and --output exclude each other"
         raise click.UsageError(msg, ctx)
-    countries = _countries(ctx, said, everywhere=everywhere)
+    countries = _chosen(ctx, said, everywhere=everywhere)
     pricing = _pricing(_origin(ctx, api_base))
     work = _work(pricing, countries)
     new, empty = _pulled(pricing, work, quiet=as_json)
@@ -86,7 +87,7 @@ def pull(
         click.echo(_prices_block.block(figures), nl=False)
 
 
-def _countries(ctx: click.Context, said: Sequence[str], *, everywhere: bool) -> frozenset[str]:
+def _chosen(ctx: click.Context, said: Sequence[str], *, everywhere: bool) -> frozenset[str]:
     codes = frozenset(code.upper() for code in said)
     for code in codes:
         if not _prices_twilio.COUNTRY.fullmatch(code):
@@ -134,7 +135,7 @@ def _work(pricing: Pricing, countries: frozenset[str]) -> list[Place]:
     """Return what to ask for: names of prices, each with a country."""
     if not countries:
         return [(name, country) for name in LISTS for country in pricing.countries(name)]
-    alike = sorted({other for country in countries for other in _calling_codes.sharing(country)})
+    alike = sorted({other for country in countries for other in _countries.sharing(country)})
     return [
         (name, country)
         for name in LISTS

@@ -18,8 +18,8 @@ import click
 from keybrake._config import Money
 from keybrake._model import Reply
 from keybrake._money import convert, usd
-from keybrake.cli import _calling_codes
 from keybrake.cli._prices_block import Figure
+from keybrake.vendors import _countries
 
 HOST = "https://pricing.twilio.com"
 # Which list holds which prices (twilio-python 9.13.0, OpenAPI document of 2026-04-14).
@@ -167,7 +167,7 @@ def _sms(body: Mapping[str, Any], country: str) -> Iterator[tuple[str, str]]:
     """Yield the dearest price over all carriers and sender types, once for each calling code."""
     prices = [_price(p) for carrier in body["outbound_sms_prices"] or () for p in carrier["prices"]]
     if prices:
-        for prefix in _calling_codes.prefixes().get(country, ()):
+        for prefix in _countries.prefixes().get(country, ()):
             yield prefix, max(prices, key=Fraction)
 
 

@@ -10,7 +10,7 @@ import click
 
 from keybrake.cli._said import ledger_url
 
-_NO_STRIPE = "the demo drives the real Stripe SDK; pip install 'keybrake[stripe]'"
+_NO_SDK = "the demo drives the real SDKs of all three vendors; pip install 'keybrake[vendors]'"
 
 
 @click.command(epilog="Example: keybrake demo")
@@ -19,14 +19,21 @@ def demo(ctx: click.Context) -> None:
     """
     Watch a runaway agent being stopped.
 
-    The real Stripe SDK talks to a fake Stripe on this machine: no network, no account, no money.
+    The vendors' real SDKs talk to fake vendors on this machine: no network, no account, no money.
     Without --ledger or KEYBRAKE_LEDGER it writes to a new ledger in a temporary folder.
     """
-    if importlib.util.find_spec("stripe") is None:
-        raise click.ClickException(_NO_STRIPE)
+    if not all(map(_is_there, ("stripe", "twilio", "resend"))):
+        raise click.ClickException(_NO_SDK)
     # Here, not above: the SDK takes a while to load, and only the demo needs it.
     from keybrake.cli._demo_acts import play
 
     given = ctx.find_root().params["ledger"]
     folder = Path(tempfile.mkdtemp(prefix="keybrake-demo-")) if given is None else None
     play(ledger_url(ctx) if folder is None else f"sqlite:///{folder / 'ledger.db'}")
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:
+        return False

@@ -14,7 +14,7 @@ from keybrake.testing._server import LoopbackServer, Request, Response, Wire
 from keybrake.testing._vendor import Answer, Vendor
 
 _HTML: Final = b"<!DOCTYPE html><html><body><h1>Back in a moment</h1></body></html>\n"
-_KEY_PREFIXES: Final = ("sk_", "rk_", "kb_")
+_KEY_PREFIXES: Final = ("sk_", "rk_", "re_", "kb_")
 # What a fault that comes before the vendor looks like to the client.
 _FAILURES: Final = {
     "error_500_before": "server_error",

@@ -1,10 +1,12 @@
-"""Give tests a fake Stripe that the stripe SDK already talks to."""
+"""Give tests fake vendors that their SDKs already talk to."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from keybrake.testing._resend.fake import FakeResend
 from keybrake.testing._stripe.fake import FakeStripe
+from keybrake.testing._twilio.fake import FakeTwilio
 
 _BASES = ("api_base", "upload_api_base", "connect_api_base", "meter_events_api_base")
 
@@ -21,4 +23,22 @@ def fake_stripe(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStripe]:
             if hasattr(stripe, base):
                 monkeypatch.setattr(stripe, base, fake.url)
         monkeypatch.setattr(stripe, "api_key", "sk_test_fake")
+        yield fake
+
+
+@pytest.fixture
+def fake_resend(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeResend]:
+    """Start a fake Resend and point the resend SDK at it, with a key that is no secret."""
+    import resend
+
+    with FakeResend() as fake:
+        monkeypatch.setattr(resend, "api_url", fake.url)
+        monkeypatch.setattr(resend, "api_key", "re_fake")
+        yield fake
+
+
+@pytest.fixture
+def fake_twilio() -> Iterator[FakeTwilio]:
+    """Start a fake Twilio; ``fake_twilio.client()`` is a ``twilio.rest.Client`` that goes there."""
+    with FakeTwilio() as fake:
         yield fake

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 from keybrake._config import Money
 from keybrake._model import Call, Outcome, Position, Reply, Request
 from keybrake._terms import matches
+from keybrake.vendors.resend import Resend
 from keybrake.vendors.stripe import Stripe
+from keybrake.vendors.twilio import Twilio
 
 __all__ = ["VENDORS", "Vendor", "unknown_endpoint"]
 
@@ -31,8 +33,11 @@ class Vendor(Protocol):
     def endpoints(self) -> frozenset[str]:
         """Return the name of every endpoint there is a row for."""
 
+    def has_path(self, method: str, pattern: str) -> bool:
+        """Return whether a path pattern, ``*`` for one segment, could mean one of them."""
 
-_FACTORIES: dict[str, Callable[[], Vendor]] = {"stripe": Stripe}
+
+_FACTORIES: dict[str, Callable[[], Vendor]] = {"stripe": Stripe, "resend": Resend, "twilio": Twilio}
 
 
 class _Registry(dict[str, Vendor]):
@@ -60,10 +65,18 @@ def unknown_endpoint(pattern: str) -> str | None:
     if name not in _FACTORIES:
         return f"{pattern!r}: the vendor {name!r} is unknown; known are {', '.join(_FACTORIES)}"
     if " " in pattern:
-        return None
+        return _unknown_path(name, pattern)
     known = VENDORS[name].endpoints()
     if any(matches(pattern, endpoint, "", "") for endpoint in known):
         return None
     near = difflib.get_close_matches(pattern, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{pattern!r} is no endpoint of {name}{hint}"
+
+
+def _unknown_path(name: str, pattern: str) -> str | None:
+    """Return what is wrong with a pattern of method and path; a read may be of any path."""
+    method, _, place = pattern.partition(" ")
+    if method == "GET" or VENDORS[name].has_path(method, place.partition(":")[2]):
+        return None
+    return f"{pattern!r} is no endpoint of {name}"

@@ -10,7 +10,16 @@ from typing import Any, Protocol
 
 from keybrake._clock import HOUR
 from keybrake._config import Money
-from keybrake._model import Call, Effect, Estimated, InDoubt, Meter, Outcome, Reply
+from keybrake._model import (
+    Call,
+    Effect,
+    Estimated,
+    InDoubt,
+    Meter,
+    Outcome,
+    Reply,
+    Request,
+)
 
 # Stripe and Resend repeat what they answered under a key for 24 hours at least. Later the same
 # request would be a new one.
@@ -52,7 +61,10 @@ class Inquirer(Protocol):
 
 
 class Judge(Protocol):
-    """Whoever reads a vendor's answers: the vendor itself."""
+    """Whoever reads a vendor's requests and answers: the vendor itself."""
+
+    def describe(self, request: Request, money: Money) -> Call:
+        """See ``keybrake.vendors.Vendor``."""
 
     def outcome(self, call: Call, reply: Reply, money: Money | None = None) -> Outcome:
         """See ``keybrake.vendors.Vendor``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,21 +88,41 @@ class EndpointTable:
         folder = Path(str(sys.modules[package].__file__)).parent
         text = (folder / file).read_text("utf-8")
         lines = [line for line in text.splitlines() if not line.startswith("#")]
-        rows = tuple(
+        return cls.of(
             Row(r["method"], r["path"], r["endpoint"], Effect(r["effect"]))
             for r in csv.DictReader(lines)
         )
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> EndpointTable:
+        """Return a table of *rows*; of two for one method and path the later one counts."""
+        listed = tuple(rows)
         tree: dict[str | None, Any] = {}
-        for row in rows:
+        for row in listed:
             node = tree.setdefault(row.method, {})
-            for segment in row.path[1:].split("/"):
+            for segment in row.path.removeprefix("/").split("/"):
                 node = node.setdefault(segment, {})
             node[None] = row
-        return cls(rows, tree)
+        return cls(listed, tree)
 
     def find(self, method: str, path: str) -> tuple[Row | None, tuple[str, ...]]:
         """Return the row for a path and what stands in its placeholders; None: no row."""
-        return _descend(self._tree.get(method, {}), path[1:].split("/"), ())
+        return _descend(self._tree.get(method, {}), path.removeprefix("/").split("/"), ())
+
+    def could_be(self, method: str, pattern: str) -> bool:
+        """Return whether a pattern of a path, ``*`` for one segment, could mean a row."""
+        wanted = pattern.removeprefix("/").split("/")
+        return any(
+            row.method == method and _fits(wanted, row.path.removeprefix("/").split("/"))
+            for row in self.rows
+        )
+
+
+def _fits(wanted: list[str], given: list[str]) -> bool:
+    return len(wanted) == len(given) and all(
+        part in ("*", segment) or ("{}" in segment and part.endswith(segment[2:]))
+        for part, segment in zip(wanted, given, strict=True)
+    )
 
 
 def _descend(
@@ -115,6 +136,9 @@ def _descend(
         row, names = _descend(node[head], rest, filled)
         if row is not None:
             return row, names
+    stem = head.removesuffix(".json")
+    if stem != head and stem and "{}.json" in node:
+        return _descend(node["{}.json"], rest, (*filled, stem))
     if "{}" in node:
         return _descend(node["{}"], rest, (*filled, head))
     return None, filled

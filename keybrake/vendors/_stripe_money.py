@@ -1,16 +1,18 @@
-"""What Stripe's amounts are worth: minor units per currency, and what an object still holds."""
+"""What is Stripe's minor unit of a currency worth: decimals per currency, amounts as Stripe takes them."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from decimal import Decimal
 from fractions import Fraction
-from typing import Any, NamedTuple
 
-from keybrake._money import convert
+from keybrake._money import MICROS, convert
 
 # Source: docs.stripe.com/currencies, noted 2026-11-23. ISK and UGX are zero-decimal elsewhere,
-# but Stripe takes them with two decimals (500 = 5 ISK); MGA the other way round.
+# but Stripe takes them with two decimals (500 = 5 ISK); MGA the other way round. Stripe refuses
+# some amounts that are no multiple of 10 or 100 (KWD, ISK, UGX, payouts in HUF and TWD): here
+# exactly what was sent counts.
 _ZERO_DECIMAL = frozenset(
     "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split()  # noqa: SIM905 -- reads as the vendor's list
 )
@@ -18,6 +20,7 @@ _THREE_DECIMAL = frozenset("bhd jod kwd omr tnd".split())  # noqa: SIM905 -- rea
 
 _CODE = re.compile(r"[A-Za-z]{3}")
 _DIGITS = re.compile(r"[0-9]{1,15}")
+_DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
 
 # Stripe's largest amount has twelve digits; more is nothing it would take.
 MOST_MINOR = 10**12
@@ -47,94 +50,34 @@ def minor_amount(value: object) -> int | None:
     return value if type(value) is int and 0 <= value <= MOST_MINOR else None
 
 
-def micros(minor: int, currency: str, usd_per_unit: Fraction) -> int:
+def signed_amount(value: object) -> int | None:
+    """Return an amount that may be negative; None if it is none."""
+    if type(value) is int:
+        below = minor_amount(-value) if value < 0 else None
+    else:
+        below = minor_amount(value[1:]) if type(value) is str and value[:1] == "-" else None
+    return minor_amount(value) if below is None else -below
+
+
+def exact_number(value: object) -> Fraction | None:
+    """
+    Return a number that may have decimals, from 0 up; None if it is none.
+
+    ``unit_amount_decimal`` has up to twelve, finer than a micro: it is multiplied first, and
+    rounded up then.
+    """
+    if type(value) is float or type(value) is Decimal:
+        value = str(value)
+    if type(value) is str and _DECIMAL.fullmatch(value):
+        number = Fraction(value)
+        return number if number <= MOST_MINOR else None
+    whole = minor_amount(value)
+    return None if whole is None else Fraction(whole)
+
+
+def micros(minor: int | Fraction, currency: str, usd_per_unit: Fraction) -> int:
     """Return an amount in Stripe's minor unit as micro-USD, rounded up."""
-    return convert(minor, exponent(currency), usd_per_unit)
-
-
-class Worth(NamedTuple):
-    """What a Stripe object is worth at most: *minor* in its currency, or None if unreadable."""
-
-    object_id: str
-    state: str
-    minor: int | None
-    currency: str | None
-
-
-def worth(body: Mapping[str, Any]) -> Worth | None:
-    """Return what a payment intent, charge, refund, transfer or payout holds; None: none of these."""
-    kind, object_id = body.get("object"), body.get("id")
-    reader = _READERS.get(kind) if isinstance(kind, str) else None
-    if reader is None or not isinstance(object_id, str):
-        return None
-    state, amount = reader(body)
-    # A charge made for a payment intent is the same economic event as the intent.
-    if kind == "charge" and isinstance(body.get("payment_intent"), str):
-        object_id = body["payment_intent"]
-    whole = isinstance(amount, int) and not isinstance(amount, bool)
-    minor = amount if whole and 0 <= amount <= MOST_MINOR else None
-    return Worth(object_id, state, minor, currency_code(body.get("currency")))
-
-
-def _payment_intent(body: Mapping[str, Any]) -> tuple[str, Any]:
-    match body.get("status"):
-        case "succeeded":
-            return "settled", body.get("amount_received")
-        case "requires_capture":
-            # After a partial capture of several, what was received no longer is capturable.
-            parts = body.get("amount_capturable"), body.get("amount_received")
-            return "held", sum(parts) if all(type(part) is int for part in parts) else None
-        case "processing":
-            return "in_flight", body.get("amount")
-        case "canceled":
-            return "released", body.get("amount_received")
-        case _:
-            # Open from creation on: its client secret can be confirmed out of sight.
-            return "open", body.get("amount")
-
-
-def _charge(body: Mapping[str, Any]) -> tuple[str, Any]:
-    match body.get("status"):
-        case "failed":
-            return "released", 0
-        case "succeeded":
-            if body.get("captured") is True:
-                return "settled", body.get("amount_captured", body.get("amount"))
-            if body.get("refunded") is True:
-                return "released", 0  # given back before it was ever captured
-            return "held", body.get("amount")
-        case _:
-            return "in_flight", body.get("amount")
-
-
-def _refund(body: Mapping[str, Any]) -> tuple[str, Any]:
-    match body.get("status"):
-        case "succeeded":
-            return "settled", body.get("amount")
-        case "failed" | "canceled":
-            return "released", 0
-        case _:
-            return "in_flight", body.get("amount")
-
-
-def _payout(body: Mapping[str, Any]) -> tuple[str, Any]:
-    match body.get("status"):
-        case "paid" | "in_transit":
-            return "settled", body.get("amount")
-        case "failed" | "canceled":
-            return "released", 0
-        case _:
-            return "in_flight", body.get("amount")
-
-
-def _transfer(body: Mapping[str, Any]) -> tuple[str, Any]:
-    return "settled", body.get("amount")
-
-
-_READERS = {
-    "payment_intent": _payment_intent,
-    "charge": _charge,
-    "refund": _refund,
-    "payout": _payout,
-    "transfer": _transfer,
-}
+    if type(minor) is int:
+        return convert(minor, exponent(currency), usd_per_unit)
+    exact = Fraction(minor) / Fraction(10) ** exponent(currency) * usd_per_unit * MICROS
+    return math.ceil(exact)

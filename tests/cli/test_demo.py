@@ -26,12 +26,17 @@ def test_the_demo_stops_what_it_should(cli, tmp_path):
     assert "Stripe's own journal counts 6 charges, $179.94" in told.out
     assert "is revoked (refund-agent)" in told.out
     assert "REFUSED  the run was revoked" in told.out
+    assert "REFUSED  only $0.0076 of $0.10 is left" in told.out
+    assert "journals have 6 texts and 6 emails: $0.0924 of $0.10" in told.out
+    assert "UNKNOWN  spent $0.00, reserved $19.00" in told.out
+    assert "renewal-agent: spent $19.00, reserved $0.00" in told.out
     assert "SELECT label, spent_usd FROM spend_by_run" in told.out
     assert "The ledger counts the same, to the cent." in told.out
     with closing(sqlite3.connect(tmp_path / "demo.db")) as connection:
         spent = dict(connection.execute("SELECT label, spent_usd FROM spend_by_run").fetchall())
     assert spent["invoice-agent"] == 179.94
     assert spent["refund-agent"] > 0
+    assert (spent["concierge"], spent["renewal-agent"]) == (0.0924, 19)
 
     # Then: the honest agent, in a run of its own, goes on after the other is stopped.
     after = told.out[told.out.index("the run was revoked") :]
@@ -67,13 +72,13 @@ def test_on_a_ledger_in_use_it_shows_its_own_calls(cli, tmp_path, books):
     told = cli("demo", KEYBRAKE_LEDGER="sqlite:///demo.db")
 
     assert told.code == 0
-    assert told.out.count("cap_exceeded") == 1
+    assert told.out.count("cap_exceeded") == 2
 
 
 @pytest.mark.parametrize("words", [["demo"], ["--ledger", "sqlite:///x.db", "demo"]])
-def test_without_stripe_it_says_what_to_install(start, tmp_path, words):
-    """Where the SDK is missing, one line names the extra to install."""
-    hide = "import sys; sys.modules['stripe'] = None; sys.argv = ['keybrake', *sys.argv[1:]]; "
+def test_without_an_sdk_it_says_what_to_install(start, tmp_path, words):
+    """Where an SDK is missing, one line names the extra to install."""
+    hide = "import sys; sys.modules['twilio'] = None; sys.argv = ['keybrake', *sys.argv[1:]]; "
     run = "from keybrake.cli import main; main()"
     process = start(argv=[sys.executable, "-c", hide + run, *words])
 
@@ -81,5 +86,5 @@ def test_without_stripe_it_says_what_to_install(start, tmp_path, words):
 
     assert (process.returncode, out) == (1, "")
     assert err.count("\n") == 1
-    assert "pip install 'keybrake[stripe]'" in err
+    assert "pip install 'keybrake[vendors]'" in err
     assert not Path(tmp_path / "x.db").exists()

@@ -10,7 +10,8 @@ import click
 import pytest
 
 from keybrake import _config
-from keybrake.cli import _calling_codes, _prices_block
+from keybrake.cli import _prices_block
+from keybrake.vendors import _countries
 
 TODAY = datetime.now(UTC).date().isoformat()
 ACCOUNT = {"TWILIO_ACCOUNT_SID": "AC_test", "TWILIO_AUTH_TOKEN": "tw_secret"}
@@ -620,7 +621,7 @@ def test_a_terminal_shows_how_far_it_is(at_terminal, api):
 
 def test_no_calling_code_begins_another():
     """But for the shares of one code, no country's prefix hides another's."""
-    codes = _calling_codes.prefixes()
+    codes = _countries.prefixes()
 
     hidden = {
         (outer, inner)
@@ -633,5 +634,5 @@ def test_no_calling_code_begins_another():
     assert {outer for outer, _ in hidden} == {"US", "CA", "RU"}
     assert ("RU", "KZ") in hidden
     assert len(codes) > 240
-    assert _calling_codes.sharing("GB") == {"GB", "GG", "IM", "JE"}
-    assert _calling_codes.sharing("ZZ") == {"ZZ"}
+    assert _countries.sharing("GB") == {"GB", "GG", "IM", "JE"}
+    assert _countries.sharing("ZZ") == {"ZZ"}

@@ -34,10 +34,17 @@ _PATH = st.one_of(
             *("/v1/payment_intents", "/v1/payment_intents/", "/v1/payment_intents/pi_1/confirm"),
             *("/v1/refunds", "/v1/charges/ch_1/capture", "/v1/charges//capture", "", "/", "//"),
             *("/v1/payment_intents/%2e%2e/cancel", "/v1/payment_intents#x", "/v1/\ud800"),
+            *(f"/2010-04-01/Accounts/AC1/{end}.json" for end in ("Messages", "Calls", "Calls/CA1")),
+            *("/2010-04-01/Accounts/AC1/IncomingPhoneNumbers.json", "/v2/PhoneNumbers/+1415"),
+            *("/v2/Services/VA1/Verifications", "/v2/Services/VA1/VerificationCheck"),
+            *("/v2/Attempts/VL1", "/v2/batch/query", "/2010-04-01/Accounts/AC1/Messages/SM1.json"),
             *("://[", "http://[/v1", "/v1/payment_intents/\n", "@evil/v1/charges"),
+            *("/emails", "/emails/batch", "/broadcasts", "/broadcasts/b_1/send", "/events/send"),
+            *("/inboxes/i_1/drafts/d_1/send", "/inboxes/i_1/threads/t_1/emails/e_1/reply"),
         ]
     ),
 )
+_FORM = ("To", "From", "Body", "MediaUrl", "TimeLimit", "Twiml", "Channel", "AreaCode", "Fields")
 _REQUEST = st.builds(
     Request,
     vendor=st.just(""),
@@ -47,6 +54,8 @@ _REQUEST = st.builds(
         st.sampled_from(
             ["amount", "currency", "charge", "payment_intent", "amount_to_capture", "amount[]"]
         )
+        | st.sampled_from(["to", "cc", "bcc", "headers", "send"])
+        | st.sampled_from(_FORM)
         | st.text(max_size=4),
         _VALUE,
         max_size=4,

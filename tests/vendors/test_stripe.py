@@ -34,9 +34,13 @@ def _describe(method, path, account="", **params):
         ("POST", "/v1/something/new", "stripe.unlisted.post", Effect.UNCLASSIFIED),
         ("PATCH", "/v1/charges/ch_1", "stripe.unlisted.patch", Effect.UNCLASSIFIED),
         ("HEAD", "/v1/charges/ch_1", "stripe.unlisted.head", Effect.UNCLASSIFIED),
-        ("POST", "/v1/customers", "stripe.customers.create", Effect.UNCLASSIFIED),
-        ("POST", "/v1/files", "stripe.files.create", Effect.UNCLASSIFIED),
-        ("DELETE", "/v1/customers/cus_1", "stripe.customers.delete", Effect.UNCLASSIFIED),
+        ("POST", "/v1/customers", "stripe.customers.create", Effect.FREE),
+        ("POST", "/v1/files", "stripe.files.create", Effect.FREE),
+        ("DELETE", "/v1/customers/cus_1", "stripe.customers.delete", Effect.FREE),
+        ("POST", "/v1/issuing/cards", "stripe.issuing.cards.create", Effect.AUTHORITY),
+        ("POST", "/v1/charges/ch_1/refund", "stripe.charges.refund", Effect.MONEY),
+        ("POST", "/v1/invoices/in_1/pay", "stripe.invoices.pay", Effect.MONEY),
+        ("PUT", "/v1/invoices/in_1/pay", "stripe.unlisted.put", Effect.UNCLASSIFIED),
     ],
 )
 def test_endpoints(method, path, endpoint, effect):

@@ -1,4 +1,4 @@
-"""Are Stripe's amounts and objects read as Stripe means them?"""
+"""Are Stripe's amounts read as Stripe means them?"""
 
 from fractions import Fraction
 
@@ -12,7 +12,6 @@ from keybrake.vendors._stripe_money import (
     exponent,
     micros,
     minor_amount,
-    worth,
 )
 
 
@@ -63,84 +62,3 @@ def test_costs_round_up(minor, currency, rate):
     exact = Fraction(minor, 10 ** exponent(currency)) * rate * 10**6
 
     assert 0 <= micros(minor, currency, rate) - exact < 1
-
-
-_PI = {"object": "payment_intent", "id": "pi_1", "currency": "usd", "amount": 9}
-_CH = {"object": "charge", "id": "ch_1", "currency": "usd", "amount": 9}
-
-
-@pytest.mark.parametrize(
-    ("body", "state", "minor"),
-    [
-        (_PI | {"status": "succeeded", "amount_received": 7}, "settled", 7),
-        (
-            _PI | {"status": "requires_capture", "amount_capturable": 5, "amount_received": 2},
-            "held",
-            7,
-        ),
-        (_PI | {"status": "requires_capture", "amount_capturable": 5}, "held", None),
-        (_PI | {"status": "processing"}, "in_flight", 9),
-        (_PI | {"status": "canceled", "amount_received": 0}, "released", 0),
-        (_PI | {"status": "canceled", "amount_received": 3}, "released", 3),
-        (_PI | {"status": "requires_action"}, "open", 9),
-        (_PI | {"status": "a status of tomorrow"}, "open", 9),
-        (_PI | {"status": "succeeded"}, "settled", None),
-        (_PI | {"status": "succeeded", "amount_received": -1}, "settled", None),
-        (_CH | {"status": "succeeded", "captured": True, "amount_captured": 4}, "settled", 4),
-        (_CH | {"status": "succeeded", "captured": True}, "settled", 9),
-        (_CH | {"status": "succeeded", "captured": False}, "held", 9),
-        (_CH | {"status": "pending"}, "in_flight", 9),
-        (_CH | {"status": "failed"}, "released", 0),
-        (_CH | {"object": "refund", "status": "succeeded"}, "settled", 9),
-        (_CH | {"object": "refund", "status": "pending"}, "in_flight", 9),
-        (_CH | {"object": "refund", "status": "failed"}, "released", 0),
-        (_CH | {"object": "payout", "status": "in_transit"}, "settled", 9),
-        (_CH | {"object": "payout", "status": "pending"}, "in_flight", 9),
-        (_CH | {"object": "payout", "status": "canceled"}, "released", 0),
-        (_CH | {"object": "transfer"}, "settled", 9),
-    ],
-)
-def test_worth(body, state, minor):
-    """Each status of each object is worth the most it can still take."""
-    found = worth(body)
-
-    assert (found.state, found.minor, found.currency) == (state, minor, "usd")
-
-
-def test_a_charge_of_an_intent_is_the_intents_event():
-    """The charge and the intent it was made for are one position."""
-    body = _CH | {"status": "succeeded", "captured": True, "payment_intent": "pi_1"}
-
-    assert worth(body).object_id == "pi_1"
-
-
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2)
-    ),
-    max_leaves=5,
-)
-
-
-@given(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "object": st.sampled_from(["payment_intent", "charge", "refund", "payout"]) | _JSON,
-            "id": st.just("x_1") | _JSON,
-            "status": st.sampled_from(["succeeded", "requires_capture", "canceled"]) | _JSON,
-            "currency": st.just("usd") | _JSON,
-            "captured": _JSON,
-            **dict.fromkeys(
-                ("amount", "amount_received", "amount_capturable", "amount_captured"),
-                st.integers() | _JSON,
-            ),
-        },
-    )
-)
-def test_worth_never_raises(body):
-    """Any JSON object is worth something, or nothing anybody can read."""
-    found = worth(body)
-
-    assert found is None or found.minor is None or 0 <= found.minor <= MOST_MINOR

@@ -297,3 +297,126 @@ def test_a_lost_raise_is_looked_up_before_a_confirm(fake, ledger_url):
 
     assert run.spent + run.reserved <= 60
     assert not any(entry.path.endswith("/confirm") for entry in fake.journal.entries)
+
+
+def test_a_second_capture_comes_on_top(wire, ledger_url, rows):
+    """What is captured of an intent seen elsewhere counts with what was captured of it before."""
+    intent = {"id": "pi_1", "object": "payment_intent", "amount": 1000, "currency": "usd"}
+    partly = intent | {"status": "requires_capture", "amount_received": 600}
+    wire.answer(200, partly | {"amount_capturable": 400})
+    wire.answer(200, intent | {"status": "succeeded", "amount_received": 1100})
+    with keybrake.run("agent", cap=11) as run:
+        stripe.PaymentIntent.capture("pi_1", amount_to_capture=500)
+
+    assert (rows()[-1]["reserved"], str(run.spent)) == (11_000_000, "11.00")
+
+
+def test_a_decline_that_shows_what_was_captured(wire, ledger_url, rows):
+    """A capture that is declined after an earlier one took money counts what was taken."""
+    intent = {"id": "pi_1", "object": "payment_intent", "amount": 1000, "currency": "usd"}
+    partly = intent | {"amount_capturable": 400, "status": "requires_capture"}
+    wire.answer(200, partly | {"amount_received": 0})
+    taken = intent | {"status": "succeeded", "amount_received": 600}
+    wire.answer(402, {"error": {"type": "card_error", "message": "no", "payment_intent": taken}})
+    with keybrake.run("agent", cap=10) as run, pytest.raises(stripe.CardError):
+        stripe.PaymentIntent.capture("pi_1", amount_to_capture=400)
+
+    assert (rows()[-1]["state"], str(run.spent)) == ("settled", "6.00")
+
+
+@pytest.mark.parametrize("received", [0, "5", None, -1])
+def test_a_decline_that_shows_nothing_captured(wire, ledger_url, rows, received):
+    """A decline whose object took nothing, or cannot be read, is voided."""
+    intent = {"id": "pi_1", "object": "payment_intent", "amount": 1000, "currency": "usd"}
+    shown = intent | {"status": "requires_payment_method", "amount_received": received}
+    wire.answer(402, {"error": {"type": "card_error", "message": "no", "payment_intent": shown}})
+    with keybrake.run("agent", cap=10) as run, pytest.raises(stripe.CardError):
+        stripe.PaymentIntent.create(**ASK)
+
+    assert (rows()[-1]["state"], str(run.spent)) == ("voided", "0.00")
+
+
+def test_cancelling_what_nobody_counts_costs_nothing(wire, ledger_url):
+    """What was captured of an intent before this run is not this run's when it cancels the rest."""
+    intent = {"id": "pi_1", "object": "payment_intent", "amount": 1000, "currency": "usd"}
+    wire.answer(200, intent | {"status": "canceled", "amount_received": 600})
+    with keybrake.run("agent", cap=0) as run:
+        stripe.PaymentIntent.cancel("pi_1")
+
+    assert (str(run.spent), str(run.reserved)) == ("0.00", "0.00")
+
+
+def test_an_intents_charge_is_captured_once(wire, ledger_url):
+    """Capturing the charge of an intent adds nothing to the intent."""
+    held = {"id": "pi_1", "object": "payment_intent", "status": "requires_capture"}
+    wire.answer(200, held | {"amount_capturable": 1000, "amount_received": 0, "currency": "usd"})
+    charge = {"id": "ch_1", "object": "charge", "payment_intent": {"id": "pi_1"}, **ASK}
+    wire.answer(200, charge | {"status": "succeeded", "captured": False})
+    wire.answer(200, charge | {"status": "succeeded", "captured": True, "amount_captured": 1000})
+    with keybrake.run("agent", cap=10) as run:
+        stripe.PaymentIntent.create(**MANUAL)
+        stripe.Charge.capture("ch_1")
+
+    assert str(run.spent) == "10.00"
+
+
+def test_a_terminal_payment_is_its_intents(wire, ledger_url):
+    """A reader shows no amount: what it is told to collect counts with the intent, once."""
+    intent = {"id": "pi_1", "object": "payment_intent", "amount": 1000, "currency": "usd"}
+    wire.answer(200, intent | {"status": "requires_payment_method"})
+    wire.answer(200, {"id": "tmr_1", "object": "terminal.reader"})
+    held = intent | {"status": "requires_capture", "amount_received": 0}
+    wire.answer(200, held | {"amount_capturable": 1000})
+    with keybrake.run("agent", cap=10) as run:
+        stripe.terminal.Reader.process_payment_intent("tmr_1", payment_intent="pi_1")
+        assert str(run.spent) == "10.00"
+        stripe.PaymentIntent.capture("pi_1")
+        assert str(run.spent) == "10.00"
+        with pytest.raises(keybrake.UnknownCost):
+            stripe.terminal.Reader.process_payment_intent("tmr_1", payment_intent=None)
+
+
+def test_a_transfer_of_all_of_a_charge(fake, ledger_url, rows):
+    """A transfer without an amount takes what its charge came to."""
+    charge = stripe.Charge.create(**ASK, source="tok_visa")
+    with keybrake.run("agent", cap=10) as run:
+        stripe.Transfer.create(currency="usd", destination="acct_1", source_transaction=charge.id)
+        with pytest.raises(keybrake.UnknownCost):
+            stripe.Transfer.create(currency="usd", destination="acct_1")
+
+    assert (rows()[1]["reserved"], str(run.spent)) == (10_000_000, "10.00")
+
+
+def test_a_balance_that_is_applied_counts_in_full(wire, ledger_url, rows):
+    """For an invoice's intent the whole amount is applied, whatever is sent."""
+    intent = {"id": "pi_1", "object": "payment_intent", "amount": 1000, "currency": "usd"}
+    for amount in (1, 5000):
+        wire.answer(200, intent | {"status": "requires_payment_method"})
+        wire.answer(200, intent | {"status": "succeeded", "amount_received": 1000, "id": "pi_2"})
+        with keybrake.run("agent", cap=100):
+            stripe.PaymentIntent.apply_customer_balance("pi_1", amount=amount)
+
+    assert [row["reserved"] for row in rows()] == [0, 10_000_000, 0, 50_000_000]
+
+
+def test_a_charge_that_was_let_go_counts_nothing(wire, ledger_url):
+    """A held charge that was given back before it was captured has nothing left to take."""
+    charge = {"id": "ch_1", "object": "charge", "status": "succeeded", "captured": False, **ASK}
+    wire.answer(200, charge)
+    wire.answer(200, charge | {"refunded": True})
+    with keybrake.run("agent", cap=10) as run:
+        stripe.Charge.create(**ASK, source="tok_visa", capture=False)
+        stripe.Charge.retrieve("ch_1")
+
+    assert str(run.spent) == "0.00"
+
+
+def test_an_answer_in_report_mode_without_a_rate(wire, ledger_url, rows):
+    """What would have been refused for want of a rate goes out, and is written down at nothing."""
+    paid = {"id": "pi_1", "object": "payment_intent", "status": "succeeded", "currency": "aed"}
+    wire.answer(200, paid | {"amount_received": 1000})
+    with keybrake.run("agent", cap=10, mode="report") as run:
+        stripe.PaymentIntent.create(amount=1000, currency="aed")
+
+    assert rows()[0]["would_refuse"] == "no_rate"
+    assert str(run.spent) == "0.00"

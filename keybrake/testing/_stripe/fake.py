@@ -13,7 +13,7 @@ from keybrake.testing import _forms
 from keybrake.testing._fake import FakeVendor
 from keybrake.testing._faults import Fault
 from keybrake.testing._server import Request, Response
-from keybrake.testing._stripe import routes
+from keybrake.testing._stripe import invoices, own_funds, prices, routes
 from keybrake.testing._stripe.errors import StripeFailure, of_reason, unauthorized
 from keybrake.testing._stripe.outcome import Outcome
 from keybrake.testing._stripe.store import Store
@@ -41,16 +41,39 @@ class FakeStripe(FakeVendor):
         latency: float = 0.0,
         faults: Iterable[Fault] = (),
     ) -> None:
+        stripe = _Stripe()
         super().__init__(
-            _Stripe(), port=port, journal_path=journal_path, latency=latency, faults=faults
+            stripe, port=port, journal_path=journal_path, latency=latency, faults=faults
         )
+        self._store = stripe.store
+
+    def add_price(self, unit_amount: int, currency: str = "usd", *, recurring: bool = True) -> str:
+        """Have a price, by the month or one time, and return its id."""
+        asked: dict[str, Any] = {"unit_amount": unit_amount, "currency": currency}
+        if recurring:
+            asked["recurring"] = {"interval": "month"}
+        with self._lock:
+            return str(prices.add(self._store, asked)["id"])
+
+    def add_invoice(self, amount: int, currency: str = "usd", *, status: str = "open") -> str:
+        """Have an invoice that nobody has paid, and return its id."""
+        with self._lock:
+            invoice = invoices.add(self._store, {"currency": currency})
+            invoices.bill(invoice, amount)
+            invoice["status"] = status
+            return str(invoice["id"])
+
+    def add_dispute(self, amount: int, currency: str = "usd", charge: str | None = None) -> str:
+        """Have a dispute that waits for an answer, and return its id."""
+        with self._lock:
+            return str(own_funds.add_dispute(self._store, amount, currency, charge)["id"])
 
 
 class _Stripe:
     """See ``keybrake.testing._vendor.Vendor``."""
 
     def __init__(self) -> None:
-        self._store = Store()
+        self.store = Store()
 
     def params(self, request: Request) -> Mapping[str, Any]:
         """See ``Vendor.params``."""
@@ -116,7 +139,7 @@ class _Stripe:
             params = _forms.decode(request)
         except ValueError as error:
             raise StripeFailure(message=f"The request body cannot be read: {error}") from error
-        return endpoint(self._store, params, *ids)
+        return endpoint(self.store, params, *ids)
 
     def _response(self, request: Request, outcome: Outcome) -> Response:
         headers = self._headers(request)
@@ -124,7 +147,7 @@ class _Stripe:
             headers["Content-Type"] = outcome.content_type
             return Response(200, outcome.body, headers)
         paths = self.params(request).get("expand") or []
-        body = self._store.expand(outcome.body, paths if isinstance(paths, list) else [paths])
+        body = self.store.expand(outcome.body, paths if isinstance(paths, list) else [paths])
         return Response.of_json(200, body, headers)
 
     def _error(self, request: Request, failure: StripeFailure) -> Response:
@@ -137,7 +160,7 @@ class _Stripe:
 
     def _headers(self, request: Request) -> dict[str, str]:
         headers = {
-            "Request-Id": self._store.new_id("req", 14),
+            "Request-Id": self.store.new_id("req", 14),
             "Stripe-Version": request.headers.get("stripe-version", _VERSION),
         }
         if "idempotency-key" in request.headers:

@@ -23,7 +23,8 @@ CUSTOMER_TEXTS: Final = ("address", "description", "email", "name", "phone", "sh
 TRANSFER_TEXTS: Final = ("description", "source_transaction", "transfer_group")
 
 
-def _new(kind: str, object_id: str, params: Params, **fields: Any) -> Object:
+def new(kind: str, object_id: str, params: Params, **fields: Any) -> Object:
+    """Draw what every object has, and its own *fields*."""
     return {
         "id": object_id,
         "object": kind,
@@ -34,14 +35,15 @@ def _new(kind: str, object_id: str, params: Params, **fields: Any) -> Object:
     }
 
 
-def _blank(*names: str) -> Object:
+def blank(*names: str) -> Object:
+    """Draw fields that hold nothing."""
     return dict.fromkeys(names)
 
 
 def payment_intent(store: Store, params: Params, amount: int, currency: str) -> Object:
     """Make an intent nobody has confirmed yet."""
     intent_id = store.new_id("pi")
-    return _new(
+    return new(
         "payment_intent",
         intent_id,
         params,
@@ -57,11 +59,11 @@ def payment_intent(store: Store, params: Params, amount: int, currency: str) -> 
         payment_method_options={},
         payment_method_types=params.get("payment_method_types") or ["card"],
         status="requires_payment_method",
-        **_blank("application", "application_fee_amount", "automatic_payment_methods"),
-        **_blank("canceled_at", "cancellation_reason", "last_payment_error", "latest_charge"),
-        **_blank("next_action", "payment_method", "payment_method_configuration_details"),
-        **_blank("processing", "review", "source"),
-        **(_blank(*INTENT_TEXTS) | as_sent(params, INTENT_TEXTS)),
+        **blank("application", "application_fee_amount", "automatic_payment_methods"),
+        **blank("canceled_at", "cancellation_reason", "last_payment_error", "latest_charge"),
+        **blank("next_action", "payment_method", "payment_method_configuration_details"),
+        **blank("processing", "review", "source"),
+        **(blank(*INTENT_TEXTS) | as_sent(params, INTENT_TEXTS)),
     )
 
 
@@ -69,7 +71,7 @@ def charge(store: Store, params: Params, amount: int, currency: str, card: Card)
     """Make a charge on *card*: refused if the card is, else not captured yet."""
     charge_id = store.new_id("ch")
     refused = card.decline
-    return _new(
+    return new(
         "charge",
         charge_id,
         params,
@@ -91,10 +93,10 @@ def charge(store: Store, params: Params, amount: int, currency: str, card: Card)
         receipt_url=f"https://receipts.example/{charge_id}",
         refunded=False,
         status="failed" if refused else "succeeded",
-        **_blank("application", "application_fee", "application_fee_amount"),
-        **_blank("balance_transaction", "failure_balance_transaction", "payment_intent"),
-        **_blank("payment_method", "receipt_number", "review", "source", "source_transfer"),
-        **(_blank(*CHARGE_TEXTS) | as_sent(params, CHARGE_TEXTS)),
+        **blank("application", "application_fee", "application_fee_amount"),
+        **blank("balance_transaction", "failure_balance_transaction", "payment_intent"),
+        **blank("payment_method", "receipt_number", "review", "source", "source_transfer"),
+        **(blank(*CHARGE_TEXTS) | as_sent(params, CHARGE_TEXTS)),
     )
 
 
@@ -126,7 +128,7 @@ def _card_details(card: Card, amount: int) -> Object:
 
 def refund(store: Store, params: Params, paid: Object, amount: int, status: str) -> Object:
     """Make a refund of *amount* of the charge *paid*."""
-    return _new(
+    return new(
         "refund",
         store.new_id("re"),
         params,
@@ -137,8 +139,8 @@ def refund(store: Store, params: Params, paid: Object, amount: int, status: str)
         payment_intent=paid["payment_intent"],
         reason=params.get("reason") or None,
         status=status,
-        **_blank("balance_transaction", "receipt_number"),
-        **_blank("source_transfer_reversal", "transfer_reversal"),
+        **blank("balance_transaction", "receipt_number"),
+        **blank("source_transfer_reversal", "transfer_reversal"),
     )
 
 
@@ -146,7 +148,7 @@ def transfer(store: Store, params: Params, amount: int, currency: str) -> Object
     """Make a transfer to the account in *params*."""
     transfer_id = store.new_id("tr")
     url = f"/v1/transfers/{transfer_id}/reversals"
-    return _new(
+    return new(
         "transfer",
         transfer_id,
         params,
@@ -159,13 +161,13 @@ def transfer(store: Store, params: Params, amount: int, currency: str) -> Object
         reversals={"object": "list", "data": [], "has_more": False, "url": url},
         reversed=False,
         source_type=params.get("source_type", "card"),
-        **(_blank(*TRANSFER_TEXTS) | as_sent(params, TRANSFER_TEXTS)),
+        **(blank(*TRANSFER_TEXTS) | as_sent(params, TRANSFER_TEXTS)),
     )
 
 
 def payout(store: Store, params: Params, amount: int, currency: str) -> Object:
     """Make a payout that is on its way but can still be canceled."""
-    return _new(
+    return new(
         "payout",
         store.new_id("po"),
         params,
@@ -181,29 +183,29 @@ def payout(store: Store, params: Params, amount: int, currency: str) -> Object:
         statement_descriptor=params.get("statement_descriptor") or None,
         status="pending",
         type="bank_account",
-        **_blank("application_fee", "application_fee_amount", "balance_transaction"),
-        **_blank("failure_balance_transaction", "failure_code", "failure_message"),
-        **_blank("original_payout", "reversed_by", "trace_id"),
+        **blank("application_fee", "application_fee_amount", "balance_transaction"),
+        **blank("failure_balance_transaction", "failure_code", "failure_message"),
+        **blank("original_payout", "reversed_by", "trace_id"),
     )
 
 
 def customer(store: Store, params: Params) -> Object:
     """Make a customer."""
-    return _new(
+    return new(
         "customer",
         store.new_id("cus", 14),
         params,
         balance=0,
         delinquent=False,
         invoice_prefix=store.new_id("", 7)[1:].upper(),
-        invoice_settings=_blank(
+        invoice_settings=blank(
             "custom_fields", "default_payment_method", "footer", "rendering_options"
         ),
         next_invoice_sequence=1,
         preferred_locales=[],
         tax_exempt="none",
-        **_blank("currency", "default_source", "discount", "test_clock"),
-        **(_blank(*CUSTOMER_TEXTS) | as_sent(params, CUSTOMER_TEXTS)),
+        **blank("currency", "default_source", "discount", "test_clock"),
+        **(blank(*CUSTOMER_TEXTS) | as_sent(params, CUSTOMER_TEXTS)),
     )
 
 

@@ -23,6 +23,8 @@ _EXPANDABLE: Final = {
     "customer": "customer",
     "balance_transaction": "balance_transaction",
     "source_transaction": "charge",
+    "invoice": "invoice",
+    "latest_invoice": "invoice",
 }
 
 

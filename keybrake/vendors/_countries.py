@@ -1,4 +1,4 @@
-"""Where do a country's telephone numbers begin, and who else's begin so."""
+"""Which countries' telephone numbers begin how, and who else's begin so."""
 
 from __future__ import annotations
 
@@ -16,10 +16,32 @@ def prefixes() -> Mapping[str, tuple[str, ...]]:
     return {row["country"]: tuple(row["prefixes"].split()) for row in csv.DictReader(lines)}
 
 
+@functools.cache
+def _by_prefix() -> Mapping[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for country, theirs in prefixes().items():
+        for prefix in theirs:
+            found.setdefault(prefix, set()).add(country)
+    return {prefix: frozenset(countries) for prefix, countries in found.items()}
+
+
+def of(number: str) -> frozenset[str]:
+    """
+    Return the countries whose numbers begin as *number* does.
+
+    Several share a calling code: what begins with ``+1`` may be in the US or in Canada.
+    """
+    table = _by_prefix()
+    for end in range(len(number), 1, -1):
+        if countries := table.get(number[:end]):
+            return countries
+    return frozenset()
+
+
 def sharing(country: str) -> set[str]:
     """Return the countries whose numbers cannot be told from those of *country*, itself included."""
-    own = prefixes().get(country, ())
-    return {other for other, theirs in prefixes().items() if set(theirs) & set(own)} | {country}
+    table = _by_prefix()
+    return {country}.union(*(table[prefix] for prefix in prefixes().get(country, ())))
 
 
 def within(table: Iterable[str]) -> Mapping[str, str]:

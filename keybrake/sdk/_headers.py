@@ -1,0 +1,35 @@
+"""Which extra headers of a caller's would make the wire say something else than was decided on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_NOT_YOURS = frozenset(
+    {
+        "authorization",
+        "idempotency-key",
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-forwarded-uri",
+        "x-original-url",
+        "x-rewrite-url",
+    }
+)
+
+
+def overridden(headers: Mapping[Any, Any]) -> tuple[str, str] | None:
+    """Return why a call with these extra headers may not go out; None: they change nothing."""
+    found = sorted(_NOT_YOURS & {_name(header).replace("_", "-") for header in headers})
+    if not found:
+        return None
+    return "header_override", f"the extra header {found[0]!r} would override what was decided on"
+
+
+def _name(header: Any) -> str:
+    text = header.decode("latin-1") if isinstance(header, bytes) else str(header)
+    return text.strip().lower()

@@ -1,0 +1,278 @@
+"""The Resend SDK's one chokepoint: every call of resend 2, sync and async, passes it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlencode
+
+from keybrake import _guard, _token
+from keybrake._model import Attempt, Lookup, Reply, Request
+from keybrake._token import PREFIX
+from keybrake.errors import CallRefused, UnsupportedSDK
+from keybrake.sdk import _headers
+from keybrake.sdk._patch import Hook
+from keybrake.sdk._resend_errors import dual, never_left, status_told
+from keybrake.sdk._resend_wire import (
+    Flight,
+    copied,
+    flight_of,
+    get_headers,
+    make_request,
+    under_way,
+)
+
+SUPPORTED = ((2, 0), (3, 0))
+
+
+class _Door:
+    """One call of ``Request.perform`` on its way; see ``_guard.Door``."""
+
+    def __init__(self, wrapped: Callable[[], Any], request: Any) -> None:
+        resend = sys.modules["resend"]
+        self._wrapped = wrapped
+        self._sdk_request = request
+        self._api_key = resend.api_key
+        self._base, self._path = str(resend.api_url), str(request.path)
+        self._options = _options(request)
+        # What the caller was handling when it made the call.
+        self._handled = sys.exc_info()[1]
+        # What is decided on and what is sent is one copy, whatever another thread does to the
+        # caller's dictionary meanwhile.
+        self._params = copied(request.params)
+        self._flight: Flight | None = None
+        key = self._api_key
+        self.vault_key = key if isinstance(key, str) and key.startswith(PREFIX) else None
+        self.request = self._describe()
+
+    def _describe(self) -> Request:
+        method = str(self._sdk_request.verb).upper()
+        path, _, query = self._path.partition("?")
+        key = self._own_key(method)
+        unfit = _unfit_key(key)
+        return Request(
+            vendor="resend",
+            method=method,
+            url=f"{self._base}{path}",
+            params=self._params,
+            owner=_token.fingerprint(str(self._api_key or "")),
+            idempotency_key=None if unfit else key,
+            refusal=self._no_credential()
+            or _overridden(self._options)
+            or unfit
+            or _elsewhere(self._base, path)
+            or _doubled(method, query),
+        )
+
+    def _own_key(self, method: str) -> str | None:
+        """Return the caller's own idempotency key, as the SDK would write it."""
+        given = self._options.get("idempotency_key")
+        return None if method != "POST" or given in (None, "") else str(given)
+
+    def _no_credential(self) -> tuple[str, str] | None:
+        if self.vault_key is None:
+            return None
+        return (
+            "credential_unavailable",
+            "the API key is a vault key, and there is no credential to put in its place",
+        )
+
+    def forward(self, idempotency_key: str | None) -> Any:
+        """See ``_guard.Door.forward``."""
+        if idempotency_key is None:
+            return self._wrapped()
+        key = self.request.idempotency_key or idempotency_key
+        key_sent = key if self.request.method == "POST" else None
+        url = f"{self._base}{self._path}"
+        self._flight = Flight(self._sdk_request, url, self._api_key, key_sent)
+        return self._send(self._flight)
+
+    def _send(self, flight: Flight) -> Any:
+        with under_way(flight, self._params):
+            return self._wrapped()
+
+    def look_up(self, lookup: Lookup) -> Any:
+        """See ``_guard.Door.look_up``."""
+        question = self._question(lookup, sys.modules["resend.request"].Request)
+        with under_way(question, question.request.params):
+            try:
+                found = question.request.perform()
+            except Exception:  # noqa: BLE001 -- whatever went wrong, nothing was found
+                return None, question.status
+        return _found(found, question)
+
+    def _question(self, lookup: Lookup, kind: Callable[..., Any]) -> Flight:
+        path, params = str(lookup.path), dict(lookup.params)
+        if lookup.method == "GET" and params:
+            path, params = f"{path}?{urlencode(params)}", {}
+        request = kind(path=path, params=params, verb=lookup.method.lower())
+        return Flight(request, f"{self._base}{path}", self._api_key, None)
+
+    def reply(self, answer: Any) -> Reply:
+        """See ``_guard.Door.reply``."""
+        status, headers, raw = self._seen()
+        # Versions that keep no status have none but a success to return.
+        status = status or 200
+        told = raw is None and self.request.method != "GET"
+        body = json.dumps(_without_headers(answer)) if told else raw
+        return Reply(status, headers, body, (Attempt(status),))
+
+    def failure(self, error: BaseException) -> Reply:
+        """See ``_guard.Door.failure``."""
+        status, headers, body = self._seen()
+        if status is None and not hasattr(self._sdk_request, "_response_status_code"):
+            status = status_told(error)
+        if status is None:
+            unsent = never_left(error, self._handled, self._clients())
+            return Reply(attempts=(Attempt(None, unsent=unsent),))
+        return Reply(status, headers, body, (Attempt(status),))
+
+    def _seen(self) -> tuple[int | None, Mapping[str, str], bytes | None]:
+        """Return status, headers and body of what came back, as far as this version keeps them."""
+        assert self._flight is not None
+        response, status = self._flight.response, self._flight.status
+        if response is not None:
+            return status, response.headers, response.content
+        return status, getattr(self._sdk_request, "_response_headers", {}), None
+
+    def _clients(self) -> tuple[Any, ...]:
+        """Return the HTTP clients this call may have gone through."""
+        return (getattr(sys.modules["resend"], "default_http_client", None),)
+
+    def as_sdk_error(self, refusal: CallRefused) -> CallRefused:
+        """See ``_guard.Door.as_sdk_error``."""
+        return dual(type(refusal))(refusal.message, **refusal.fields)
+
+
+class _AsyncDoor(_Door):
+    """The same for ``AsyncRequest.perform``: only what goes to the wire is awaited."""
+
+    async def _send(self, flight: Flight) -> Any:
+        with under_way(flight, self._params):
+            return await self._wrapped()
+
+    async def look_up(self, lookup: Lookup) -> Any:
+        """See ``_guard.Door.look_up``."""
+        question = self._question(lookup, sys.modules["resend.async_request"].AsyncRequest)
+        with under_way(question, question.request.params):
+            try:
+                found = await question.request.perform()
+            except Exception:  # noqa: BLE001 -- whatever went wrong, nothing was found
+                return None, question.status
+        return _found(found, question)
+
+    def _clients(self) -> tuple[Any, ...]:
+        # Either may be used: an async client may stand in the place of the plain one, too.
+        own = getattr(sys.modules["resend"], "default_async_http_client", None)
+        return (own, *super()._clients())
+
+
+def _options(request: Any) -> Mapping[str, Any]:
+    # resend 2.0 to 2.3 know no options.
+    options = getattr(request, "options", None)
+    return dict(options) if isinstance(options, Mapping) else {}
+
+
+def _without_headers(answer: Any) -> Any:
+    if not isinstance(answer, dict):
+        return answer
+    return {name: value for name, value in answer.items() if name != "http_headers"}
+
+
+def _found(answer: Any, question: Flight) -> tuple[Any, int | None]:
+    status = question.status or 200
+    body = _without_headers(answer)
+    return (body if status < 300 and isinstance(body, dict) else None), status
+
+
+def _overridden(options: Mapping[str, Any]) -> tuple[str, str] | None:
+    # No version so far sends headers of the caller's; should one do so, these are not among them.
+    extra = options.get("headers")
+    return _headers.overridden(extra) if isinstance(extra, Mapping) else None
+
+
+_KEY = re.compile(r"[!-~]([ -~]{0,254}[!-~])?")
+
+
+def _unfit_key(key: str | None) -> tuple[str, str] | None:
+    # Resend takes up to 256 characters; what no header could carry would fail half-way.
+    if key is None or _KEY.fullmatch(key):
+        return None
+    return "invalid_idempotency_key", "the idempotency key is not a text of 1 to 256 ASCII letters"
+
+
+def _elsewhere(base: str, path: str) -> tuple[str, str] | None:
+    if not base.startswith(("https://", "http://")):
+        return "path_not_canonical", f"the address {base!a:.100} is not an absolute one"
+    if not path.startswith("/"):
+        return "path_not_canonical", f"the path {path!a:.100} does not begin with /"
+    return None
+
+
+def _doubled(method: str, query: str) -> tuple[str, str] | None:
+    if method != "GET" and query:
+        return "path_not_canonical", "parameters stand in the URL of a call that has a body"
+    return None
+
+
+def _perform(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    if flight_of(instance) is not None:
+        return wrapped(*args, **kwargs)
+    return _guard.call(_Door(wrapped, instance))
+
+
+def _perform_async(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    if flight_of(instance) is not None:
+        return wrapped(*args, **kwargs)
+    return _guard.call_async(_AsyncDoor(wrapped, instance))
+
+
+def _check_version(module: ModuleType) -> None:
+    get_version = getattr(module, "get_version", None)
+    version = str(get_version() if callable(get_version) else "?")
+    major = version.partition(".")[0]
+    low, high = SUPPORTED
+    if not major.isdigit() or not low[0] <= int(major) < high[0]:
+        msg = (
+            f"resend {version} cannot be guarded: keybrake supports resend >={low[0]},<{high[0]}; "
+            f"install a supported version, or do not import resend where a run is open"
+        )
+        raise UnsupportedSDK(msg)
+
+
+def _check_request(module: ModuleType) -> None:
+    for name in ("Request", "AsyncRequest"):
+        kind = getattr(module, name, None)
+        if kind is None:
+            continue
+        if missing := {"path", "params", "verb"} - set(inspect.signature(kind).parameters):
+            msg = (
+                f"{module.__name__}.{name} takes no {min(missing)!r}: this version of resend is "
+                f"not one keybrake can guard, so no call may go through it"
+            )
+            raise UnsupportedSDK(msg)
+
+
+def _hooks(module: str, kind: str, perform: Callable[..., Any]) -> tuple[Hook, ...]:
+    return (
+        Hook(module, f"{kind}.perform", perform, check=_check_request),
+        Hook(module, f"{kind}.make_request", make_request, ("url",)),
+        Hook(module, f"{kind}._{kind}__get_headers", get_headers),
+    )
+
+
+HOOKS = (
+    Hook("resend", check=_check_version),
+    *_hooks("resend.request", "Request", _perform),
+    # A module of its own, which versions before 2.23 do not have.
+    *_hooks("resend.async_request", "AsyncRequest", _perform_async),
+)

@@ -1,0 +1,292 @@
+"""The Twilio SDK's one chokepoint: every call of twilio 8 and 9, sync and async, passes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import ModuleType
+from typing import Any
+from urllib.parse import parse_qsl
+
+from keybrake import _guard, _token
+from keybrake._model import Lookup, Reply, Request
+from keybrake._token import PREFIX
+from keybrake.errors import CallRefused, UnsupportedSDK
+from keybrake.sdk import _headers
+from keybrake.sdk._patch import Hook
+from keybrake.sdk._twilio_attempts import Seen, attempt, attempt_async, is_on_its_way, observed
+
+SUPPORTED = ((8, 0), (10, 0))
+
+
+class _Door:
+    """One call of ``ClientBase.request`` on its way; see ``_guard.Door``."""
+
+    def __init__(self, wrapped: Callable[..., Any], client: Any, bound: Mapping[str, Any]) -> None:
+        self._wrapped = wrapped
+        self._client = client
+        self._bound = bound
+        # What is decided on and what is sent is one copy, whatever another thread does to the
+        # caller's dictionaries meanwhile.
+        self._decided = {
+            "params": _copied(self._bound.get("params")),
+            "data": _copied(self._bound.get("data")),
+            "headers": dict(self._bound.get("headers") or {}),
+            "allow_redirects": False,
+        }
+        pair = _pair(client, self._bound.get("auth"))
+        self._owner = _token.fingerprint("".join(pair))
+        self.vault_key = next((text for text in pair if text.startswith(PREFIX)), None)
+        self.request = self._describe()
+
+    def _describe(self) -> Request:
+        method = str(self._bound["method"]).upper()
+        uri, misread = _final(self._client, self._bound["uri"])
+        url, _, query = uri.partition("?")
+        return Request(
+            vendor="twilio",
+            method=method,
+            url=url,
+            params=self._said(method, query),
+            account=str(getattr(self._client, "account_sid", None) or ""),
+            owner=self._owner,
+            refusal=self._no_credential()
+            or _headers.overridden(self._decided["headers"])
+            or misread,
+        )
+
+    def _said(self, method: str, query: str) -> Any:
+        """Return the parameters as the vendor reads them: of a read, wherever they stand."""
+        params, data = self._decided["params"], self._decided["data"]
+        if method == "GET":
+            return _merged([query, params, data])
+        # What Twilio makes of two places at once nobody knows: then they are not one dictionary.
+        return [_merged([query, params]), data] if query or params else data or {}
+
+    def _no_credential(self) -> tuple[str, str] | None:
+        if self.vault_key is None:
+            return None
+        return (
+            "credential_unavailable",
+            "the client's password is a vault key, and there is no credential to put in its place",
+        )
+
+    def forward(self, idempotency_key: str | None) -> Any:
+        """See ``_guard.Door.forward``."""
+        if idempotency_key is None:
+            return self._wrapped(**self._bound)
+        # Twilio takes no idempotency key.
+        return self._send({**self._bound, **self._decided})
+
+    def _send(self, arguments: Mapping[str, Any]) -> Any:
+        self.seen = Seen(arguments["headers"])
+        with observed(self.seen):
+            return self._wrapped(**arguments)
+
+    def look_up(self, lookup: Lookup) -> Any:
+        """See ``_guard.Door.look_up``."""
+        arguments = self._look_up_arguments(lookup)
+        with observed(Seen(arguments["headers"])):
+            return _found(self._wrapped(**arguments))
+
+    def _look_up_arguments(self, lookup: Lookup) -> dict[str, Any]:
+        # As the caller, to the host of the call; nothing else of this call is the look-up's.
+        origin = "/".join(self.request.url.split("/", 3)[:3])
+        kept: dict[str, Any] = {
+            name: self._bound[name] for name in ("auth", "timeout") if name in self._bound
+        }
+        return {
+            **kept,
+            "method": lookup.method,
+            "uri": f"{origin}{lookup.path}",
+            "params" if lookup.method == "GET" else "data": dict(lookup.params),
+            "headers": {},
+        }
+
+    def reply(self, answer: Any) -> Reply:
+        """See ``_guard.Door.reply``."""
+        status, body = int(answer.status_code), answer.text
+        return Reply(
+            status=status,
+            headers=dict(answer.headers or {}),
+            body=body if isinstance(body, bytes | str) else None,
+            attempts=self.seen.all_before(status),
+        )
+
+    def failure(self, error: BaseException) -> Reply:
+        """See ``_guard.Door.failure``."""
+        return Reply(attempts=self.seen.all_of(self._client.http_client, error))
+
+    def as_sdk_error(self, refusal: CallRefused) -> CallRefused:
+        """See ``_guard.Door.as_sdk_error``."""
+        place = (self.request.method, self.request.url)
+        return _rebuild(type(refusal), refusal.message, place, refusal.fields)
+
+
+class _AsyncDoor(_Door):
+    """The same for ``request_async``: only what goes to the wire is awaited."""
+
+    async def _send(self, arguments: Mapping[str, Any]) -> Any:
+        self.seen = Seen(arguments["headers"])
+        with observed(self.seen):
+            return await self._wrapped(**arguments)
+
+    async def look_up(self, lookup: Lookup) -> Any:
+        """See ``_guard.Door.look_up``."""
+        arguments = self._look_up_arguments(lookup)
+        with observed(Seen(arguments["headers"])):
+            return _found(await self._wrapped(**arguments))
+
+
+def _found(answer: Any) -> tuple[Any, int]:
+    import json
+
+    status = int(answer.status_code)
+    found = json.loads(answer.text) if status == 200 else None
+    return (found if isinstance(found, dict) else None), status
+
+
+def _pair(client: Any, auth: Any) -> tuple[str, ...]:
+    """Return user name and password as the SDK will send them, in whatever way they came."""
+    provider = getattr(client, "credential_provider", None)
+    if provider is not None:
+        names = ("client_id", "client_secret")
+        return tuple(str(getattr(provider, name, "")) for name in names)
+    pair = auth or getattr(client, "auth", None)
+    known = pair if isinstance(pair, list | tuple) else (client.username, client.password)
+    return tuple(text for text in known if isinstance(text, str))
+
+
+def _final(client: Any, uri: Any) -> tuple[str, tuple[str, str] | None]:
+    """Return where a call goes, by the client's region and edge, and why it may not, if so."""
+    try:
+        return str(client.get_hostname(uri)), None
+    except (ValueError, TypeError, AttributeError):
+        return str(uri), ("path_not_canonical", f"{uri!a:.100} is no URL")
+
+
+def _copied(value: Any) -> Any:
+    """Return containers copied, and whatever is in them as it is."""
+    if isinstance(value, dict):
+        return {name: _copied(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_copied(inner) for inner in value]
+    return value
+
+
+def _merged(places: Iterable[Any]) -> dict[Any, list[Any]] | None:
+    """Return every parameter of several places with all of its values; None: one is unreadable."""
+    found: dict[Any, list[Any]] = {}
+    try:
+        for place in places:
+            for name, value in _items(place):
+                values = value if isinstance(value, list | tuple) else [value]
+                found.setdefault(name, []).extend(values)
+    except (TypeError, ValueError):
+        return None
+    return found
+
+
+def _items(place: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(place, bytes):
+        place = place.decode("latin-1")
+    if isinstance(place, str):
+        # Some servers take a semicolon for an ampersand.
+        yield from parse_qsl(place.replace(";", "&"), keep_blank_values=True)
+    elif isinstance(place, Mapping):
+        yield from place.items()
+    elif place is not None:
+        yield from place
+
+
+def _request(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    bound = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
+    if is_on_its_way(bound.get("headers")):
+        return wrapped(**bound)
+    return _guard.call(_Door(wrapped, instance, bound))
+
+
+def _request_async(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    bound = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
+    if is_on_its_way(bound.get("headers")):
+        return wrapped(**bound)
+    return _guard.call_async(_AsyncDoor(wrapped, instance, bound))
+
+
+def _check_version(module: ModuleType) -> None:
+    version = str(getattr(module, "__version__", "") or "?")
+    major = version.partition(".")[0]
+    low, high = SUPPORTED
+    if not major.isdigit() or not low[0] <= int(major) < high[0]:
+        msg = (
+            f"twilio {version} cannot be guarded: keybrake supports twilio >={low[0]},<{high[0]}; "
+            f"install a supported version, or do not import twilio where a run is open"
+        )
+        raise UnsupportedSDK(msg)
+
+
+# In the order in which every supported version takes them; install checks that they are there.
+_PARAMETERS = (
+    "method",
+    "uri",
+    "params",
+    "data",
+    "headers",
+    "auth",
+    "timeout",
+    "allow_redirects",
+)
+_SENDING = ("method", "url")
+_SYNC, _ASYNC = "twilio.http.http_client", "twilio.http.async_http_client"
+
+HOOKS = (
+    Hook("twilio", check=_check_version),
+    Hook("twilio.base.client_base", "ClientBase.request", _request, _PARAMETERS),
+    Hook("twilio.base.client_base", "ClientBase.request_async", _request_async, _PARAMETERS),
+    Hook(_SYNC, "TwilioHttpClient.request", attempt, _SENDING),
+    Hook(_ASYNC, "AsyncTwilioHttpClient.request", attempt_async, _SENDING),
+)
+
+# Refusals that are Twilio's own error as well, made when twilio is there to inherit from.
+_duals: dict[type[CallRefused], Any] = {}
+
+
+def _dual(kind: type[CallRefused]) -> Any:
+    if kind not in _duals:
+        from twilio.base.exceptions import (  # type: ignore[import-untyped]  # it has no types
+            TwilioRestException,
+        )
+
+        # 403, as for a credential that may not do this, and no code of Twilio's for it.
+        def of_twilio(self: Any, message: str) -> None:
+            TwilioRestException.__init__(self, 403, "", message)
+
+        def __init__(  # noqa: N807
+            self: Any, message: str, place: tuple[str, str], **fields: Any
+        ) -> None:
+            kind.__init__(self, message, **fields)
+            self.method, self.uri = place
+            self.details = {"reason": self.reason, "hint": self.hint}
+
+        def __reduce__(self: Any) -> tuple[Any, ...]:  # noqa: N807
+            return _rebuild, (kind, self.message, (self.method, self.uri), self.fields)
+
+        theirs = type("TwilioRestException", (TwilioRestException,), {"__init__": of_twilio})
+        body = {
+            "__init__": __init__,
+            "__reduce__": __reduce__,
+            "__module__": kind.__module__,
+            "__doc__": kind.__doc__,
+        }
+        _duals[kind] = type(kind.__name__, (kind, theirs), body)
+    return _duals[kind]
+
+
+def _rebuild(
+    kind: type[CallRefused], message: str, place: tuple[str, str], fields: dict[str, Any]
+) -> CallRefused:
+    found: CallRefused = _dual(kind)(message, place, **fields)
+    return found

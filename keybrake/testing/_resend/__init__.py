@@ -1,0 +1,1 @@
+"""What Resend does with a request, without sending mail."""

@@ -1,0 +1,25 @@
+"""Run a fake Twilio in a process of its own."""
+
+import sys
+from collections.abc import Sequence
+
+from keybrake.testing import _process
+from keybrake.testing._twilio.clients import async_client, sync_client
+from keybrake.testing._twilio.fake import FakeTwilio
+
+__all__ = ["FakeTwilio", "async_client", "main", "sync_client"]
+
+_PRICE_AFTER_S = 1.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until standard input is closed or a signal asks to stop; print the URL first."""
+    return _process.serve("keybrake.testing.twilio", _fake, arguments)
+
+
+def _fake(port: int, journal: str | None, latency: float) -> FakeTwilio:
+    return FakeTwilio(port, journal, latency, price_after=_PRICE_AFTER_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Which code counts which kind of Stripe call: a rule of the table by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from keybrake._config import Money
+from keybrake._model import Call
+from keybrake.vendors import _stripe_bills as bills
+from keybrake.vendors import _stripe_customers as customers
+from keybrake.vendors import _stripe_invoices as invoices
+from keybrake.vendors import _stripe_objects as objects
+from keybrake.vendors import _stripe_previews as previews
+from keybrake.vendors import _stripe_takes as takes
+from keybrake.vendors import _stripe_usage as usage
+from keybrake.vendors._stripe_objects import Found
+from keybrake.vendors._stripe_table import Rule
+from keybrake.vendors._stripe_worth import Worth, worth
+
+Describe = Callable[[Call, Rule, Mapping[str, Any], tuple[str, ...], Money], Call]
+Complete = Callable[[Call, Rule, Found, Money], Call]
+Read = Callable[[Call, Mapping[str, Any]], Worth | None]
+
+
+def _nothing_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
+    """For kinds that never ask."""
+    del rule, found, money
+    return call
+
+
+def _read(call: Call, body: Mapping[str, Any]) -> Worth | None:
+    del call
+    return worth(body)
+
+
+class Kind(NamedTuple):
+    """
+    How one kind of call is counted.
+
+    Attributes:
+        describe: Say what the request alone says; may ask for a look-up.
+        complete: Go on with what the look-up found.
+        read: Say what the answered object is worth to this call.
+    """
+
+    describe: Describe
+    complete: Complete = _nothing_found
+    read: Read = _read
+
+
+KINDS: Mapping[str, Kind] = {
+    "new": Kind(objects.new, objects.new_found),
+    "total": Kind(objects.total, objects.total_found),
+    "new_total": Kind(objects.new_total, objects.total_found),
+    "capture": Kind(objects.total, objects.capture_found),
+    "at_least": Kind(objects.total, objects.at_least_found),
+    "whole": Kind(objects.whole, objects.whole_found),
+    "follow": Kind(objects.follow, objects.known),
+    "send": Kind(objects.follow, objects.known, invoices.sent),
+    "observe": Kind(objects.observe, objects.known),
+    "part": Kind(takes.part, takes.part_found),
+    "refund": Kind(takes.refund, takes.refund_found),
+    "credit_note": Kind(takes.credit_note, takes.part_found),
+    "credit": Kind(customers.credit),
+    "balance": Kind(customers.balance, customers.balance_found),
+    "climate": Kind(usage.climate, usage.climate_found),
+    "bill": Kind(bills.bill, bills.bill_found, bills.first_invoice),
+    "preview": Kind(previews.preview, previews.preview_found),
+    "invoice_create": Kind(invoices.create, invoices.create_found),
+    "invoice_update": Kind(invoices.update, invoices.update_found),
+    "invoice_finalize": Kind(invoices.finalize, invoices.finalize_found),
+    "invoice_pay": Kind(invoices.pay, invoices.pay_found, invoices.paid),
+    "invoice_add": Kind(invoices.add, invoices.add_found),
+    "contingent": Kind(bills.contingent, bills.contingent_found),
+    "fee": Kind(usage.fee),
+    "priced_fee": Kind(usage.priced_fee),
+    "meter_event": Kind(usage.meter_event),
+}

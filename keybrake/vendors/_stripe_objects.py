@@ -1,0 +1,195 @@
+"""Calls that make an object worth an amount, or act on one that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from keybrake._config import Money
+from keybrake._model import Call, Lookup, Position
+from keybrake.vendors._stripe_money import micros
+from keybrake.vendors._stripe_steps import (
+    at_rate,
+    dig,
+    id_of,
+    is_id,
+    key_of,
+    left_of,
+    no_id,
+    priced,
+    unknown,
+    with_amount,
+    with_currency,
+)
+from keybrake.vendors._stripe_table import Rule
+from keybrake.vendors._stripe_worth import worth
+
+Found = Position | Mapping[str, Any]
+
+# What is written in ``Call.gathered`` where the ledger did not count the object acted on. An answer
+# that shows no amount then makes it a position, or a later call on it would be counted again.
+UNSEEN = "unseen"
+
+
+def new(
+    call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
+) -> Call:
+    """The request names amount and currency of a new object."""
+    del ids
+    amount = dig(params, rule.amount[0])
+    if amount is None:
+        return _as_much_as_parent(call, rule, params)
+    call = with_amount(call, amount, ".".join(rule.amount[0]))
+    call = with_currency(call, dig(params, rule.currency))
+    return call if call.amount is None else priced_by_request(call, money)
+
+
+def priced_by_request(call: Call, money: Money) -> Call:
+    """Return *call* worth the amount and currency that it names."""
+    if call.amount is None or call.currency is None:
+        return call
+    return priced(call, call.amount, call.currency, money)
+
+
+def _as_much_as_parent(call: Call, rule: Rule, params: Mapping[str, Any]) -> Call:
+    asked = asked_of(call, rule, params, ())
+    if asked is None:
+        return unknown(call, "the call names no amount")
+    call, object_id, path = asked
+    del object_id
+    return call._replace(value_micros=None, lookup=Lookup(path=path))
+
+
+def new_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
+    """Price a new object by the one that its money comes from."""
+    minor = None if isinstance(found, Position) else left_of(rule, found)
+    if minor is None or isinstance(found, Position):
+        return unknown(call, "the object that the money comes from could not be looked up")
+    return _in_own_currency(call, minor, found, money)
+
+
+def _in_own_currency(call: Call, minor: int, found: Mapping[str, Any], money: Money) -> Call:
+    call = with_currency(call, found.get("currency"))
+    return call if call.refusal else priced(call, minor, call.currency, money)
+
+
+def asked_of(
+    call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...]
+) -> tuple[Call, str, str] | None:
+    """Return the object a call depends on, and where to ask for it; None: the request names none."""
+    for field, path in rule.asks:
+        object_id = ids[0] if field is None else id_of(params.get(field))
+        if object_id is None:
+            continue
+        if field is not None and not is_id(object_id):
+            call = no_id(call, field, object_id)
+        return call, object_id, path.format(object_id)
+    return None
+
+
+def total(
+    call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
+) -> Call:
+    """Acts on an object; the amount is its new total, and without one it stays as it is."""
+    del money
+    asked = asked_of(call, rule, params, ids)
+    if asked is None:
+        return unknown(call, f"the call names no {rule.asks[0].field}")
+    call, object_id, path = asked
+    key = key_of(call, object_id)
+    if rule.amount and (amount := dig(params, rule.amount[0])) is not None:
+        call = with_amount(call, amount, rule.amount[0][0])
+    return call._replace(value_micros=None, position=key, lookup=Lookup(key, path))
+
+
+def new_total(
+    call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
+) -> Call:
+    """The same; a call that names neither amount nor currency changes a description, say."""
+    call = total(call, rule, params, ids, money)
+    currency = dig(params, rule.currency)
+    if currency is None:
+        return follow(call, rule, params, ids, money) if call.amount is None else call
+    call = with_currency(call, currency)
+    # A new currency without an amount: only the object says how many units of it.
+    assert call.lookup is not None
+    known_as = call.position if call.amount is not None else None
+    return call._replace(lookup=Lookup(known_as, call.lookup.path))
+
+
+def total_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
+    """Price a call by the position it acts on, or by the object as the vendor has it."""
+    if isinstance(found, Position):
+        rate = found.usd_per_unit
+        if call.currency not in (None, found.currency):
+            rate = money.rate(str(call.currency))
+        # Else the rate it was counted with is frozen: what it gives back is what it took.
+        return at_rate(call, call.currency or found.currency, rate, found.value_micros)
+    held = worth(found)
+    if held is None or held.minor is None or held.currency is None:
+        return unknown(call, "the object to act on does not say its amount")
+    call = call._replace(position=key_of(call, held.object_id))
+    if rule.kept:
+        call = call._replace(gathered=(UNSEEN,))
+    currency = call.currency or held.currency
+    rate = money.rate(currency)
+    value = None if rate is None else micros(held.minor, currency, rate)
+    return at_rate(call, currency, rate, value)
+
+
+def at_least_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
+    """Price a call by its amount or by the whole object, whichever is more."""
+    whole = total_found(call._replace(amount=None), rule, found, money)
+    asked = total_found(call, rule, found, money)
+    return max(whole, asked, key=lambda priced: priced.value_micros or 0)
+
+
+def capture_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
+    """Price a capture: its amount comes on top of what earlier captures took."""
+    call = total_found(call, rule, found, money)
+    taken = 0 if isinstance(found, Position) else dig(found, ("amount_received",))
+    if call.refusal or not call.amount or type(taken) is not int or taken <= 0:
+        return call
+    return priced(call, call.amount + taken, call.currency, money)
+
+
+def whole(
+    call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
+) -> Call:
+    """Acts on an object whose amount others change: the ledger is not asked for it."""
+    call = total(call, rule, params, ids, money)
+    return call._replace(lookup=Lookup(path=call.lookup.path)) if call.lookup else call
+
+
+def whole_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
+    """Price a call by what the object says, or by as much of it as the request names."""
+    if isinstance(found, Position):
+        return total_found(call, rule, found, money)
+    minor = left_of(rule, found) if call.amount is None else call.amount
+    if minor is None:
+        return unknown(call, "the object to act on does not say its amount")
+    return _in_own_currency(call, minor, found, money)
+
+
+def follow(
+    call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
+) -> Call:
+    """Matters only if the ledger counts that object: it becomes what the answer shows."""
+    del rule, params, money
+    key = key_of(call, ids[0])
+    return call._replace(value_micros=None, position=key, lookup=Lookup(known_as=key))
+
+
+def observe(
+    call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
+) -> Call:
+    """A read of an object the ledger may count; the last id of the path is the object's."""
+    return follow(call, rule, params, ids[-1:], money)._replace(value_micros=0)
+
+
+def known(call: Call, rule: Rule, found: Found, money: Money) -> Call:
+    """Note at which rate an object is counted that a call follows or observes."""
+    del rule, money
+    if not isinstance(found, Position):
+        return call
+    return at_rate(call, found.currency, found.usd_per_unit, found.value_micros)

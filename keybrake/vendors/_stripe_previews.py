@@ -1,0 +1,132 @@
+"""Changes of a subscription: what they come to, Stripe's own invoice preview tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from keybrake._config import Money
+from keybrake._model import Call, Effect, Lookup, Position
+from keybrake.vendors._stripe_bills import PREVIEW, PREVIEWED, previewed
+from keybrake.vendors._stripe_objects import Found
+from keybrake.vendors._stripe_steps import id_of, is_id, no_id, unknown
+from keybrake.vendors._stripe_table import Rule
+
+Params = Mapping[str, Any]
+Preview = dict[str, Any]
+
+# What no invoice depends on. Whatever else stands in an update is shown to the preview first.
+_HARMLESS = frozenset(
+    {
+        *("metadata", "expand", "description", "cancellation_details", "invoice_settings"),
+        *("default_payment_method", "default_source", "payment_settings", "days_until_due"),
+        *("on_behalf_of", "transfer_data", "application_fee_percent", "pause_collection"),
+        *("collection_method", "billing_thresholds", "payment_behavior", "off_session"),
+        *("cancel_at", "cancel_at_period_end", "trial_settings", "end_behavior"),
+    }
+)
+_TIMES = ("proration_behavior", "proration_date", "billing_cycle_anchor")
+_DETAILS = (*_TIMES, "items", "trial_end", "cancel_at", "cancel_at_period_end", "default_tax_rates")
+_ITEM = ("price", "price_data", "plan", "quantity", "tax_rates", "discounts")
+# Before 2019 a subscription had one plan, and no items.
+_OF_ONE_PLAN = ("plan", "price", "quantity")
+
+
+class Item(NamedTuple):
+    """What is asked of a subscription item while its subscription is being looked up."""
+
+    item: Preview
+    details: Preview
+
+
+def preview(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
+    """A change of a subscription, or of its items."""
+    del rule, money
+    if call.method == "POST" and set(params) <= _HARMLESS and not call.path.endswith("/resume"):
+        return call._replace(effect=Effect.FREE)
+    call = call._replace(recurring=True, value_micros=None)
+    return _OF[call.endpoint](call, params, ids[0] if ids else "")
+
+
+def _asking(call: Call, asked: Preview) -> Call:
+    lookup = Lookup(path=PREVIEW, method="POST", params=asked)
+    return call._replace(lookup=lookup, gathered=(PREVIEWED,))
+
+
+def _picked(params: Params, names: tuple[str, ...]) -> Preview:
+    return {name: params[name] for name in names if params.get(name) is not None}
+
+
+def _update(call: Call, params: Params, subscription: str) -> Call:
+    if any(name in params for name in _OF_ONE_PLAN):
+        return unknown(call, "the change names a plan outside of items")
+    asked: Preview = {
+        "subscription": subscription,
+        **_picked(params, ("automatic_tax", "discounts")),
+    }
+    if (added := params.get("add_invoice_items")) is not None:
+        asked["invoice_items"] = added
+    return _asking(call, {**asked, "subscription_details": _picked(params, _DETAILS)})
+
+
+def _resume(call: Call, params: Params, subscription: str) -> Call:
+    details = {"resume_at": "now", **_picked(params, _TIMES)}
+    return _asking(call, {"subscription": subscription, "subscription_details": details})
+
+
+def _cancel(call: Call, params: Params, subscription: str) -> Call:
+    """Cancelling costs nothing, unless what was used until now is invoiced at once."""
+    if params.get("invoice_now") in (None, False, "false", ""):
+        return call._replace(effect=Effect.FREE, value_micros=0, recurring=False)
+    details = {"cancel_now": True}
+    return _asking(call, {"subscription": subscription, "subscription_details": details})
+
+
+def _add_item(call: Call, params: Params, _: str) -> Call:
+    subscription = id_of(params.get("subscription"))
+    if subscription is None:
+        return unknown(call, "the call names no subscription")
+    return _asking(call, _of_item(subscription, _picked(params, _ITEM), _picked(params, _TIMES)))
+
+
+def _change_item(call: Call, params: Params, item: str) -> Call:
+    asked = Item({"id": item, **_picked(params, _ITEM)}, _picked(params, _TIMES))
+    lookup = Lookup(path=f"/v1/subscription_items/{item}")
+    return call._replace(lookup=lookup, gathered=(asked,))
+
+
+def _of_item(subscription: str, item: Preview, details: Preview) -> Preview:
+    return {"subscription": subscription, "subscription_details": {**details, "items": [item]}}
+
+
+def _reschedule(call: Call, params: Params, schedule: str) -> Call:
+    if params.get("phases") is None:
+        return call._replace(effect=Effect.FREE, value_micros=0, recurring=False)
+    details = _picked(params, ("phases", "proration_behavior", "end_behavior"))
+    return _asking(call, {"schedule": schedule, "schedule_details": details})
+
+
+_OF: Mapping[str, Callable[[Call, Params, str], Call]] = {
+    "stripe.subscriptions.update": _update,
+    "stripe.subscriptions.resume": _resume,
+    "stripe.subscriptions.cancel": _cancel,
+    "stripe.subscription_items.create": _add_item,
+    "stripe.subscription_items.update": _change_item,
+    "stripe.subscription_schedules.update": _reschedule,
+}
+
+
+def preview_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
+    """Price the change by the preview, or ask for it, now that the subscription is known."""
+    del rule
+    if isinstance(found, Position) or not call.gathered:
+        return unknown(call, "Stripe's preview of the invoice could not be looked up")
+    state = call.gathered[0]
+    if not isinstance(state, Item):
+        return previewed(call, found, money)
+    subscription = id_of(found.get("subscription"))
+    if subscription is None:
+        return unknown(call, "the subscription of the item could not be looked up")
+    if not is_id(subscription):
+        return no_id(call, "subscription", subscription)
+    return _asking(call, _of_item(subscription, state.item, state.details))

@@ -1,0 +1,117 @@
+"""What reconciling does in a program: a run's own calls, prices that never come, other credentials."""
+
+import contextlib
+
+import pytest
+import resend
+
+import keybrake
+from keybrake import _clock
+from keybrake._ask import Credential
+from keybrake._reconcile import FINAL_AFTER, Reconciler, credentials_of
+from keybrake.testing import FakeResend, FakeTwilio, Fault
+
+EMAIL = {"from": "a@x.dev", "to": ["b@x.dev", "c@x.dev"], "subject": "s", "text": "t"}
+
+
+@pytest.fixture
+def texts(ledger_url):
+    """Start a fake Twilio that never names a price by itself, with prices to estimate by."""
+    keybrake.configure(prices={"twilio": {"sms_segment": {"+1": "0.0145"}}})
+    with FakeTwilio() as running:
+        keybrake.configure(extra_hosts={"twilio": [running.url]})
+        yield running
+
+
+def asker_of(texts):
+    """Return who asks the fake with its own credential."""
+    credentials = {"twilio": Credential(texts.auth_token, texts.account_sid)}
+    return Reconciler(keybrake.open_ledger(), credentials, {"twilio": texts.url})
+
+
+def send(texts):
+    """Send one text in a run of its own."""
+    with keybrake.run("concierge", cap=1) as run:
+        texts.client().messages.create(to="+14155550100", from_="+14155550199", body="Hi")
+    return run
+
+
+def test_a_price_that_never_comes_ends_at_its_estimate(texts, monkeypatch):
+    """After two days the estimate is final, and is not asked about again."""
+    run = send(texts)
+    asker = asker_of(texts)
+    assert [asker.reconcile(one).result for one in asker.work()] == ["estimated"]
+    later = _clock.now() + FINAL_AFTER + _clock.SECOND
+    monkeypatch.setattr(_clock, "now", lambda: later)
+    (found,) = [asker.reconcile(one) for one in asker.work()]
+
+    assert (found.result, found.cost_micros) == ("settled", 14_500)
+    assert "48 h" in found.words
+    assert asker.work() == []
+    assert str(run.spent) == "0.0145"
+
+
+def test_a_price_past_the_estimate_is_charged_to_the_run_that_called(texts):
+    """What the vendor names counts, beyond the cap if need be, and the row says so."""
+    run = send(texts)
+    sid = keybrake.open_ledger().estimated()[0].object_id
+    texts.set_price(sid, "-1.20", "USD")
+    asker = asker_of(texts)
+    for one in asker.work():
+        asker.reconcile(one)
+
+    assert (str(run.spent), str(run.remaining)) == ("1.20", "0.00")
+    assert keybrake.open_ledger().in_doubt(1)[0].reason == "overrun"
+
+
+def test_a_lost_email_is_repeated_under_its_own_key(ledger_url, monkeypatch):
+    """Resend repeats its answer, sends nothing twice, and the emails count once."""
+    with FakeResend() as mails:
+        keybrake.configure(extra_hosts={"resend": [mails.url]})
+        monkeypatch.setattr(resend, "api_url", mails.url)
+        monkeypatch.setattr(resend, "api_key", "re_test")
+        mails.inject(Fault("reset_after"))
+        with keybrake.run("mailer", cap=1) as run, contextlib.suppress(Exception):
+            resend.Emails.send(EMAIL)
+        assert str(run.reserved) == "0.0018"
+        monkeypatch.setenv("RESEND_API_KEY", "re_test")
+        (found,) = run.reconcile()
+
+        assert (found.result, found.cost_micros) == ("settled", 1800)
+        assert (str(run.spent), run.reserved) == ("0.0018", 0)
+        assert len(mails.journal.moved("email")) == 1
+
+
+def test_a_lost_batch_costs_what_was_taken_of_it(ledger_url, monkeypatch):
+    """Of a permissive batch whose answer was lost, only the emails that were taken count."""
+    with FakeResend() as mails:
+        keybrake.configure(extra_hosts={"resend": [mails.url]})
+        monkeypatch.setattr(resend, "api_url", mails.url)
+        monkeypatch.setattr(resend, "api_key", "re_test")
+        mails.inject(Fault("reset_after"))
+        batch = [EMAIL, {**EMAIL, "subject": ""}]  # the second one is turned down
+        with keybrake.run("mailer", cap=1) as run, contextlib.suppress(Exception):
+            resend.Batch.send(batch, {"batch_validation": "permissive"})
+        assert str(run.reserved) == "0.0036"
+        monkeypatch.setenv("RESEND_API_KEY", "re_test")
+        run.reconcile()
+
+        assert (str(run.spent), run.reserved) == ("0.0018", 0)
+        assert mails.journal.total("email") == 2
+
+
+@pytest.mark.parametrize(
+    ("environ", "found"),
+    [
+        ({}, {}),
+        ({"STRIPE_API_KEY": "sk"}, {"stripe": ("sk", "")}),
+        ({"STRIPE_SECRET_KEY": "sk"}, {"stripe": ("sk", "")}),
+        ({"TWILIO_ACCOUNT_SID": "AC1"}, {}),
+        ({"TWILIO_ACCOUNT_SID": "AC1", "TWILIO_AUTH_TOKEN": "t"}, {"twilio": ("t", "AC1")}),
+        ({"TWILIO_API_KEY": "SK1", "TWILIO_API_SECRET": "s"}, {"twilio": ("s", "SK1")}),
+        ({"RESEND_API_KEY": "re"}, {"resend": ("re", "")}),
+    ],
+)
+def test_whose_credentials_are_used(environ, found):
+    """The names are those the vendors' own tools use; half a pair is none."""
+    assert {name: tuple(one) for name, one in credentials_of(environ).items()} == found
