@@ -6,11 +6,11 @@ import re
 
 from keybrake import _config
 
-# Sources, noted 2026-11-23: stripe-python 16.1.0, twilio-python 9.13.0 (product[.edge.region]),
+# Sources, noted 2026-11-23: stripe-python 16.1.0, twilio-python 9.13.0 (product[[.edge].region]),
 # resend-python 2.52.0.
 _OWN = {
     "stripe": re.compile(r"https://(api|files|connect|meter-events)\.stripe\.com"),
-    "twilio": re.compile(r"https://[a-z0-9-]+(\.[a-z0-9-]+\.[a-z0-9-]+)?\.twilio\.com"),
+    "twilio": re.compile(r"https://[a-z0-9-]+(\.[a-z0-9-]+){0,2}\.twilio\.com"),
     "resend": re.compile(r"https://api\.resend\.com"),
 }
 

@@ -87,6 +87,8 @@ def test_a_credential_does_not_show():
         ("stripe", "https://api.resend.com", False),
         ("twilio", "https://api.twilio.com", True),
         ("twilio", "https://api.dublin.ie1.twilio.com", True),
+        ("twilio", "https://api.ie1.twilio.com", True),
+        ("twilio", "https://a.b.c.d.twilio.com", False),
         ("twilio", "https://lookups.twilio.com", True),
         ("twilio", "https://evil.test/.twilio.com", False),
         ("twilio", "https://twilio.com", False),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# The SDKs apply a caller's extra headers last. The first two would override what was decided on;
+# the others would have a server or proxy read another method or path.
 _NOT_YOURS = frozenset(
     {
         "authorization",
@@ -24,12 +26,13 @@ _NOT_YOURS = frozenset(
 
 def overridden(headers: Mapping[Any, Any]) -> tuple[str, str] | None:
     """Return why a call with these extra headers may not go out; None: they change nothing."""
-    found = sorted(_NOT_YOURS & {_name(header).replace("_", "-") for header in headers})
+    found = sorted(_NOT_YOURS & {name_of(header).replace("_", "-") for header in headers})
     if not found:
         return None
     return "header_override", f"the extra header {found[0]!r} would override what was decided on"
 
 
-def _name(header: Any) -> str:
+def name_of(header: Any) -> str:
+    """Return a header's name in lower case, whatever type and spelling it came in."""
     text = header.decode("latin-1") if isinstance(header, bytes) else str(header)
     return text.strip().lower()

@@ -15,6 +15,7 @@ from keybrake._model import Attempt, Lookup, Reply, Request
 from keybrake._token import PREFIX
 from keybrake.errors import CallRefused, UnsupportedSDK
 from keybrake.sdk import _network, _redirects
+from keybrake.sdk._headers import name_of, overridden
 from keybrake.sdk._patch import Hook
 
 SUPPORTED = ((8, 0), (17, 0))
@@ -38,24 +39,6 @@ class _Seen(_redirects.Flight):
 
 
 _seen: ContextVar[_Seen | None] = ContextVar("keybrake_stripe_seen", default=None)
-
-# A caller's extra headers are applied last by the SDK and would override what was decided on.
-# Others would have a server or proxy read another method or path than was decided on.
-_NOT_YOURS = frozenset(
-    {
-        "authorization",
-        "idempotency-key",
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "x-http-method",
-        "x-http-method-override",
-        "x-method-override",
-        "x-forwarded-uri",
-        "x-original-url",
-        "x-rewrite-url",
-    }
-)
 
 
 class _Door:
@@ -86,7 +69,7 @@ class _Door:
         base = self._requestor._options.base_addresses.get(self._bound.get("base_address"))
         path, _, query = str(self._bound["url"]).partition("?")
         given = dict(self._options.get("headers") or {})
-        headers = {_name(name): value for name, value in given.items()}
+        headers = {name_of(name): value for name, value in given.items()}
         account = self._account(headers)
         key = self._options.get("idempotency_key")
         unfit = _unfit_key(key)
@@ -99,7 +82,7 @@ class _Door:
             owner=self._owner,
             idempotency_key=None if unfit else key,
             refusal=self._no_credential()
-            or _overridden(headers)
+            or overridden(headers)
             or _foreign_account(account)
             or unfit
             or _elsewhere(method, path, query),
@@ -214,18 +197,6 @@ def _copied(value: Any) -> Any:
     if isinstance(value, list):
         return [_copied(inner) for inner in value]
     return value
-
-
-def _name(header: Any) -> str:
-    text = header.decode("latin-1") if isinstance(header, bytes) else str(header)
-    return text.strip().lower()
-
-
-def _overridden(headers: Mapping[str, Any]) -> tuple[str, str] | None:
-    found = sorted(_NOT_YOURS & {name.replace("_", "-") for name in headers})
-    if not found:
-        return None
-    return "header_override", f"the extra header {found[0]!r} would override what was decided on"
 
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9_/-]{0,200}")

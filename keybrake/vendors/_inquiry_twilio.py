@@ -15,6 +15,9 @@ from keybrake.vendors._inquiry import Inquiry, Judge, body_of, call_of, shown_as
 
 # Which list shows what a call made, and what that list calls its items.
 _LISTS = {"/Messages.json": "messages", "/Calls.json": "calls"}
+# What names its own price later, by how its sid begins; whatever made it: a participant of a
+# conference is a call.
+_PRICED = {"SM": "Messages", "MM": "Messages", "CA": "Calls", "RE": "Recordings"}
 _BEFORE, _AFTER = MINUTE, 5 * MINUTE
 _PAGE = 50
 
@@ -53,11 +56,12 @@ class TwilioInquirer:
         return [one for one in ended if one.state is State.SETTLED and one.position is not None]
 
     def price_inquiry(self, estimated: Estimated) -> Inquiry | None:
-        """See ``Inquirer.price_inquiry``."""
-        sid, path = estimated.object_id, estimated.path
-        if sid is None or not path.endswith(tuple(_LISTS)):
+        """See ``Inquirer.price_inquiry``: by what its sid says the thing is."""
+        sid = estimated.object_id or ""
+        kind = _PRICED.get(sid[:2])
+        if kind is None or not estimated.account:
             return None
-        return Inquiry("GET", f"{path.removesuffix('.json')}/{sid}.json")
+        return Inquiry("GET", f"/2010-04-01/Accounts/{estimated.account}/{kind}/{sid}.json")
 
 
 def _kind(doubt: InDoubt) -> str | None:
