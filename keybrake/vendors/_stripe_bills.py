@@ -36,9 +36,9 @@ def bill(
     """The first period of a subscription, trial or not: it will be charged by itself."""
     del ids
     call = call._replace(recurring=True)
-    if params.get("from_subscription") is not None:
-        return call  # a schedule over what exists already
     lines = lines_at(params, rule.amount)
+    if id_of(params.get("from_subscription")) is not None and not params.get("phases"):
+        return call  # a schedule over what exists already
     if not lines:
         return unknown(call, "the call names no prices")
     read = bill_of(lines)._replace(preview=_preview(params))

@@ -124,7 +124,7 @@ def total_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
         if call.currency not in (None, found.currency):
             rate = money.rate(str(call.currency))
         # Else the rate it was counted with is frozen: what it gives back is what it took.
-        return at_rate(call, call.currency or found.currency, rate, found.value_micros)
+        return at_rate(call, call.currency or found.currency, rate, found.value_micros, money)
     held = worth(found)
     if held is None or held.minor is None or held.currency is None:
         return unknown(call, "the object to act on does not say its amount")
@@ -134,7 +134,7 @@ def total_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     currency = call.currency or held.currency
     rate = money.rate(currency)
     value = None if rate is None else micros(held.minor, currency, rate)
-    return at_rate(call, currency, rate, value)
+    return at_rate(call, currency, rate, value, money)
 
 
 def at_least_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
@@ -189,7 +189,7 @@ def observe(
 
 def known(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     """Note at which rate an object is counted that a call follows or observes."""
-    del rule, money
+    del rule
     if not isinstance(found, Position):
         return call
-    return at_rate(call, found.currency, found.usd_per_unit, found.value_micros)
+    return at_rate(call, found.currency, found.usd_per_unit, found.value_micros, money)

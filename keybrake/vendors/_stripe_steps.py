@@ -96,13 +96,9 @@ def with_currency(call: Call, currency: object) -> Call:
     return call._replace(currency=code)
 
 
-def no_rate(call: Call, currency: str | None) -> Call:
+def no_rate(call: Call, currency: str | None, money: Money) -> Call:
     """Refuse a call in a currency nobody gave a rate for."""
-    code = (currency or "?").upper()
-    words = (
-        f"there is no rate for {code}; a person has to add {code} to [money.usd_per] in "
-        f"keybrake.toml"
-    )
+    words = money.why_no_rate(currency)
     return refuse(call._replace(currency=currency), ("no_rate", words))
 
 
@@ -110,15 +106,17 @@ def priced(call: Call, minor: int | Fraction, currency: str | None, money: Money
     """Return *call* worth *minor* at the rate of this moment."""
     rate = None if currency is None else money.rate(currency)
     if currency is None or rate is None:
-        return no_rate(call, currency)
+        return no_rate(call, currency, money)
     value = micros(minor, currency, rate)
     return call._replace(currency=currency, usd_per_unit=rate, value_micros=value)
 
 
-def at_rate(call: Call, currency: str | None, rate: Fraction | None, value: int | None) -> Call:
+def at_rate(
+    call: Call, currency: str | None, rate: Fraction | None, value: int | None, money: Money
+) -> Call:
     """Return *call* worth its amount at a given rate; one that names no amount, *value* micros."""
     if currency is None or rate is None:
-        return no_rate(call, currency)
+        return no_rate(call, currency, money)
     if call.amount is not None:
         value = micros(call.amount, currency, rate)
     if call.effect is Effect.READ:

@@ -44,7 +44,7 @@ def part_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     """Price a part by its parent: in its currency, at most what is left of it."""
     if isinstance(found, Position) and call.amount is not None:
         # Its rate is frozen: what is given back is worth what it was counted at.
-        return at_rate(call, found.currency, found.usd_per_unit, None)
+        return at_rate(call, found.currency, found.usd_per_unit, None, money)
     currency = None if isinstance(found, Position) else currency_code(found.get("currency"))
     if currency is None or isinstance(found, Position):
         return unknown(call, "the object to take from could not be looked up")

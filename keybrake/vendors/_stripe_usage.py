@@ -124,7 +124,7 @@ def _at_own_rate(call: Call, minor: Fraction, money: Money) -> Call:
     currency = str(call.currency)
     rate = money.rate(currency)
     if rate is None:
-        return no_rate(call, currency)
+        return no_rate(call, currency, money)
     return call._replace(value_micros=micros(minor, currency, rate), usd_per_unit=rate)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ class Stripe:
     def __init__(self) -> None:
         self._table = EndpointTable.read("keybrake.vendors", FILE)
         self._rules = read_rules()
-        self._roots = tuple(f"{name}[" for name in _roots(self._rules.values()))
+        self._roots = _roots(self._rules.values())
 
     def endpoints(self) -> frozenset[str]:
         """See ``Vendor.endpoints``."""
@@ -65,9 +66,10 @@ class Stripe:
         """Return why an amount could be read in two ways; None: it cannot."""
         if not isinstance(params, Mapping):
             return "invalid_amount", f"the parameters {shown(params)} have no names"
-        for name in params:
-            # ``amount[]=5`` is an amount to the one who reads the form, and none here.
-            if not isinstance(name, str) or ("[" in name and name.startswith(self._roots)):
+        for name, value in params.items():
+            root = _root_of(name)
+            bracketed = root != name or (root in self._roots and _bracketed(value))
+            if root is None or (bracketed and root in self._roots):
                 return "invalid_amount", f"the parameter {shown(name)} makes the amount ambiguous"
         return None
 
@@ -79,6 +81,29 @@ class Stripe:
     def outcome(self, call: Call, reply: Reply, money: Money | None = None) -> Outcome:
         """See ``Vendor.outcome``."""
         return _stripe_outcome.outcome(call, self._rules.get(call.endpoint), reply, money)
+
+
+# How whoever reads a form finds the parameter that a name is about: ``amount[]``, ``amount]`` and
+# ``[amount`` are all an amount there (Rack's rules for nested queries), and none here.
+_ROOT = re.compile(r"[\[\]]*([^\[\]]*)")
+
+
+def _root_of(name: object) -> str | None:
+    """Return what a parameter's name begins with; None: it is no plain text."""
+    # A subclass may be equal to another text and sent as a third.
+    found = _ROOT.match(name) if type(name) is str else None
+    return found[1] if found else None
+
+
+def _bracketed(value: object) -> bool:
+    """Return whether a name inside of a parameter could be read in two ways; metadata may be odd."""
+    if isinstance(value, Mapping):
+        return any(
+            _root_of(name) != name or (name != "metadata" and _bracketed(inner))
+            for name, inner in value.items()
+            if type(name) is not int
+        )
+    return isinstance(value, list | tuple) and any(map(_bracketed, value))
 
 
 def _unlisted(method: str) -> Effect:

@@ -147,8 +147,24 @@ def test_bad_currencies_are_refused(fake, ledger_url, currency):
     assert fake.journal.entries == ()
 
 
+class _Alike(str):
+    """A text that is another one to a dictionary, and the same on the wire."""
+
+    __slots__ = ()
+
+    def __hash__(self):
+        return 7
+
+    def __eq__(self, other):
+        return self is other
+
+
 @pytest.mark.parametrize(
-    "second", ["amount[]", "amount[0]", "currency[]", b"amount", b"currency", "amount\0", "Amount"]
+    "second",
+    [
+        *("amount[]", "amount[0]", "amount]", "[amount", "[]amount", "amount]]", "currency[]"),
+        *("currency]", b"amount", b"currency", "amount\0", "Amount", _Alike("amount")),
+    ],
 )
 def test_a_second_amount_is_never_counted_as_the_first(fake, ledger_url, client_of, second):
     """What could be read as another amount is refused, or counted for what was sent."""
@@ -164,6 +180,24 @@ def test_a_second_amount_is_never_counted_as_the_first(fake, ledger_url, client_
 
     assert fake.journal.total(currency="usd") * 10_000 <= run.spent * 1_000_000
     assert run.spent <= 5
+
+
+def test_a_second_amount_deep_inside_is_refused(fake, ledger_url, client_of):
+    """An amount that is named twice in a nested parameter sends nothing."""
+    item = {"price_data": {"currency": "usd", "unit_amount": 1, "unit_amount]": 90_000}}
+    with keybrake.run("agent", cap=5), pytest.raises(keybrake.UnknownCost) as caught:
+        stripe.Subscription.create(customer="cus_1", items=[item])
+
+    assert caught.value.reason == "invalid_amount"
+    assert fake.journal.entries == ()
+
+
+def test_metadata_may_be_named_as_one_likes(fake, ledger_url):
+    """What money does not depend on is sent as it is."""
+    with keybrake.run("agent", cap=5):
+        intent = stripe.PaymentIntent.create(**{**ASK, "amount": 100}, metadata={"a b.c": "[x]"})
+
+    assert intent.metadata["a b.c"] == "[x]"
 
 
 @pytest.mark.parametrize(

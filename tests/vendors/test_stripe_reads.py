@@ -17,38 +17,38 @@ _V2 = "/v2/money_management"
 _TREASURY = "/v1/treasury"
 
 
-@pytest.mark.parametrize(
-    ("path", "params", "made", "gone"),
-    [
-        ("/v1/topups", ASK, _thing("topup", status="pending"), {"status": "failed"}),
-        ("/v1/payouts", ASK, _thing("payout", status="pending"), {"status": "failed"}),
-        ("/v1/transfers", ASK, _thing("transfer"), None),
+_MADE = [
+    ("/v1/topups", ASK, _thing("topup", status="pending"), {"status": "failed"}),
+    ("/v1/payouts", ASK, _thing("payout", status="pending"), {"status": "failed"}),
+    ("/v1/transfers", ASK, _thing("transfer"), None),
+    (
+        "/v1/climate/orders",
+        ASK,
+        _thing("climate.order", amount_total=1000, status="open"),
+        {"status": "canceled"},
+    ),
+    *[
         (
-            "/v1/climate/orders",
+            f"{_TREASURY}/{name}s",
             ASK,
-            _thing("climate.order", amount_total=1000, status="open"),
-            {"status": "canceled"},
-        ),
-        *[
-            (
-                f"{_TREASURY}/{name}s",
-                ASK,
-                _thing(f"treasury.{name}", status="processing"),
-                {"status": "failed"},
-            )
-            for name in ("outbound_payment", "outbound_transfer", "inbound_transfer")
-        ],
-        *[
-            (
-                f"{_V2}/{name}s",
-                V2,
-                _thing(f"v2.money_management.{name}", **V2, status="pending"),
-                {"status": "canceled"},
-            )
-            for name in ("outbound_payment", "payout_intent", "inbound_transfer")
-        ],
+            _thing(f"treasury.{name}", status="processing"),
+            {"status": "failed"},
+        )
+        for name in ("outbound_payment", "outbound_transfer", "inbound_transfer")
     ],
-)
+    *[
+        (
+            f"{_V2}/{name}s",
+            V2,
+            _thing(f"v2.money_management.{name}", **V2, status="pending"),
+            {"status": "canceled"},
+        )
+        for name in ("outbound_payment", "payout_intent", "inbound_transfer")
+    ],
+]
+
+
+@pytest.mark.parametrize(("path", "params", "made", "gone"), _MADE)
 def test_what_a_read_shows(wire, ledger_url, path, params, made, gone):
     """A read that shows an object that came to nothing gives back; a larger one adds nothing."""
     client = stripe.StripeClient("sk_test_x", base_addresses={"api": wire.url})
@@ -65,6 +65,48 @@ def test_what_a_read_shows(wire, ledger_url, path, params, made, gone):
 
     assert counted >= 10
     assert run.spent == (0 if gone else counted)
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "made"),
+    [
+        *[
+            made[:3]
+            for made in _MADE
+            if made[0] not in ("/v1/transfers", f"{_V2}/inbound_transfers")
+        ],
+        ("/v1/refunds", {**ASK, "charge": "ch_1"}, _thing("refund", status="pending")),
+    ],
+)
+def test_a_cancellation_gives_back(wire, ledger_url, path, params, made):
+    """What was canceled counts nothing; a cancellation that did not work leaves it as it was."""
+    client = stripe.StripeClient("sk_test_x", base_addresses={"api": wire.url})
+    with keybrake.run("agent", cap=100) as run:
+        wire.answer(200, made)
+        client.raw_request("post", path, **params, product="x")
+        counted = run.spent
+        wire.answer(400, {"error": {"message": "too late"}})
+        with pytest.raises(stripe.StripeError):
+            client.raw_request("post", f"{path}/x_1/cancel")
+        assert run.spent == counted >= 10
+        wire.answer(200, made | {"status": "canceled"})
+        client.raw_request("post", f"{path}/x_1/cancel")
+
+    assert (run.spent, run.reserved) == (0, 0)
+
+
+def test_an_authorization_that_is_declined_gives_back(wire, ledger_url):
+    """What was approved and then declined was not spent."""
+    held = {"id": "iauth_1", "object": "issuing.authorization", "status": "pending", **ASK}
+    with keybrake.run("agent", cap=10) as run:
+        wire.answer(200, held)
+        wire.answer(200, held | {"approved": True})
+        stripe.issuing.Authorization.approve("iauth_1", amount=1000)
+        assert str(run.spent) == "10.00"
+        wire.answer(200, held | {"approved": False})
+        stripe.issuing.Authorization.decline("iauth_1")
+
+    assert run.spent == 0
 
 
 @pytest.mark.parametrize(

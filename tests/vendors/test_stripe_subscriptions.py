@@ -1,5 +1,7 @@
 """Does a subscription count its first period, and a change of one what Stripe says it comes to?"""
 
+import asyncio
+
 import pytest
 import stripe
 
@@ -129,7 +131,6 @@ def test_a_price_without_an_amount(wire, ledger_url, price):
         {"items": [{"price": "../x"}]},
         {"items": [{"price_data": {"currency": "usd", "unit_amount": -5}}]},
         {"items": [{"price_data": {"currency": "?", "unit_amount": 5}}]},
-        {"items": [{"price": "price_1", "quantity[]": 5}]},
         {
             "items": [
                 {"price_data": {"currency": "usd", "unit_amount": 5}},
@@ -159,6 +160,19 @@ def test_nothing_to_preview_with(wire, ledger_url):
                 _create(**params)
 
     assert wire.seen == []
+
+
+def test_a_schedule_of_phases_counts_whatever_it_is_made_from(wire, ledger_url):
+    """An empty parameter is none to Stripe, and hides no phase here."""
+    phases = [{"items": [{"price": "price_1"}]}]
+    for former in ("", "sub_1"):
+        wire.answer(200, PRICE)
+        with keybrake.run("agent", cap=0), pytest.raises(keybrake.CapExceeded):
+            stripe.SubscriptionSchedule.create(
+                customer="cus_1", from_subscription=former, phases=phases
+            )
+
+    assert len(wire.seen) == 2
 
 
 def test_a_bracketed_line_is_refused(wire, ledger_url):
@@ -310,3 +324,36 @@ def test_a_change_is_charged_once(fake, ledger_url, rows, customer):
 
     assert str(run.spent) == "25.00"
     assert fake.journal.total() == 2500
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_the_preview_is_asked_in_a_task_too(fake, ledger_url, rows, customer, monkeypatch):
+    """An async change is previewed by the same async client, and v2 objects are asked as v2."""
+    price = fake.add_price(500)
+    made = stripe.Subscription.create(customer=customer, items=[{"price": price}])
+    unknown = "/v2/money_management/payout_intents/pyi_1/confirm"
+
+    async def main():
+        http_client = stripe.HTTPXClient()
+        monkeypatch.setattr(stripe, "default_http_client", http_client)
+        client = stripe.StripeClient(
+            "sk_test_x", base_addresses={"api": fake.url}, http_client=http_client
+        )
+        more = {"items": [{"price": price}], "proration_behavior": "always_invoice"}
+        try:
+            await stripe.Subscription.modify_async(made.id, **more)
+            with pytest.raises(keybrake.UnknownCost):
+                await client.raw_request_async("post", unknown)
+        finally:
+            await http_client.close_async()
+
+    with keybrake.run("agent", cap=5) as run:
+        asyncio.run(main())
+
+    assert str(run.spent) == "5.00"
+    assert [(row["method"], row["path"].split("/")[2]) for row in rows()] == [
+        ("POST", "invoices"),
+        ("POST", "subscriptions"),
+        ("GET", "money_management"),
+        ("POST", "money_management"),
+    ]
