@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,6 +18,21 @@ class Flight:
 
 in_flight: ContextVar[Flight | None] = ContextVar("keybrake_in_flight", default=None)
 """The guarded call that is on the wire in this context."""
+
+
+@contextlib.contextmanager
+def under_way(flight: Flight, seen: ContextVar[Any]) -> Iterator[None]:
+    """Have *flight* on the wire while the block runs, and the door's own *seen* say so as well."""
+    attempts = seen.set(flight)
+    here = in_flight.set(flight)
+    try:
+        yield
+    finally:
+        flight.over = True
+        # A coroutine may be closed in another context than it ran in; that one is done with.
+        with contextlib.suppress(ValueError):
+            in_flight.reset(here)
+            seen.reset(attempts)
 
 
 def _is_in_flight() -> bool:

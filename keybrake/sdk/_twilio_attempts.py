@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
@@ -60,19 +60,9 @@ class Seen(_redirects.Flight):
 _seen: ContextVar[Seen | None] = ContextVar("keybrake_twilio_seen", default=None)
 
 
-@contextlib.contextmanager
-def observed(seen: Seen) -> Iterator[None]:
+def observed(seen: Seen) -> AbstractContextManager[None]:
     """Have the attempts of one call noted while the block runs, and none of them redirected."""
-    attempts = _seen.set(seen)
-    in_flight = _redirects.in_flight.set(seen)
-    try:
-        yield
-    finally:
-        seen.over = True
-        # A coroutine may be closed in another context than it ran in; that one is done with.
-        with contextlib.suppress(ValueError):
-            _redirects.in_flight.reset(in_flight)
-            _seen.reset(attempts)
+    return _redirects.under_way(seen, _seen)
 
 
 def is_on_its_way(headers: object) -> bool:

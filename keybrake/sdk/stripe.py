@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
@@ -242,18 +242,8 @@ def _never_left_the_sdk(error: BaseException) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def _observed(seen: _Seen) -> Iterator[None]:
-    attempts = _seen.set(seen)
-    in_flight = _redirects.in_flight.set(seen)
-    try:
-        yield
-    finally:
-        seen.over = True
-        # A coroutine may be closed in another context than it ran in; that one is done with.
-        with contextlib.suppress(ValueError):
-            _redirects.in_flight.reset(in_flight)
-            _seen.reset(attempts)
+def _observed(seen: _Seen) -> AbstractContextManager[None]:
+    return _redirects.under_way(seen, _seen)
 
 
 def _is_on_its_way(kwargs: Mapping[str, Any]) -> bool:

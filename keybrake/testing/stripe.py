@@ -1,69 +1,17 @@
 """Run a fake Stripe in a process of its own."""
 
-import argparse
-import os
-import signal
-import stat
 import sys
-import threading
 from collections.abc import Sequence
-from typing import Final
 
+from keybrake.testing import _process
 from keybrake.testing._stripe.fake import FakeStripe
 
 __all__ = ["FakeStripe", "main"]
 
-_STDIN: Final = 0
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """
-    Serve until standard input is closed or a signal asks to stop; print the URL first.
-
-    Standard input from ``/dev/null`` is not watched: then only a signal ends it.
-    """
-    options = _parser().parse_args(arguments)
-    fake = FakeStripe(options.port, options.journal, options.latency)
-    fake.chaos(options.chaos, seed=options.seed)
-    done = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: done.set())
-    with fake:
-        sys.stdout.write(f"{fake.url}\n")
-        sys.stdout.flush()
-        if _is_watchable(_STDIN):
-            threading.Thread(target=_until_closed, args=(done,), daemon=True).start()
-        done.wait()
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m keybrake.testing.stripe", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="0 picks a free port")
-    parser.add_argument("--journal", help="file to write the journal to")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds per answer")
-    parser.add_argument("--chaos", type=float, default=0.0, help="share of POSTs that go wrong")
-    parser.add_argument("--seed", type=int, default=0, help="makes chaos repeatable")
-    return parser
-
-
-def _is_watchable(descriptor: int) -> bool:
-    try:
-        mode = os.fstat(descriptor).st_mode
-    except OSError:
-        return False
-    return os.isatty(descriptor) or not stat.S_ISCHR(mode)
-
-
-def _until_closed(done: threading.Event) -> None:
-    # os.read, not sys.stdin: a thread inside sys.stdin's lock makes the interpreter abort at exit.
-    try:
-        while os.read(_STDIN, 4096):
-            pass
-    except OSError:
-        # A standard input that cannot be read is as good as closed.
-        pass
-    done.set()
+    """Serve until standard input is closed or a signal asks to stop; print the URL first."""
+    return _process.serve("keybrake.testing.stripe", FakeStripe, arguments)
 
 
 if __name__ == "__main__":
