@@ -51,6 +51,7 @@ def run(  # noqa: PLR0913 -- one keyword per promise
     policy: Policy | str | None = None,
     key: str | None = None,
     mode: str = "enforce",
+    reconcile: bool = False,
     ledger: str | os.PathLike[str] | Ledger | None = None,
 ) -> Run:
     """
@@ -75,6 +76,8 @@ def run(  # noqa: PLR0913 -- one keyword per promise
         key: Join the run that this vault key stands for, and leave it open at the end.
         mode: ``"enforce"``, or ``"report"``: what the policy would have refused goes out, and
             its row says ``would_refuse``.
+        reconcile: Call :meth:`Run.reconcile` when the block has ended and the run is closed;
+            what goes wrong then is logged.
         ledger: URL, path or open ledger; see :func:`keybrake.open_ledger`.
 
     Raises:
@@ -93,14 +96,16 @@ def run(  # noqa: PLR0913 -- one keyword per promise
         expires_in=expires_in,
     )
     if key is not None:
-        if said or policy is not None or mode != "enforce":
-            named = next(iter(said), "mode" if policy is None else "policy")
+        if said or policy is not None or mode != "enforce" or reconcile:
+            other = "mode" if mode != "enforce" else "reconcile"
+            named = next(iter(said), other if policy is None else "policy")
             msg = f"run(key=…) takes its policy from the key; open a child run inside to narrow {named}"
             raise PolicyError(msg)
         return Run(
             label_of(label) if label is not None else "", None, key=key_of(key), ledger=ledger
         )
-    return Run(label_of(label), policy_from(policy, said), mode=mode, ledger=ledger)
+    made = policy_from(policy, said)
+    return Run(label_of(label), made, mode=mode, reconcile=reconcile, ledger=ledger)
 
 
 class Run:
@@ -122,6 +127,7 @@ class Run:
         *,
         key: str | None = None,
         mode: str = "enforce",
+        reconcile: bool = False,
         ledger: str | os.PathLike[str] | Ledger | None = None,
     ) -> None:
         self.label = label
@@ -129,6 +135,7 @@ class Run:
         self.key: str = VaultKey(_token.make(), self.id) if key is None else key
         self._policy = policy
         self._mode = mode
+        self._reconciles = reconcile
         self._wanted_ledger = ledger
         self._frame: RunFrame | None = None
         self._entered = False
@@ -161,8 +168,11 @@ class Run:
         """Close the run; one that was joined, or is a forked parent's, stays open."""
         frame = self._leave()
         if frame is not None:
-            with self._only_warn():
+            with self._only_warn("closed"):
                 frame.ledger.close_run(frame.pk)
+            if self._reconciles:
+                with self._only_warn("reconciled"):
+                    self.reconcile()
 
     async def __aenter__(self) -> Self:
         """See ``__enter__``; waits for the ledger without holding up the event loop."""
@@ -190,9 +200,14 @@ class Run:
 
         frame = self._leave()
         if frame is not None:
-            with self._only_warn():
+            with self._only_warn("closed"):
                 step = _steps.Books(lambda wait: frame.ledger.close_run(frame.pk, wait=wait))
                 await _steps.ask(step)
+            if self._reconciles:
+                import asyncio
+
+                with self._only_warn("reconciled"):
+                    await asyncio.to_thread(self.reconcile)
 
     def _prepare(self) -> Ledger:
         if self._entered:
@@ -243,12 +258,12 @@ class Run:
         return frame if ours else None
 
     @contextlib.contextmanager
-    def _only_warn(self) -> Any:
+    def _only_warn(self, what: str) -> Any:
         """An error while closing must not hide what the block did; the run still expires."""
         try:
             yield
         except KeybrakeError as error:
-            _log.warning("%r could not be closed: %s", self, error)
+            _log.warning("%r could not be %s: %s", self, what, error)
 
     def __call__(self, function: F) -> F:
         """Decorate *function*: each of its calls is a run of its own, under this policy."""
@@ -258,7 +273,13 @@ class Run:
         return _wrap.around(function, lambda: _Stay(self._again()))
 
     def _again(self) -> Run:
-        return Run(self.label, self._policy, mode=self._mode, ledger=self._wanted_ledger)
+        return Run(
+            self.label,
+            self._policy,
+            mode=self._mode,
+            reconcile=self._reconciles,
+            ledger=self._wanted_ledger,
+        )
 
     # Reading and steering
 
@@ -318,6 +339,10 @@ class Run:
 
         Uses the credentials in the environment, not those of the agent's clients. Call it after
         the block, and again later: a price may take a day.
+
+        Returns:
+            One finding for each: ``seq``, ``endpoint``, ``result`` (settled, voided, estimated,
+            unknown or reserved), ``cost_micros``, and the evidence in ``words``.
 
         Raises:
             LedgerError: The run was not entered.

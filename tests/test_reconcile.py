@@ -1,5 +1,6 @@
 """What reconciling does in a program: a run's own calls, prices that never come, other credentials."""
 
+import asyncio
 import contextlib
 
 import pytest
@@ -80,6 +81,44 @@ def test_a_lost_email_is_repeated_under_its_own_key(ledger_url, monkeypatch):
         assert (found.result, found.cost_micros) == ("settled", 1800)
         assert (str(run.spent), run.reserved) == ("0.0018", 0)
         assert len(mails.journal.moved("email")) == 1
+
+
+@pytest.mark.parametrize("way", ["with", "async with", "decorator"])
+def test_a_run_reconciles_when_its_block_ends_if_asked(ledger_url, monkeypatch, way):
+    """With reconcile=True what was lost in the block is asked about as soon as it is over."""
+
+    def lose():
+        with contextlib.suppress(Exception):
+            resend.Emails.send(EMAIL)
+
+    async def lose_in(run):
+        async with run:
+            lose()
+
+    with FakeResend() as mails:
+        keybrake.configure(extra_hosts={"resend": [mails.url]})
+        monkeypatch.setattr(resend, "api_url", mails.url)
+        monkeypatch.setattr(resend, "api_key", "re_test")
+        monkeypatch.setenv("RESEND_API_KEY", "re_test")
+        mails.inject(Fault("reset_after"))
+        run = keybrake.run("mailer", cap=1, reconcile=True)
+        if way == "with":
+            with run:
+                lose()
+        elif way == "async with":
+            asyncio.run(lose_in(run))
+        else:
+            run(lose)()
+
+    (made,) = keybrake.open_ledger().runs()
+    assert (made.state(), made.spent, made.reserved) == ("closed", 1800, 0)
+
+
+def test_a_joined_run_is_not_reconciled_by_whoever_leaves_it(ledger_url):
+    """run(key=…) does not close the run, so it does not reconcile it either."""
+    key = keybrake.issue_vault_key("shared", cap=1)
+    with pytest.raises(keybrake.PolicyError, match="narrow reconcile"):
+        keybrake.run(key=key, reconcile=True)
 
 
 def test_a_lost_batch_costs_what_was_taken_of_it(ledger_url, monkeypatch):

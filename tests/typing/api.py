@@ -32,6 +32,8 @@ def open_runs(url: str, path: Path) -> None:
         run.pause()
         run.resume()
         run.revoke()
+        results: list[str] = [finding.result for finding in run.reconcile()]
+        assert results == []
     keybrake.run("agent", cap=None, ledger=url)
     keybrake.run("agent", cap="0.50", ledger=path)
     keybrake.run("agent", cap=Decimal("0.50"), ledger=keybrake.open_ledger(url))
@@ -192,6 +194,11 @@ def set_up(rates: Mapping[str, str]) -> None:
         durability="power",
         usd_per=rates,
         margin_bps=200,
+        climate_fee_margin_bps=300,
+        refunds="net",
+        prices={"twilio": {"sms_segment": {"+1": "0.0145"}}},
+        ecb=False,
+        ecb_max_age_days=45,
         extra_hosts={"stripe": ["http://127.0.0.1:12111"]},
     )
     keybrake.install()
