@@ -115,7 +115,7 @@ def _admission(door: Door, call: Call, caller: Caller) -> Admission:
         caller.scopes,
         caller.tool,
         origin="/".join(door.request.url.split("/", 3)[:3]),
-        request=_kept(door.request.params) if call.effect is Effect.MONEY else None,
+        request=_kept(call, door.request.params) if call.effect is Effect.MONEY else None,
     )
 
 
@@ -123,10 +123,24 @@ def _admission(door: Door, call: Call, caller: Caller) -> Admission:
 _MOST_KEPT = 64 * 1024
 
 
-def _kept(params: Any) -> str | None:
-    """Return parameters as JSON, to ask the vendor again should the answer be lost; None: cannot."""
+def _kept(call: Call, params: Any) -> str | None:
+    """
+    Return what is needed to read a lost answer later, as JSON; None: it cannot be kept.
+
+    Beside the parameters, what was found out before the call: at which worth it was admitted,
+    what look-ups brought, and what it takes back.
+    """
+    if any(type(fact) not in (str, int) for fact in call.gathered):
+        return None
     try:
-        text = json.dumps(params)
+        text = json.dumps(
+            {
+                "params": params,
+                "value": call.value_micros,
+                "gathered": call.gathered,
+                "offsets": call.offsets,
+            }
+        )
     except (TypeError, ValueError):
         return None
     return text if len(text) <= _MOST_KEPT else None

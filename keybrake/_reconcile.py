@@ -66,6 +66,8 @@ class Reconciler:
         )
 
     def _outcome(self, doubt: InDoubt) -> tuple[str, str]:
+        if doubt.request is None:
+            return str(doubt.state), "its request was not kept: too large, or with files in it"
         inquirer, now = inquirer_of(doubt.vendor), _clock.now()
         why = "the vendor offers no way to ask about it"
         for inquiry in inquirer.inquiries(doubt, now) if inquirer else ():
@@ -88,9 +90,16 @@ class Reconciler:
     def _no_repeat(self, doubt: InDoubt) -> str | None:
         if not self.repeats:
             return "it was not repeated, as asked"
-        runs = self.ledger.runs(doubt.run_id) if doubt.run_id else ()
-        if any(run.revoked_at is not None for run in runs):
-            return "its run was revoked, and a repeat could carry it out now; resolve it by hand"
+        uid = doubt.run_id
+        while uid is not None:
+            (run,) = self.ledger.runs(uid)
+            if run.revoked_at is not None or run.paused_at is not None:
+                word = "paused" if run.revoked_at is None else "revoked"
+                return (
+                    f"run {run.uid} is {word}, and a repeat could carry the call out now; resolve "
+                    f"it by hand"
+                )
+            uid = run.parent_uid
         return None
 
     def _is_anothers(self, doubt: InDoubt, outcome: Outcome) -> bool:
@@ -104,7 +113,8 @@ class Reconciler:
         try:
             self.ledger.resolve(doubt.seq, outcome, evidence)
         except LedgerError as error:
-            return str(doubt.state), str(error)
+            # Somebody else has found out meanwhile, or may not be overtaken.
+            return self.ledger.in_doubt(doubt.seq)[0].state, str(error)
         return str(outcome.state), evidence
 
     def _price(self, estimated: Estimated) -> tuple[str, str]:

@@ -2,15 +2,19 @@
 
 import asyncio
 import contextlib
+import json
 
 import pytest
 import resend
+import stripe
 
 import keybrake
-from keybrake import _clock
+from keybrake import _clock, _config
 from keybrake._ask import Credential
+from keybrake._model import Attempt, InDoubt, Reply
 from keybrake._reconcile import FINAL_AFTER, Reconciler, credentials_of
 from keybrake.testing import FakeResend, FakeTwilio, Fault
+from keybrake.vendors.inquirers import inquirer_of
 
 EMAIL = {"from": "a@x.dev", "to": ["b@x.dev", "c@x.dev"], "subject": "s", "text": "t"}
 
@@ -119,6 +123,103 @@ def test_a_joined_run_is_not_reconciled_by_whoever_leaves_it(ledger_url):
     key = keybrake.issue_vault_key("shared", cap=1)
     with pytest.raises(keybrake.PolicyError, match="narrow reconcile"):
         keybrake.run(key=key, reconcile=True)
+
+
+def test_two_lost_answers_under_one_key_are_one_event_at_its_cost(ledger_url, monkeypatch):
+    """However often an email was retried under one key and lost, reconciling counts it once."""
+    with FakeResend() as mails:
+        keybrake.configure(extra_hosts={"resend": [mails.url]})
+        monkeypatch.setattr(resend, "api_url", mails.url)
+        monkeypatch.setattr(resend, "api_key", "re_test")
+        monkeypatch.setenv("RESEND_API_KEY", "re_test")
+        with keybrake.run("mailer", cap=1) as run:
+            for _ in range(3):
+                mails.inject(Fault("reset_after"))
+                with contextlib.suppress(Exception):
+                    resend.Emails.send(EMAIL, {"idempotency_key": "k"})
+        run.reconcile()
+        run.reconcile()
+
+        assert (str(run.spent), run.reserved) == ("0.0018", 0)
+        assert mails.journal.total("email") == 2
+
+
+@pytest.mark.parametrize("word", ["revoke", "pause"])
+def test_nothing_is_repeated_for_a_child_of_a_run_that_was_stopped(
+    ledger_url, fake, monkeypatch, word
+):
+    """A word to a run is a word to all below it: what never arrived stays so."""
+    keybrake.configure(extra_hosts={"stripe": [fake.url]})
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_fake")
+    with keybrake.run("parent", cap=100) as parent, keybrake.run("child", cap=50):
+        fake.inject(Fault("reset_before"))
+        with pytest.raises(stripe.APIConnectionError):
+            stripe.PaymentIntent.create(amount=1000, currency="usd")
+        getattr(parent, word)()
+    asker = Reconciler(keybrake.open_ledger())
+    (found,) = [asker.reconcile(one) for one in asker.work()]
+
+    assert found.result == "unknown"
+    assert parent.id in found.words
+    assert fake.journal.moved("charge") == []
+
+
+def test_a_net_refund_that_was_lost_takes_back_what_its_run_spent(ledger_url, fake, monkeypatch):
+    """What was known of a call before it was sent is known when its answer is read later."""
+    keybrake.configure(extra_hosts={"stripe": [fake.url]}, refunds="net")
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_fake")
+    with keybrake.run("r", cap=100) as run:
+        charge = stripe.Charge.create(amount=10_000, currency="usd", source="tok_visa")
+        fake.inject(Fault("reset_after"))
+        with pytest.raises(stripe.APIConnectionError):
+            stripe.Refund.create(charge=charge.id, amount=10_000)
+    run.reconcile()
+
+    assert (run.spent, run.reserved) == (0, 0)
+
+
+def _event(kind, thing, key="kb-u"):
+    return {"type": kind, "request": {"idempotency_key": key}, "data": {"object": thing}}
+
+
+_CHARGE = {
+    "id": "ch_1", "object": "charge", "amount": 10_000, "amount_captured": 10_000, "amount_refunded": 5000,
+    "captured": True, "currency": "usd", "status": "succeeded",
+}  # fmt: skip
+_REFUND = {
+    "id": "re_1",
+    "object": "refund",
+    "amount": 5000,
+    "currency": "usd",
+    "status": "succeeded",
+}
+
+
+@pytest.mark.parametrize(
+    ("events", "found"),
+    [
+        ([_event("charge.refunded", _CHARGE), _event("refund.created", _REFUND)], ["re_1"]),
+        ([_event("charge.refunded", _CHARGE)], []),
+        ([_event("refund.created", _REFUND, key="kb-other")], []),
+        ([_event("refund.created", None), {"data": []}, {}], []),
+        ([], []),
+    ],
+)
+def test_only_the_object_a_call_answers_with_speaks_for_it(events, found):
+    """Events of other objects that the same call touched say nothing of what it cost."""
+    doubt = InDoubt(
+        1, "u", _clock.now(), "unknown", "run_1", "r", "stripe", "stripe.refunds.create", "POST", "/v1/refunds",
+        "https://api.stripe.com", "", "", '{"params": {}, "value": 50000000, "gathered": [], "offsets": null}',
+        50_000_000, 5000, "usd", "1", None, None, None, "outflow", None, None, None, None,
+    )  # fmt: skip
+    asker = inquirer_of("stripe")
+    inquiry = asker.inquiries(doubt, _clock.now())[0]
+    reply = Reply(200, {}, json.dumps({"data": events}), (Attempt(200),))
+
+    ended = asker.findings(doubt, inquiry, reply, _config.Money())
+    assert [(one.object_id, one.value_micros) for one in ended] == [
+        (name, 50_000_000) for name in found
+    ]
 
 
 def test_a_lost_batch_costs_what_was_taken_of_it(ledger_url, monkeypatch):

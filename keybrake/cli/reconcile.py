@@ -53,7 +53,7 @@ def reconcile(
 
     Where no list of the vendor's shows the call, the same request is sent again under its own
     idempotency key: the vendor repeats its answer, or carries out now what never arrived. This is
-    never done for a revoked run, nor with --no-repeat.
+    never done under a revoked or paused run, nor with --no-repeat.
     """
     # Here, not above: it reads the tables of all vendors.
     from keybrake._reconcile import Reconciler, credentials_of

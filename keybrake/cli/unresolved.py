@@ -52,7 +52,7 @@ def _item(book: Book, call: InDoubt) -> dict[str, Any]:
 
 
 @click.command(epilog="Example: keybrake resolve 17 --nothing --note 'not on the dashboard'")
-@click.argument("call", type=click.IntRange(min=1), metavar="CALL")
+@click.argument("call", type=click.IntRange(1, 2**63 - 1), metavar="CALL")
 @click.option("--cost", metavar="USD", help="It happened, and cost this much.")
 @click.option("--nothing", is_flag=True, help="It did not happen.")
 @click.option("--note", "why", metavar="TEXT", help="How you know; kept with the call.")

@@ -104,6 +104,7 @@ class Admitted(NamedTuple):
     Attributes:
         tracked: The position it is a write on, if the ledger counted that when it was admitted.
         leans_on: The call under the same idempotency key that is counted in its stead.
+        let_go: Its write on the position has been ended already.
     """
 
     seq: int
@@ -112,6 +113,7 @@ class Admitted(NamedTuple):
     reserved: int
     tracked: str | None = None
     leans_on: int | None = None
+    let_go: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -305,15 +305,34 @@ class SQLiteLedger:
         outcome: Outcome,
         evidence: str | None = None,
     ) -> None:
-        now, settled = self._tick(), outcome.state is State.SETTLED
+        settled = outcome.state is State.SETTLED
         if outcome.state is State.UNKNOWN:
-            known = (outcome.note, outcome.object_id, outcome.http_status, now, admitted.seq)
+            known = (
+                outcome.note,
+                outcome.object_id,
+                outcome.http_status,
+                self._tick(),
+                admitted.seq,
+            )
             cursor.execute(sql.MARK_UNKNOWN, known)
             self._must_have_ended(cursor, admitted)
             return
-        if admitted.leans_on is not None and (settled or outcome.conclusive):
-            self._end_twin(cursor, admitted, outcome)
+        twin = self._twin(cursor, admitted, proven=settled or outcome.conclusive)
         cost, prior = _positions.cost(cursor, admitted, outcome) if settled else (0, None)
+        if twin is not None:
+            by = f"call {admitted.seq}, under the same idempotency key"
+            cost, prior = self._shared(cursor, twin, outcome, cost, prior, by)
+        self._write_end(cursor, admitted, outcome, cost, prior, evidence)
+
+    def _write_end(
+        self,
+        cursor: sqlite3.Cursor,
+        admitted: Admitted,
+        outcome: Outcome,
+        cost: int,
+        prior: int | None,
+        evidence: str | None,
+    ) -> None:
         cursor.execute(
             sql.END_CALL,
             (
@@ -324,23 +343,60 @@ class SQLiteLedger:
                 prior,
                 outcome.object_id,
                 outcome.http_status,
-                now,
+                self._tick(),
                 outcome.contingent_micros,
                 evidence,
                 admitted.seq,
             ),
         )
         self._must_have_ended(cursor, admitted)
-        if admitted.tracked is not None:
+        if admitted.tracked is not None and not admitted.let_go:
             cursor.execute(sql.END_WRITE, (admitted.tracked,))
         _positions.recount(cursor, admitted.scopes, admitted.buckets, admitted.reserved, cost)
 
-    def _end_twin(self, cursor: sqlite3.Cursor, admitted: Admitted, outcome: Outcome) -> None:
-        """What is proven of a call is proven of the unknown one under the same key, and counts there."""
-        assert admitted.leans_on is not None
+    def _twin(
+        self, cursor: sqlite3.Cursor, admitted: Admitted, *, proven: bool
+    ) -> tuple[str, Admitted] | None:
+        """Return the call under the same key that counts in this one's stead, if this one proves it."""
+        if admitted.leans_on is None or not proven:
+            return None
         state, twin = self._open_call(cursor, admitted.leans_on)
+        if state == State.UNKNOWN and twin.tracked is not None:
+            # It is over now, so it keeps no answer of the newer call from being believed.
+            cursor.execute(sql.END_WRITE, (twin.tracked,))
+            twin = twin._replace(let_go=True)
+        return state, twin
+
+    def _shared(
+        self,
+        cursor: sqlite3.Cursor,
+        twin: tuple[str, Admitted],
+        outcome: Outcome,
+        cost: int,
+        prior: int | None,
+        evidence: str,
+    ) -> tuple[int, int | None]:
+        """
+        Return what is left to the newer of two calls that are one event, and what goes before it.
+
+        What is proven of one is proven of the unknown one before it. That one takes what it had
+        reserved and no more: the newer one has set the rest aside in scopes of its own.
+        """
+        state, older = twin
         if state == State.UNKNOWN:
-            self._end(cursor, twin, outcome, f"call {admitted.seq}, under the same idempotency key")
+            share = min(older.reserved, cost)
+            if outcome.state is State.SETTLED and outcome.value_micros is None:
+                share = older.reserved  # each costs what it has reserved
+                cost += share
+            self._write_end(cursor, older, replace(outcome, note=None), share, prior, evidence)
+            return cost - share, older.seq
+        counted, position = cursor.execute(
+            "SELECT coalesce(cost, 0), position FROM call WHERE seq = ?", (older.seq,)
+        ).fetchone()
+        if state == State.SETTLED and position is None and outcome.value_micros is not None:
+            # Settled by a person's word, which names no object: the event is counted there.
+            return max(0, cost - counted), older.seq
+        return cost, prior
 
     @staticmethod
     def _open_call(cursor: sqlite3.Cursor, seq: int) -> tuple[str, Admitted]:

@@ -18,7 +18,6 @@ from keybrake._model import (
     Meter,
     Outcome,
     Reply,
-    Request,
 )
 
 # Stripe and Resend repeat what they answered under a key for 24 hours at least. Later the same
@@ -61,18 +60,22 @@ class Inquirer(Protocol):
 
 
 class Judge(Protocol):
-    """Whoever reads a vendor's requests and answers: the vendor itself."""
-
-    def describe(self, request: Request, money: Money) -> Call:
-        """See ``keybrake.vendors.Vendor``."""
+    """Whoever reads a vendor's answers: the vendor itself."""
 
     def outcome(self, call: Call, reply: Reply, money: Money | None = None) -> Outcome:
         """See ``keybrake.vendors.Vendor``."""
 
 
+def kept_of(doubt: InDoubt) -> Mapping[str, Any]:
+    """Return what was kept of a call: ``params``, ``value``, ``gathered``, ``offsets``; or nothing."""
+    kept = json.loads(doubt.request) if doubt.request else {}
+    return kept if isinstance(kept, dict) else {}
+
+
 def call_of(doubt: InDoubt) -> Call:
     """Return a call in doubt as it was when it was admitted."""
     rate = None if doubt.usd_per_unit is None else Fraction(doubt.usd_per_unit)
+    kept = kept_of(doubt)
     return Call(
         vendor=doubt.vendor,
         endpoint=doubt.endpoint,
@@ -81,20 +84,23 @@ def call_of(doubt: InDoubt) -> Call:
         effect=Effect.MONEY,
         amount=doubt.amount,
         currency=doubt.currency,
-        value_micros=doubt.reserved,
+        # Not what was reserved: a call that leaned on another reserved less than it may be worth.
+        value_micros=kept.get("value"),
         position=doubt.position,
         account=doubt.account,
         usd_per_unit=rate,
         owner=doubt.owner,
+        gathered=tuple(kept.get("gathered", ())),
         meter=None if doubt.meter is None else Meter(doubt.meter),
+        offsets=kept.get("offsets"),
     )
 
 
 def repeat_of(doubt: InDoubt, now: int) -> Inquiry | None:
-    """Return the call once more under its own key; None: too late, or its request is not known."""
-    if doubt.request is None or now - doubt.at > REPEATABLE:
+    """Return the call once more under its own key; None: it is too late."""
+    if now - doubt.at > REPEATABLE:
         return None
-    return Inquiry(doubt.method, doubt.path, json.loads(doubt.request), doubt.sent_key)
+    return Inquiry(doubt.method, doubt.path, kept_of(doubt)["params"], doubt.sent_key)
 
 
 def body_of(reply: Reply) -> Mapping[str, Any]:

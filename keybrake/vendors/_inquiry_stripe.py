@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keybrake._clock import SECOND
 from keybrake._config import Money
@@ -22,6 +23,22 @@ _CLOCKS_DIFFER_S = 60
 _ATTEMPTS_LAST_S = 300
 
 
+# What a call answers with. One call brings events of several objects: a refund also one of its
+# charge, a confirmation one of the charge it tried. Only the object it answers with speaks for it.
+_MADE = {
+    **{
+        f"stripe.payment_intents.{verb}": "payment_intent"
+        for verb in ("create", "update", "confirm", "capture", "cancel", "increment_authorization")
+    },
+    "stripe.charges.create": "charge",
+    "stripe.charges.capture": "charge",
+    "stripe.refunds.create": "refund",
+    "stripe.transfers.create": "transfer",
+    "stripe.payouts.create": "payout",
+    "stripe.topups.create": "topup",
+}
+
+
 class StripeInquirer:
     """See ``keybrake.vendors.Inquirer``."""
 
@@ -31,7 +48,7 @@ class StripeInquirer:
     def inquiries(self, doubt: InDoubt, now: int) -> Sequence[Inquiry]:
         """See ``Inquirer.inquiries``."""
         asked = []
-        if doubt.path.startswith("/v1/"):
+        if doubt.endpoint in _MADE:
             at = doubt.at // SECOND
             asked.append(
                 Inquiry(
@@ -59,8 +76,8 @@ class StripeInquirer:
             return [ended] if proof else []
         for event in body_of(reply).get("data", ()):
             # Newest first: what the object has become by the last event of this very call.
-            if _key_of(event) == doubt.sent_key:
-                thing = event.get("data", {}).get("object")
+            thing = _object_of(event) if _key_of(event) == doubt.sent_key else None
+            if thing is not None and _is_its_answer(thing, doubt):
                 ended = self._stripe.outcome(call_of(doubt), shown_as_answer(thing), money)
                 if ended.state is State.SETTLED and ended.object_id is not None:
                     return [ended]
@@ -75,3 +92,16 @@ class StripeInquirer:
 def _key_of(event: object) -> object:
     request = event.get("request") if isinstance(event, dict) else None
     return request.get("idempotency_key") if isinstance(request, dict) else None
+
+
+def _object_of(event: Any) -> Mapping[str, Any] | None:
+    data = event.get("data")
+    thing = data.get("object") if isinstance(data, dict) else None
+    return thing if isinstance(thing, dict) else None
+
+
+def _is_its_answer(thing: Mapping[str, Any], doubt: InDoubt) -> bool:
+    """Return whether a call would answer with this object: of its kind, and the one it acts on."""
+    if thing.get("object") != _MADE[doubt.endpoint]:
+        return False
+    return doubt.endpoint.endswith(".create") or str(thing.get("id")) in doubt.path.split("/")

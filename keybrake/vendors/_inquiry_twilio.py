@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -11,7 +10,14 @@ from typing import Any
 from keybrake._clock import MINUTE, SECOND
 from keybrake._config import Money
 from keybrake._model import Estimated, InDoubt, Outcome, Reply, State
-from keybrake.vendors._inquiry import Inquiry, Judge, body_of, call_of, shown_as_answer
+from keybrake.vendors._inquiry import (
+    Inquiry,
+    Judge,
+    body_of,
+    call_of,
+    kept_of,
+    shown_as_answer,
+)
 
 # Which list shows what a call made, and what that list calls its items.
 _LISTS = {"/Messages.json": "messages", "/Calls.json": "calls"}
@@ -69,7 +75,7 @@ def _kind(doubt: InDoubt) -> str | None:
 
 
 def _sent(doubt: InDoubt) -> Mapping[str, Any]:
-    sent = json.loads(doubt.request) if doubt.request else {}
+    sent = kept_of(doubt).get("params")
     return sent if isinstance(sent, dict) else {}
 
 

@@ -88,11 +88,15 @@ def _worst_text(number: str, money: Money) -> int:
 _REACHES_FURTHER = re.compile(r"<\s*(?:Dial|Pay|Refer|Sms|Message|Enqueue)\b", re.IGNORECASE)
 
 
-def call_time(form: Form, endpoint: str, money: Money) -> int:
+def further(form: Form, endpoint: str, money: Money) -> int | None:
+    """Return what the TwiML of a call causes beside it, by the operator's word; None: nothing."""
+    if not _REACHES_FURTHER.search(form.text("Twiml") or ""):
+        return None
+    return endpoint_price(endpoint, money, "its TwiML causes further calls, messages or payments")
+
+
+def call_time(form: Form, money: Money) -> int:
     """Return for how many seconds a call may go on."""
-    twiml = form.text("Twiml") or ""
-    if _REACHES_FURTHER.search(twiml):
-        endpoint_price(endpoint, money, "its TwiML causes further calls, messages or payments")
     name = "default_time_limit_s"
     longest = known(money.prices.one("twilio", name), name, "", "a call without TimeLimit")
     return form.seconds("TimeLimit", longest)
@@ -109,11 +113,9 @@ def voice(to: str, seconds: int, endpoint: str, money: Money) -> int:
 
 def call(form: Form, endpoint: str, money: Money) -> int:
     """Return what a call costs that goes on for as long as it may."""
-    seconds = call_time(form, endpoint, money)
-    value = voice(form.text("To") or "", seconds, endpoint, money)
-    if _REACHES_FURTHER.search(form.text("Twiml") or ""):
-        value = max(value, endpoint_price(endpoint, money))
-    return value
+    beside = further(form, endpoint, money)
+    value = voice(form.text("To") or "", call_time(form, money), endpoint, money)
+    return value if beside is None else max(value, beside)
 
 
 def validation_call(form: Form, endpoint: str, money: Money) -> int:

@@ -170,10 +170,16 @@ def _if_known(call: Call, sid: str) -> Call:
 
 def _call_update(call: Call, form: Form, ids: tuple[str, ...], money: Money) -> Call:
     """Price a change to a live call: it may end it, or let it go on for longer, or elsewhere."""
+    if (beside := prices.further(form, call.endpoint, money)) is not None:
+        # What its new TwiML causes is an event of its own, each time.
+        if form["TimeLimit"] is not None:
+            words = "new TwiML and a new TimeLimit in one request; send the TimeLimit by itself"
+            raise unknown(words)
+        return call._replace(value_micros=beside)
     call = _if_known(call, ids[-1])
     if form.text("Status") in ("completed", "canceled"):
         return call
-    seconds = prices.call_time(form, call.endpoint, money)
+    seconds = prices.call_time(form, money)
     # A new limit is priced by where the call goes, which only the call itself says.
     known_as = None if form["TimeLimit"] is not None else call.position
     return call._replace(lookup=Lookup(known_as, call.path), gathered=(seconds,))
@@ -198,8 +204,9 @@ def _answered(call: Call, body: Mapping[str, Any] | None, money: Money | None) -
         return verify.sent(call, body)
     if call.endpoint in verify.CHECKS:
         return verify.checked(call, body)
-    if call.endpoint not in _NAMED_BY:
-        # No price will ever come: what was set aside is what it costs.
+    caused = call.endpoint == "twilio.calls.update" and call.position is None
+    if call.endpoint not in _NAMED_BY or caused:
+        # No price will ever come, nor for what new TwiML causes: what was set aside is the cost.
         return Outcome(State.SETTLED, object_id=answers.sid_of(body) if body else None)
     sid = answers.sid_of(body, _NAMED_BY[call.endpoint]) if body else None
     if body is None or sid is None:

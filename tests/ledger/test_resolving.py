@@ -134,6 +134,58 @@ def test_another_run_does_not_lean_on_what_this_one_set_aside(ledger, run_of):
         admit(ledger, other, 10, idempotency_key="k")
 
 
+def test_a_larger_retry_outside_leaves_the_inner_cap_whole(ledger, run_of):
+    """What a retry adds is charged where it was set aside, not to the child whose call it repeats."""
+    parent = run_of("run_1", cap=100)
+    terms = terms_of(Policy(cap=10))
+    child = ledger.open_run(NewRun("run_2", "run_2", terms, None, b"2" * 32, parent=parent))
+    asked = CHARGE._replace(value_micros=10_000_000, idempotency_key="k")
+    ledger.settle(ledger.admit(Admission("u", asked, (child, parent))), UNKNOWN)
+    again = ledger.admit(Admission("v", asked._replace(value_micros=80_000_000), (parent,)))
+    assert again.reserved == 70_000_000
+    ledger.settle(again, worth(80, "ch_1", conclusive=True))
+
+    assert counted(ledger, child) == (10, 0)
+    assert counted(ledger, parent) == (80, 0)
+    ledger.observe(Note("n", CHARGE, State.SETTLED, "look"), worth(0, "ch_1", "released"))
+    assert counted(ledger, child) == (0, 0)
+    assert counted(ledger, parent) == (0, 0)
+
+
+def test_a_replay_after_a_persons_word_adds_nothing(ledger, run_of):
+    """What a person said an unknown call did cost is not counted again when its answer comes."""
+    run = run_of(cap=10)
+    first = admit(ledger, run, 10, idempotency_key="k")
+    ledger.settle(first, UNKNOWN)
+    ledger.resolve(first.seq, Outcome(State.SETTLED, value_micros=10_000_000), "by hand")
+    again = admit(ledger, run, 10, idempotency_key="k")
+    ledger.settle(again, worth(10, "ch_1", replayed=True, conclusive=True))
+
+    assert counted(ledger, run) == (10, 0)
+
+
+def test_a_persons_word_on_the_retry_ends_both_once(ledger, run_of):
+    """Two unknown calls under one key are one event, whichever of them a person speaks of."""
+    run = run_of(cap=10)
+    ledger.settle(admit(ledger, run, 10, idempotency_key="k"), UNKNOWN)
+    second = admit(ledger, run, 10, idempotency_key="k")
+    ledger.settle(second, UNKNOWN)
+    ledger.resolve(second.seq, Outcome(State.SETTLED, value_micros=10_000_000), "by hand")
+
+    assert counted(ledger, run) == (10, 0)
+    assert ledger.in_doubt() == []
+
+
+def test_two_that_cost_what_they_reserved_are_one(ledger, run_of):
+    """An answer that names no amount leaves both calls at what they had set aside together."""
+    run = run_of(cap=10)
+    ledger.settle(admit(ledger, run, 6, idempotency_key="k"), UNKNOWN)
+    again = admit(ledger, run, 8, idempotency_key="k")
+    ledger.settle(again, Outcome(State.SETTLED, conclusive=True))
+
+    assert counted(ledger, run) == (8, 0)
+
+
 def test_an_old_key_is_a_new_call(ledger, run_of, monkeypatch):
     """After a day the vendor may have forgotten the key: the call counts in full."""
     run = run_of()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import keybrake
 from keybrake import _config
 from keybrake._model import Attempt, Effect, Lookup, Meter, Position, Reply, Request, State
+from keybrake.testing import FakeTwilio
 from keybrake.vendors import VENDORS
 from tests.vendors._twilio import ACCOUNT, API, price_all
 
@@ -267,6 +268,30 @@ def test_twiml_that_dials_by_the_operators_word():
     assert describe("POST", f"{API}/Calls.json", {**CALL, **twiml}).value_micros == 1_000_000
     long = {**CALL, **twiml, "TimeLimit": 14_400}
     assert describe("POST", f"{API}/Calls.json", long).value_micros == 3_360_000
+
+
+def test_new_twiml_that_dials_costs_each_time(ledger_url):
+    """A live call that is sent to dial elsewhere causes more calls, as often as it is sent."""
+    keybrake.configure(
+        prices={
+            "twilio": {
+                "voice_minute": {"+1": "0.01"},
+                "endpoint": {"twilio.calls.update": "0.50"},
+            }
+        }
+    )
+    dial = "<Response><Dial>+19005550100</Dial></Response>"
+    with FakeTwilio() as fake, keybrake.run("caller", cap="1.20") as run:
+        client = fake.client()
+        live = client.calls.create(
+            to="+14155550100", from_="+14155550101", time_limit=60, url="http://x/"
+        )
+        client.calls(live.sid).update(twiml=dial)
+        client.calls(live.sid).update(twiml=dial)
+        with pytest.raises(keybrake.CapExceeded):
+            client.calls(live.sid).update(twiml=dial)
+
+    assert str(run.spent) == "1.01"
 
 
 @pytest.mark.parametrize(
