@@ -16,7 +16,7 @@ from keybrake._policy import Standing, Used
 from keybrake._shown import shown
 from keybrake._terms import Terms, applies, load_terms
 from keybrake.errors import LedgerError, PolicyError
-from keybrake.ledger import _doubts, _positions
+from keybrake.ledger import _doubts, _ending, _positions
 from keybrake.ledger import _statements as sql
 from keybrake.ledger._owners import Owner
 from keybrake.ledger._positions import Increase
@@ -296,124 +296,7 @@ class SQLiteLedger:
         """See ``Ledger.settle``."""
         # Which file is behind the path was checked when the call was admitted.
         with self._store.transaction(wait=wait, check=False) as cursor:
-            self._end(cursor, admitted, outcome)
-
-    def _end(
-        self,
-        cursor: sqlite3.Cursor,
-        admitted: Admitted,
-        outcome: Outcome,
-        evidence: str | None = None,
-    ) -> None:
-        settled = outcome.state is State.SETTLED
-        if outcome.state is State.UNKNOWN:
-            known = (
-                outcome.note,
-                outcome.object_id,
-                outcome.http_status,
-                self._tick(),
-                admitted.seq,
-            )
-            cursor.execute(sql.MARK_UNKNOWN, known)
-            self._must_have_ended(cursor, admitted)
-            return
-        twin = self._twin(cursor, admitted, proven=settled or outcome.conclusive)
-        cost, prior = _positions.cost(cursor, admitted, outcome) if settled else (0, None)
-        if twin is not None:
-            by = f"call {admitted.seq}, under the same idempotency key"
-            cost, prior = self._shared(cursor, twin, outcome, cost, prior, by)
-        self._write_end(cursor, admitted, outcome, cost, prior, evidence)
-
-    def _write_end(
-        self,
-        cursor: sqlite3.Cursor,
-        admitted: Admitted,
-        outcome: Outcome,
-        cost: int,
-        prior: int | None,
-        evidence: str | None,
-    ) -> None:
-        cursor.execute(
-            sql.END_CALL,
-            (
-                outcome.state,
-                cost,
-                outcome.note or ("overrun" if cost > admitted.reserved else None),
-                outcome.position,
-                prior,
-                outcome.object_id,
-                outcome.http_status,
-                self._tick(),
-                outcome.contingent_micros,
-                evidence,
-                admitted.seq,
-            ),
-        )
-        self._must_have_ended(cursor, admitted)
-        if admitted.tracked is not None and not admitted.let_go:
-            cursor.execute(sql.END_WRITE, (admitted.tracked,))
-        _positions.recount(cursor, admitted.scopes, admitted.buckets, admitted.reserved, cost)
-
-    def _twin(
-        self, cursor: sqlite3.Cursor, admitted: Admitted, *, proven: bool
-    ) -> tuple[str, Admitted] | None:
-        """Return the call under the same key that counts in this one's stead, if this one proves it."""
-        if admitted.leans_on is None or not proven:
-            return None
-        state, twin = self._open_call(cursor, admitted.leans_on)
-        if state == State.UNKNOWN and twin.tracked is not None:
-            # It is over now, so it keeps no answer of the newer call from being believed.
-            cursor.execute(sql.END_WRITE, (twin.tracked,))
-            twin = twin._replace(let_go=True)
-        return state, twin
-
-    def _shared(
-        self,
-        cursor: sqlite3.Cursor,
-        twin: tuple[str, Admitted],
-        outcome: Outcome,
-        cost: int,
-        prior: int | None,
-        evidence: str,
-    ) -> tuple[int, int | None]:
-        """
-        Return what is left to the newer of two calls that are one event, and what goes before it.
-
-        What is proven of one is proven of the unknown one before it. That one takes what it had
-        reserved and no more: the newer one has set the rest aside in scopes of its own.
-        """
-        state, older = twin
-        if state == State.UNKNOWN:
-            share = min(older.reserved, cost)
-            if outcome.state is State.SETTLED and outcome.value_micros is None:
-                share = older.reserved  # each costs what it has reserved
-                cost += share
-            self._write_end(cursor, older, replace(outcome, note=None), share, prior, evidence)
-            return cost - share, older.seq
-        counted, position = cursor.execute(
-            "SELECT coalesce(cost, 0), position FROM call WHERE seq = ?", (older.seq,)
-        ).fetchone()
-        if state == State.SETTLED and position is None and outcome.value_micros is not None:
-            # Settled by a person's word, which names no object: the event is counted there.
-            return max(0, cost - counted), older.seq
-        return cost, prior
-
-    @staticmethod
-    def _open_call(cursor: sqlite3.Cursor, seq: int) -> tuple[str, Admitted]:
-        """Return a call as it was admitted, and the state it is in now."""
-        row = cursor.execute(sql.SELECT_OPEN_CALL, (seq,)).fetchone()
-        if row is None:
-            msg = f"there is no call {seq} in this ledger; keybrake unresolved lists those in doubt"
-            raise LedgerError(msg)
-        state, _, scopes, buckets, reserved, tracked, leans_on = row
-        counted = tuple(tuple(bucket) for bucket in json.loads(buckets or "[]"))
-        return state, Admitted(seq, tuple(json.loads(scopes)), counted, reserved, tracked, leans_on)
-
-    @staticmethod
-    def _must_have_ended(cursor: sqlite3.Cursor, admitted: Admitted) -> None:
-        if cursor.rowcount != 1:
-            msg = f"call {admitted.seq} has ended already"
-            raise LedgerError(msg)
+            _ending.end(cursor, admitted, outcome, self._tick())
 
     # What nobody knows yet
 
@@ -427,7 +310,7 @@ class SQLiteLedger:
         """See ``Ledger.resolve``."""
         with self._store.transaction(durable=True) as cursor:
             now = self._now(cursor)
-            state, admitted = self._open_call(cursor, seq)
+            state, admitted = _ending.open_call(cursor, seq)
             if state not in (State.RESERVED, State.UNKNOWN):
                 msg = f"call {seq} has ended already: it is {state}"
                 raise LedgerError(msg)
@@ -440,7 +323,7 @@ class SQLiteLedger:
             if leaning := cursor.execute(sql.SELECT_LEANERS, (seq,)).fetchone():
                 msg = f"call {leaning[0]}, under the same idempotency key, counts on call {seq}; resolve that one first"
                 raise LedgerError(msg)
-            self._end(cursor, admitted, outcome, evidence)
+            _ending.end(cursor, admitted, outcome, now, evidence)
 
     def estimated(self) -> Sequence[Estimated]:
         """See ``Ledger.estimated``."""
