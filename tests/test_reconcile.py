@@ -195,6 +195,28 @@ _REFUND = {
 }
 
 
+def _doubt(endpoint, path, *, value, gathered=()):
+    kept = {"params": {}, "value": value, "gathered": list(gathered), "offsets": None}
+    return InDoubt(
+        1, "u", _clock.now(), "unknown", "run_1", "r", "stripe", endpoint, "POST", path, "https://api.stripe.com", "", "",
+        json.dumps(kept), value, 5000, "usd", "1", None, None, None, "outflow", None, None, None, None,
+    )  # fmt: skip
+
+
+def test_what_was_looked_up_before_a_call_is_known_when_its_answer_is_read_later():
+    """Of an invoice of which half was paid before, a lost payment counts the other half."""
+    doubt = _doubt(
+        "stripe.invoices.pay", "/v1/invoices/in_1/pay", value=50_000_000, gathered=[5000]
+    )
+    asker = inquirer_of("stripe")
+    (again,) = asker.inquiries(doubt, _clock.now())
+    paid = {"id": "in_1", "object": "invoice", "status": "paid", "amount_due": 10_000, "amount_paid": 10_000, "amount_remaining": 0, "currency": "usd"}  # fmt: skip
+    reply = Reply(200, {}, json.dumps(paid), (Attempt(200),))
+
+    (ended,) = asker.findings(doubt, again, reply, _config.Money())
+    assert (again.idempotency_key, ended.value_micros) == ("kb-u", 50_000_000)
+
+
 @pytest.mark.parametrize(
     ("events", "found"),
     [
@@ -207,11 +229,7 @@ _REFUND = {
 )
 def test_only_the_object_a_call_answers_with_speaks_for_it(events, found):
     """Events of other objects that the same call touched say nothing of what it cost."""
-    doubt = InDoubt(
-        1, "u", _clock.now(), "unknown", "run_1", "r", "stripe", "stripe.refunds.create", "POST", "/v1/refunds",
-        "https://api.stripe.com", "", "", '{"params": {}, "value": 50000000, "gathered": [], "offsets": null}',
-        50_000_000, 5000, "usd", "1", None, None, None, "outflow", None, None, None, None,
-    )  # fmt: skip
+    doubt = _doubt("stripe.refunds.create", "/v1/refunds", value=50_000_000)
     asker = inquirer_of("stripe")
     inquiry = asker.inquiries(doubt, _clock.now())[0]
     reply = Reply(200, {}, json.dumps({"data": events}), (Attempt(200),))
