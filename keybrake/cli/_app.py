@@ -109,7 +109,7 @@ def _let_go_of_stdout() -> None:
 @click.version_option(keybrake.__version__, message="keybrake %(version)s")
 @click.pass_context
 def app(ctx: click.Context, ledger: str | None) -> None:
-    """See what agents spend at Stripe, and stop them."""
+    """See what agents spend at Stripe, Twilio and Resend, and stop them."""
     ctx.obj = ledger
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

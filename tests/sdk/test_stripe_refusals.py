@@ -147,6 +147,26 @@ def test_bad_currencies_are_refused(fake, ledger_url, currency):
     assert fake.journal.entries == ()
 
 
+@pytest.mark.parametrize("header", ["X-HTTP-Method-Override", b"x-method-override", "Host"])
+def test_a_header_that_would_name_another_method_or_place_is_refused(
+    fake, ledger_url, client_of, header
+):
+    """A read that a server could take for a write by a header sends nothing."""
+    client = client_of(fake)
+    with keybrake.run("agent", cap=5), pytest.raises(keybrake.EndpointNotAllowed) as caught:
+        client._requestor.request_raw(
+            "get",
+            "/v1/payment_intents",
+            {"amount": 100},
+            {"headers": {header: "POST"}},
+            base_address="api",
+            api_mode="V1",
+        )
+
+    assert caught.value.reason == "header_override"
+    assert fake.journal.entries == ()
+
+
 class _Alike(str):
     """A text that is another one to a dictionary, and the same on the wire."""
 
