@@ -219,7 +219,13 @@ def test_all_files_share_the_stem(ledger_url, fake, tmp_path):
         names = {path.name for path in tmp_path.iterdir() if path.is_file()}
 
     owners = {name for name in names if name.startswith("ledger.db.owner-")}
-    assert names - owners <= {"ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db.lock"}
+    assert names - owners <= {
+        "ledger.db",
+        "ledger.db-wal",
+        "ledger.db-shm",
+        "ledger.db.lock",
+        "ledger.db.seal",
+    }
     assert {"ledger.db", "ledger.db.lock"} <= names
     assert len(owners) == 1
 
@@ -267,7 +273,7 @@ def test_the_file_says_what_it_is(database):
     """It is marked as a ledger, with its schema version, in WAL mode, and whole."""
     for pragma, value in (
         ("application_id", 0x6B627231),
-        ("user_version", 1),
+        ("user_version", 2),
         ("journal_mode", "wal"),
         ("integrity_check", "ok"),
     ):

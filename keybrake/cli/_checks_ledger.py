@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,11 +19,6 @@ _LOCK_PATIENCE_S = 2.0
 _CLOCK_TOLERANCE = 2 * _clock.SECOND
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-# Their locks do not reliably reach other machines, and SQLite's WAL maps memory between processes.
-_NETWORK = re.compile(
-    r"9p|afs|beegfs|ceph|cifs|fuse\.(glusterfs|s3fs|sshfs)|gfs2|glusterfs|lustre|ncpfs|nfs4?|ocfs2|"
-    r"smb[23]|smbfs|virtiofs"
-)
 
 
 def ledger(url: str) -> Iterator[Finding]:
@@ -130,27 +123,10 @@ def _holder(file: Path) -> str:
 
 
 def _file_system(path: Path) -> Iterator[Finding]:
-    kind = _file_system_type(path)
-    if kind is not None and _NETWORK.fullmatch(kind):
-        detail = f"{path} lies on {kind}, a network file system; move it to a local disk"
-        yield Finding("file system", "wrong", detail)
-    elif _config.current().durability == "process":
-        yield Finding("file system", "note", "durability is process: a power cut may lose calls")
-
-
-def _file_system_type(path: Path) -> str | None:
-    """Return the type of the file system *path* is on; None: this system does not tell."""
-    if sys.platform != "linux":
-        return None
-    best, kind = "", None
     try:
-        mounts = Path("/proc/self/mounts").read_text("utf-8", errors="replace")
-    except OSError:
-        return None
-    for line in mounts.splitlines():
-        _, point, type_, *_ = line.split()
-        point = point.replace("\\040", " ")
-        inside = path.is_relative_to(point)
-        if inside and len(point) >= len(best):
-            best, kind = point, type_
-    return kind
+        _files.refuse_network(path)
+    except _files.Unusable as error:
+        yield Finding("file system", "wrong", str(error))
+        return
+    if _config.current().durability == "process":
+        yield Finding("file system", "note", "durability is process: a power cut may lose calls")

@@ -16,6 +16,7 @@ from keybrake.ledger.protocol import (
     NewRun,
     Note,
     RunRecord,
+    Spoiled,
 )
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "NewRun",
     "Note",
     "RunRecord",
+    "Spoiled",
     "open_ledger",
 ]
 

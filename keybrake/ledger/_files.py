@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import stat
+import sys
 import uuid
 from pathlib import Path
 from urllib.parse import quote
@@ -12,15 +14,26 @@ from urllib.parse import quote
 from keybrake import _clock
 from keybrake._shown import shown
 from keybrake.errors import PolicyError
+from keybrake.ledger import _events, _seal
 
 APPLICATION_ID = 0x6B627231  # "kbr1"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
 # The WAL-reset bug: a writer and a checkpoint of two connections may corrupt the file. Fixed in
 # 3.51.3, and in the lines 3.50.7 and 3.44.6 (SQLite change log). Harmless here, where every write
 # and checkpoint stands under one lock, but other programs should not write to the ledger.
 _WAL_RESET_FIXED = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
+
+
+# The id of a ledger, and its newest event.
+NAME = "SELECT uid, (SELECT max(seq) FROM event) FROM ledger"
+
+# Their locks do not reliably reach other machines, and SQLite's WAL maps memory between processes.
+_NETWORK = re.compile(
+    r"9p|afs|beegfs|ceph|cifs|fuse\.(glusterfs|s3fs|sshfs)|gfs2|glusterfs|lustre|ncpfs|nfs4?|ocfs2|"
+    r"smb[23]|smbfs|virtiofs"
+)
 
 
 class Unusable(Exception):
@@ -82,6 +95,42 @@ def check_file(path: Path) -> None:
         raise Unusable(msg)
 
 
+def refuse_network(path: Path) -> None:
+    """
+    Refuse a file system that other machines write to, too.
+
+    Raises:
+        Unusable: *path* lies on one.
+    """
+    kind = file_system(path)
+    if kind is not None and _NETWORK.fullmatch(kind):
+        msg = (
+            f"{path} lies on {kind}, a network file system, where locks do not hold; move it to a "
+            f"local disk. A ledger for several machines has to be in PostgreSQL"
+        )
+        raise Unusable(msg)
+
+
+def file_system(path: Path) -> str | None:
+    """Return the type of the file system *path* is on; None: this system does not tell."""
+    if sys.platform != "linux":
+        return None
+    best, kind = "", None
+    try:
+        mounts = _MOUNTS.read_text("utf-8", errors="replace")
+    except OSError:
+        return None
+    for line in mounts.splitlines():
+        _, point, type_, *_ = line.split()
+        point = point.replace("\\040", " ")
+        if path.is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, type_
+    return kind
+
+
+_MOUNTS = Path("/proc/self/mounts")
+
+
 def connect(path: Path, *, read_only: bool = False, timeout_s: float = 5.0) -> sqlite3.Connection:
     """Open an existing ledger file; never makes one. Waits *timeout_s* for SQLite's own lock."""
     mode = "ro" if read_only else "rw"
@@ -112,25 +161,33 @@ def create(path: Path) -> None:
         connection.execute("PRAGMA page_size=2048")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        migrate(connection)
-        connection.execute(
-            "INSERT INTO ledger (id, uid, created_at) VALUES (1, ?, ?)",
-            (uuid.uuid4().hex, _clock.now()),
-        )
+        uid, now = uuid.uuid4().hex, _clock.now()
+        _bring_up_to_date(connection)
+        connection.execute("INSERT INTO ledger (id, uid, created_at) VALUES (1, ?, ?)", (uid, now))
+        _events.begin(connection, uid, now)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         connection.close()
     sync(draft)
     draft.rename(path)
     sync(path.parent)
+    _seal.write(path, uid, 1)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a ledger to this version's schema. Call it under the ledger's lock."""
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a ledger to this version's schema, and seal it. Call it under the ledger's lock."""
+    _bring_up_to_date(connection, sealed=path)
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, sealed: Path | None = None) -> None:
     # sqlite_utils takes a while to import and is needed here only, once in a ledger's life.
     from keybrake.ledger._migrations import apply
 
     apply(connection)
+    if sealed is not None:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        uid, newest = connection.execute(NAME).fetchone()
+        _seal.write(sealed, uid, newest)
     connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 

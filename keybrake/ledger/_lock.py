@@ -9,9 +9,11 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from filelock import lock_descriptor, unlock_descriptor
 
@@ -21,9 +23,17 @@ from keybrake.ledger.protocol import Busy
 # A waiter asks again after 0.2 to 1 ms: measured with 32 processes, this keeps the slowest near
 # the others, where a fixed poll or SQLite's own back-off starves it.
 _SHORTEST_S, _LONGEST_S = 0.0002, 0.001
+_LONGEST_STEP_S = 0.25
 
 
 _TRIES = 3
+
+
+class Waiter(Protocol):
+    """A thread that waits until the lock is free."""
+
+    def wake(self) -> None:
+        """Have it look again."""
 
 
 def _is_nested() -> bool:
@@ -49,6 +59,7 @@ class LedgerLock:
 
     Attributes:
         reading: For the threads that share the connection that reads.
+        waiting: The threads that want their turn, in order; see ``Turns``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,6 +68,7 @@ class LedgerLock:
         # nests, so if it does, an interrupt struck before it could be given back.
         self._mutex = threading.RLock()
         self.reading = threading.RLock()
+        self.waiting: deque[Waiter] = deque()
         self._fd: int | None = None
         _ALL.add(self)
 
@@ -71,21 +83,45 @@ class LedgerLock:
             Busy: It was not free in time.
             OSError: The system cannot lock this file.
         """
-        mutex = self._mutex
-        if self.is_mine():
-            if _is_nested():
-                msg = "this thread is in the middle of using it (a signal handler, or a finalizer)"
-                raise BlockingIOError(msg)
-        elif not mutex.acquire(timeout=deadline_s):
+        if not self.enter(deadline_s):
             raise Busy
         try:
-            fd = self._fd if self._fd is not None else self._open()
-            if not lock_descriptor(fd, blocking=False):
-                self._wait(fd, deadline_s)
+            self.lock_file(deadline_s)
         except BaseException:
             # An interrupt may strike once the file is locked: both are given back.
             self.release()
             raise
+
+    def enter(self, deadline_s: float = 0.0) -> bool:
+        """
+        Keep the other threads of this process out; return whether that was possible in time.
+
+        Raises:
+            BlockingIOError: This thread is inside already, further up its stack.
+        """
+        if not self.is_mine():
+            return self._mutex.acquire(timeout=deadline_s)
+        self.refuse_nested()
+        return True
+
+    @staticmethod
+    def refuse_nested() -> None:
+        """Refuse what a signal handler or a finalizer asks in the middle of our work."""
+        if _is_nested():
+            msg = "this thread is in the middle of using it (a signal handler, or a finalizer)"
+            raise BlockingIOError(msg)
+
+    def lock_file(self, deadline_s: float) -> None:
+        """
+        Keep the other processes out, too.
+
+        Raises:
+            Busy: It was not free in time.
+            OSError: The system cannot lock this file.
+        """
+        fd = self._fd if self._fd is not None else self._open()
+        if not lock_descriptor(fd, blocking=False):
+            self._wait(fd, deadline_s)
 
     def is_mine(self) -> bool:
         """Return whether this thread holds the lock."""
@@ -104,9 +140,16 @@ class LedgerLock:
                 break  # a descriptor that cannot be unlocked any more locks nothing
             except BaseException as error:  # noqa: BLE001 -- Ctrl-C must not leave others locked out
                 interrupt = error
-        self._mutex.release()
+        self._leave()
         if interrupt is not None:
             raise interrupt
+
+    def _leave(self) -> None:
+        """Let the next thread in: whoever waits longest is woken, and looks for itself."""
+        self._mutex.release()
+        # Looked at only now: who joins the queue after this finds the lock free.
+        with contextlib.suppress(IndexError):
+            self.waiting[0].wake()
 
     def close(self) -> None:
         """Let go of the descriptor; the next use opens it again."""
@@ -125,11 +168,15 @@ class LedgerLock:
 
     @staticmethod
     def _wait(fd: int, deadline_s: float) -> None:
-        end = time.monotonic() + deadline_s
-        while time.monotonic() < end:
+        waited, before = 0.0, time.monotonic()
+        while waited < deadline_s:
             time.sleep(random.uniform(_SHORTEST_S, _LONGEST_S))  # noqa: S311 -- jitter, no secret
             if lock_descriptor(fd, blocking=False):
                 return
+            now = time.monotonic()
+            # Nobody gives up because a clock jumped; a machine that stood still counts as well.
+            waited += min(max(now - before, _SHORTEST_S), _LONGEST_STEP_S)
+            before = now
         raise Busy
 
     def _open(self) -> int:
@@ -149,9 +196,10 @@ class LedgerLock:
                 os.close(self._fd)
             # Whoever held these in the parent is not in the child to give them back.
             self._fd, self._mutex, self.reading = None, threading.RLock(), threading.RLock()
+            self.waiting.clear()
             return
         if taken[0]:
-            self._mutex.release()
+            self._leave()
         if taken[1]:
             self.reading.release()
 

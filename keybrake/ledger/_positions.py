@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from keybrake import _clock
 from keybrake._model import Call, Effect, Outcome
 from keybrake.ledger import _statements as sql
+from keybrake.ledger._events import Writing
 from keybrake.ledger.protocol import Admitted
 
 # Vendors repeat what they answered under a key for 24 hours at least; ours may be slow clocks.
@@ -23,26 +23,24 @@ class Increase(NamedTuple):
     leans_on: int | None = None
 
 
-def increase(cursor: sqlite3.Cursor, call: Call, scopes: tuple[int, ...], now: int) -> Increase:
+def increase(writing: Writing, call: Call, scopes: tuple[int, ...]) -> Increase:
     """Return by how much a call may raise what its scopes count: only that is reserved."""
     if not call.value_micros:
         return Increase(0)
     more = call.value_micros
     if call.position is not None:
         # What other calls in flight would add is not taken off: they may yet be voided.
-        row = cursor.execute(sql.SELECT_POSITION, (call.position,)).fetchone()
+        row = writing.execute(sql.SELECT_POSITION, (call.position,)).fetchone()
         more = max(0, more - int(row[1])) if row else more
     if call.offsets is not None:
         run = scopes[0] if scopes else None
-        more = max(0, more - _spent_on(cursor, call.offsets, run))
+        more = max(0, more - _spent_on(writing, call.offsets, run))
     if not more or call.idempotency_key is None:
         return Increase(more)
-    return _beside_twin(cursor, call, scopes, more, now)
+    return _beside_twin(writing, call, scopes, more)
 
 
-def _beside_twin(
-    cursor: sqlite3.Cursor, call: Call, scopes: tuple[int, ...], more: int, now: int
-) -> Increase:
+def _beside_twin(writing: Writing, call: Call, scopes: tuple[int, ...], more: int) -> Increase:
     """
     Return what a call adds to one that went out under the same key of the caller's.
 
@@ -51,7 +49,7 @@ def _beside_twin(
     call's scopes count: a cap does not bind by what another run has set aside.
     """
     named = (call.idempotency_key, call.vendor, call.owner, call.account, call.method, call.path)
-    twins = cursor.execute(sql.SELECT_TWIN, (*named, now - _KEY_LIVES)).fetchall()
+    twins = writing.execute(sql.SELECT_TWIN, (*named, writing.now - _KEY_LIVES)).fetchall()
     for seq, state, by, counted in twins:
         if state == "settled" and call.position is not None:
             continue  # the position has it already
@@ -60,17 +58,17 @@ def _beside_twin(
     return Increase(more)
 
 
-def _spent_on(cursor: sqlite3.Cursor, position: str, run: int | None) -> int:
+def _spent_on(writing: Writing, position: str, run: int | None) -> int:
     """Return what *run* itself has spent on a position."""
-    row = cursor.execute(sql.SELECT_COUNTED, (position,)).fetchone()
+    row = writing.execute(sql.SELECT_COUNTED, (position,)).fetchone()
     return (
         0
         if row is None
-        else sum(cost for _, cost, _, _, by in _charged(cursor, row[2]) if by == run)
+        else sum(cost for _, cost, _, _, by in _charged(writing, row[2]) if by == run)
     )
 
 
-def tracked(cursor: sqlite3.Cursor, call: Call) -> str | None:
+def tracked(writing: Writing, call: Call) -> str | None:
     """
     Return the position a call is a write on, if the ledger counts it.
 
@@ -78,11 +76,11 @@ def tracked(cursor: sqlite3.Cursor, call: Call) -> str | None:
     """
     if call.position is None or call.effect is Effect.READ:
         return None
-    known = cursor.execute(sql.SELECT_COUNTED, (call.position,)).fetchone()
+    known = writing.execute(sql.SELECT_COUNTED, (call.position,)).fetchone()
     return None if known is None else call.position
 
 
-def cost(cursor: sqlite3.Cursor, admitted: Admitted, outcome: Outcome) -> tuple[int, int | None]:
+def cost(writing: Writing, admitted: Admitted, outcome: Outcome) -> tuple[int, int | None]:
     """
     Return what a settled call adds, and the call that moved its position before.
 
@@ -97,38 +95,39 @@ def cost(cursor: sqlite3.Cursor, admitted: Admitted, outcome: Outcome) -> tuple[
     shown = (outcome.position_state, outcome.value_micros, outcome.currency, rate)
     if not outcome.observed:
         first = (outcome.position, *shown, admitted.seq, admitted.seq)
-        if cursor.execute(sql.NEW_POSITION, first).rowcount:
-            return _net(cursor, admitted, outcome), None
-    row = cursor.execute(sql.SELECT_COUNTED, (outcome.position,)).fetchone()
+        if writing.execute(sql.NEW_POSITION, first).rowcount:
+            return _net(writing, admitted, outcome), None
+    row = writing.execute(sql.SELECT_COUNTED, (outcome.position,)).fetchone()
     if row is None or not _is_news(admitted, outcome, row):
         return 0, None
     counted, _, prior = row[:3]
     change = outcome.value_micros - counted
     if change > 0 and not outcome.observed:
-        cursor.execute(sql.MOVE_POSITION, (*shown, admitted.seq, outcome.position))
+        writing.execute(sql.MOVE_POSITION, (*shown, admitted.seq, outcome.position))
         return change, prior
     if change > 0:
         # A price that came late is owed by whoever made the call, not by whoever looked.
-        cursor.execute(sql.CHARGE_MORE, (change, change, prior))
-        _, _, scopes, buckets, _ = next(_charged(cursor, prior))
-        recount(cursor, scopes, buckets, 0, change)
+        writing.execute(sql.CHARGE_MORE, (change, change, prior))
+        writing.of_call("recounted", prior, spent=change)
+        _, _, scopes, buckets, _ = next(_charged(writing, prior))
+        recount(writing, scopes, buckets, 0, change)
     else:
-        _give_back(cursor, prior, -change)
-    cursor.execute(sql.MOVE_POSITION, (*shown, prior, outcome.position))
+        _give_back(writing, prior, -change)
+    writing.execute(sql.MOVE_POSITION, (*shown, prior, outcome.position))
     return 0, None
 
 
-def _net(cursor: sqlite3.Cursor, admitted: Admitted, outcome: Outcome) -> int:
+def _net(writing: Writing, admitted: Admitted, outcome: Outcome) -> int:
     """Return what new money costs; a refund that counts net takes back what its own run spent."""
     assert outcome.value_micros is not None
     if outcome.offsets is None or not admitted.scopes:
         return outcome.value_micros
     run = admitted.scopes[0]
-    own = min(outcome.value_micros, _spent_on(cursor, outcome.offsets, run))
-    row = cursor.execute(sql.SELECT_COUNTED, (outcome.offsets,)).fetchone()
+    own = min(outcome.value_micros, _spent_on(writing, outcome.offsets, run))
+    row = writing.execute(sql.SELECT_COUNTED, (outcome.offsets,)).fetchone()
     if own and row is not None and outcome.position_state == "settled":
         # One that is only under way may still fail: then what it would take back stays spent.
-        _give_back(cursor, row[2], own, run=run)
+        _give_back(writing, row[2], own, run=run)
     return outcome.value_micros - own
 
 
@@ -154,30 +153,31 @@ def _is_news(admitted: Admitted, outcome: Outcome, counted: tuple[int, str, int,
 _Charged = tuple[int, int, list[int], list[list[int]], int | None]
 
 
-def _charged(cursor: sqlite3.Cursor, newest: int | None) -> Iterator[_Charged]:
+def _charged(writing: Writing, newest: int | None) -> Iterator[_Charged]:
     """Yield the calls a position was charged to, newest first: number, cost, scopes, buckets, run."""
     seq = newest
     while seq is not None:
-        paid, scopes, buckets, prior, run = cursor.execute(sql.SELECT_CHARGED, (seq,)).fetchone()
+        paid, scopes, buckets, prior, run = writing.execute(sql.SELECT_CHARGED, (seq,)).fetchone()
         yield seq, paid, json.loads(scopes), json.loads(buckets or "[]"), run
         seq = prior
 
 
 def _give_back(
-    cursor: sqlite3.Cursor, newest: int | None, amount: int, *, run: int | None = None
+    writing: Writing, newest: int | None, amount: int, *, run: int | None = None
 ) -> None:
-    for seq, paid, scopes, buckets, by in _charged(cursor, newest):
+    for seq, paid, scopes, buckets, by in _charged(writing, newest):
         back = min(amount, paid) if run in (None, by) else 0
         if back:
-            cursor.execute(sql.GIVE_BACK, (back, seq))
-            recount(cursor, scopes, buckets, 0, -back)
+            writing.execute(sql.GIVE_BACK, (back, seq))
+            writing.of_call("recounted", seq, spent=-back)
+            recount(writing, scopes, buckets, 0, -back)
         amount -= back
         if not amount:
             return
 
 
 def recount(
-    cursor: sqlite3.Cursor,
+    writing: Writing,
     scopes: Sequence[int],
     buckets: Sequence[Sequence[int]],
     freed: int,
@@ -187,6 +187,6 @@ def recount(
     if not (freed or cost):
         return
     for pk in scopes:
-        cursor.execute(sql.RECOUNT, (freed, cost, pk))
+        writing.execute(sql.RECOUNT, (freed, cost, pk))
     for scope, rule, at in buckets:
-        cursor.execute(sql.RECOUNT_BUCKET, (freed, cost, scope, rule, at))
+        writing.execute(sql.RECOUNT_BUCKET, (freed, cost, scope, rule, at))

@@ -1,7 +1,6 @@
 """What is asked of SQLite: every statement the ledger uses, in the order of a call's life."""
 
 NEWEST = "SELECT newest FROM ledger_time"
-TOUCH = "UPDATE ledger SET latest = ?"
 
 SELECT_RUNS = """
 SELECT scope.id, scope.uid, scope.label, owner.uid, scope.mode, scope.opened_at, scope.expires_at,
@@ -12,17 +11,14 @@ LEFT JOIN scope AS above ON above.id = scope.parent
 LEFT JOIN scope AS owner ON owner.id = CASE above.kind WHEN 'tool' THEN above.parent ELSE above.id END
 """
 
-INSERT_RUN = """
+INSERT_SCOPE = """
 INSERT INTO scope (uid, kind, label, parent, key_hash, mode, terms, cap, max_calls, opened_at, expires_at)
-VALUES (?, 'run', ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-INSERT_TOOL = """
-INSERT INTO scope (uid, kind, label, parent, mode, terms, cap, max_calls, opened_at)
-VALUES (?, 'tool', ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 SELECT_TOOL = "SELECT id, terms FROM scope WHERE kind = 'tool' AND parent = ? AND label = ?"
+
+SELECT_OWNER = "SELECT uid, mode FROM scope WHERE id = ?"
 
 SELECT_CHAIN = """
 WITH RECURSIVE up (id, parent) AS (
@@ -33,14 +29,14 @@ WITH RECURSIVE up (id, parent) AS (
 SELECT id FROM up
 """
 
-CLOSE_RUN = "UPDATE scope SET closed_at = coalesce(closed_at, ?) WHERE id = ?"
-REVOKE_RUN = "UPDATE scope SET revoked_at = coalesce(revoked_at, ?) WHERE uid = ? AND kind = 'run'"
-PAUSE_RUN = "UPDATE scope SET paused_at = coalesce(paused_at, ?) WHERE uid = ? AND kind = 'run'"
-RESUME_RUN = "UPDATE scope SET paused_at = NULL WHERE uid = ? AND kind = 'run'"
+CLOSE_RUN = "UPDATE scope SET closed_at = ? WHERE id = ? AND closed_at IS NULL"
+REVOKE_RUN = "UPDATE scope SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
+PAUSE_RUN = "UPDATE scope SET paused_at = ? WHERE id = ? AND paused_at IS NULL"
+RESUME_RUN = "UPDATE scope SET paused_at = NULL WHERE id = ? AND paused_at IS NOT NULL"
 
 SELECT_STANDING = """
 SELECT id, uid, kind, label, mode, terms, opened_at, expires_at, closed_at, revoked_at, paused_at,
-    spent, reserved, calls, parent, (SELECT newest FROM ledger_time)
+    spent, reserved, calls, parent
 FROM scope WHERE id = ?
 """
 
@@ -93,7 +89,18 @@ UPDATE call SET state = ?, cost = ?, reason = coalesce(?, reason), position = co
     object_id = coalesce(?, object_id), http_status = coalesce(?, http_status), ended_at = max(at, ?),
     contingent = coalesce(?, contingent), evidence = ?, request = NULL
 WHERE seq = ? AND state IN ('reserved', 'unknown')
+RETURNING position, prior, object_id, http_status, contingent, ended_at, evidence
 """
+
+# The totals take in a few hundred events at once: so they cost a call next to nothing.
+FOLD = """
+INSERT INTO total (day, endpoint, spent, reserved, calls, refused)
+SELECT day, endpoint, sum(spent), sum(reserved), sum(calls), sum(refused) FROM unfolded
+WHERE true GROUP BY day, endpoint
+ON CONFLICT DO UPDATE SET spent = spent + excluded.spent, reserved = reserved + excluded.reserved,
+    calls = calls + excluded.calls, refused = refused + excluded.refused
+"""
+FOLDED = "UPDATE ledger SET folded = ?"
 
 END_NOTE = "UPDATE call SET http_status = ?, ended_at = ? WHERE seq = ?"
 

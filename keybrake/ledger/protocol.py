@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -20,11 +21,16 @@ __all__ = [
     "NewRun",
     "Note",
     "RunRecord",
+    "Spoiled",
 ]
 
 
 class Busy(Exception):
     """Somebody else holds the ledger's lock."""
+
+
+class Spoiled(Exception):
+    """One of several pieces of work failed, so none of them was written: do each by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +186,14 @@ class Ledger(Protocol):
 
     def settle(self, admitted: Admitted, outcome: Outcome, *, wait: bool = True) -> None:
         """Replace a reservation by its outcome."""
+
+    def together(self, *, durable: bool, wait: bool) -> AbstractContextManager[None]:
+        """
+        Let all that this thread asks inside the block be one transaction; durable if one of it is.
+
+        Raises:
+            Spoiled: One piece of it failed, so nothing was written.
+        """
 
     def note(self, note: Note, *, wait: bool = True) -> None:
         """Write down a row that charges nothing."""

@@ -5,9 +5,38 @@ CREATE TABLE ledger (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     uid TEXT NOT NULL,
     created_at INTEGER NOT NULL,
-    -- The latest moment anything but a call was written down: ledger time never runs backwards.
-    latest INTEGER NOT NULL DEFAULT 0
+    -- The newest event that the table total has in it: see spend_by_endpoint.
+    folded INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+-- What happened, in order: nothing is counted, stopped or ended without a row here. Each is
+-- chained to the one before it by its hash (see _events.py), so that an edit shows.
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY,
+    -- Ledger time: the wall clock, but never before the event before it.
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    -- What it is about: a call, or a scope.
+    call INTEGER,
+    scope INTEGER,
+    -- By how much it changed what is reserved and what is spent.
+    reserved INTEGER NOT NULL,
+    spent INTEGER NOT NULL,
+    detail TEXT,
+    -- The digest of what it says, kept where that was moved to an archive.
+    digest BLOB CHECK (length(digest) = 32),
+    hash BLOB NOT NULL CHECK (length(hash) = 32)
+) STRICT;
+
+CREATE TRIGGER event_stays BEFORE DELETE ON event
+BEGIN
+    SELECT raise(ABORT, 'an event is never deleted from the ledger');
+END;
+
+CREATE TRIGGER event_is_final BEFORE UPDATE ON event
+BEGIN
+    SELECT raise(ABORT, 'an event never changes');
+END;
 
 -- A scope is what a call is charged to: a run, or a tool within a run. Its counters are running
 -- totals, so that a decision costs the same after a million calls.
@@ -118,10 +147,39 @@ CREATE TABLE position (
 
 CREATE INDEX position_estimated ON position (last_call) WHERE state = 'estimated';
 
--- The latest moment on record, of a call or of anything else.
+-- What was counted on one day at one endpoint, as far as the events up to ledger.folded say it:
+-- asking a million calls takes a second, and a total kept with each call two pages more.
+CREATE TABLE total (
+    day INTEGER NOT NULL,
+    endpoint TEXT NOT NULL,
+    spent INTEGER NOT NULL,
+    reserved INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
+    refused INTEGER NOT NULL,
+    PRIMARY KEY (day, endpoint)
+) STRICT, WITHOUT ROWID;
+
+-- The latest moment on record.
 CREATE VIEW ledger_time AS
-SELECT max(latest, coalesce((SELECT at FROM call ORDER BY seq DESC LIMIT 1), 0)) AS newest
-FROM ledger;
+SELECT coalesce((SELECT at FROM event ORDER BY seq DESC LIMIT 1), 0) AS newest;
+
+-- What the newest events add to the totals.
+CREATE VIEW unfolded AS
+SELECT
+    event.seq AS seq,
+    call.at / 86400000000 AS day,
+    call.endpoint AS endpoint,
+    event.spent AS spent,
+    event.reserved AS reserved,
+    event.kind IN ('admitted', 'noted', 'carried') AS calls,
+    event.kind = 'refused' AS refused
+FROM event JOIN call ON call.seq = event.call
+WHERE event.seq > (SELECT folded FROM ledger);
+
+CREATE VIEW totals AS
+SELECT day, endpoint, spent, reserved, calls, refused FROM total
+UNION ALL
+SELECT day, endpoint, spent, reserved, calls, refused FROM unfolded;
 
 -- A second line of defence, binding every writer: rows stay, and a call ends once.
 CREATE TRIGGER call_stays BEFORE DELETE ON call
@@ -183,22 +241,22 @@ FROM scope WHERE kind = 'run' ORDER BY id;
 CREATE VIEW spend_by_endpoint AS
 SELECT
     endpoint AS endpoint,
-    sum(coalesce(cost, 0)) / 1000000.0 AS spent_usd,
-    sum(coalesce(cost, 0)) AS spent_micros,
-    sum(CASE WHEN state IN ('reserved', 'unknown') THEN reserved ELSE 0 END) AS reserved_micros,
-    sum(state NOT IN ('refused', 'unguarded')) AS calls,
-    sum(state = 'refused') AS refused
-FROM call GROUP BY endpoint;
+    sum(spent) / 1000000.0 AS spent_usd,
+    sum(spent) AS spent_micros,
+    sum(reserved) AS reserved_micros,
+    sum(calls) AS calls,
+    sum(refused) AS refused
+FROM totals GROUP BY endpoint;
 
 CREATE VIEW spend_by_day AS
 SELECT
-    strftime('%Y-%m-%d', at / 1000000, 'unixepoch') AS day,
-    sum(coalesce(cost, 0)) / 1000000.0 AS spent_usd,
-    sum(coalesce(cost, 0)) AS spent_micros,
-    sum(CASE WHEN state IN ('reserved', 'unknown') THEN reserved ELSE 0 END) AS reserved_micros,
-    sum(state NOT IN ('refused', 'unguarded')) AS calls,
-    sum(state = 'refused') AS refused
-FROM call GROUP BY 1;
+    strftime('%Y-%m-%d', day * 86400, 'unixepoch') AS day,
+    sum(spent) / 1000000.0 AS spent_usd,
+    sum(spent) AS spent_micros,
+    sum(reserved) AS reserved_micros,
+    sum(calls) AS calls,
+    sum(refused) AS refused
+FROM totals GROUP BY totals.day;
 
 CREATE VIEW spend_by_tool AS
 SELECT

@@ -6,6 +6,7 @@ import functools
 import json
 import sqlite3
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,12 +16,14 @@ from keybrake._model import Call, Effect, Outcome, Position, State
 from keybrake._policy import Standing, Used
 from keybrake._shown import shown
 from keybrake._terms import Terms, applies, load_terms
-from keybrake.errors import LedgerError, PolicyError
+from keybrake.errors import CallRefused, LedgerError, PolicyError
 from keybrake.ledger import _doubts, _ending, _positions
 from keybrake.ledger import _statements as sql
+from keybrake.ledger._events import Writing
 from keybrake.ledger._owners import Owner
 from keybrake.ledger._positions import Increase
 from keybrake.ledger._store import Store
+from keybrake.ledger._turns import Turns
 from keybrake.ledger.protocol import (
     Admission,
     Admitted,
@@ -44,43 +47,42 @@ class SQLiteLedger:
         self.path = path
         self.url = f"sqlite:///{path}"
         self._store = Store(path, lock_timeout_s=lock_timeout_s, durability=durability)
+        self._turns = Turns(self._store)
         self._owner = Owner(path)
         self._chains: dict[int, tuple[int, ...]] = {}
         self._tools: dict[int, dict[str, tuple[int, str]]] = {}
         self._latest = 0
+        try:
+            # Opens, makes or refuses the file now rather than at the first call.
+            self._turns.take(lambda _: None)
+        except BaseException:
+            self._store.give_up()
+            raise
 
     # Runs
 
     def open_run(self, new: NewRun, *, wait: bool = True) -> int:
         """See ``Ledger.open_run``."""
-        with self._store.transaction(wait=wait) as cursor:
-            now = self._now(cursor)
-            if new.parent is not None:
-                self._refuse_under_ended_parents(cursor, new, now)
-            expires_at = None if new.lives_for is None else now + new.lives_for
-            cursor.execute(
-                sql.INSERT_RUN,
-                (
-                    new.uid,
-                    new.label,
-                    new.parent,
-                    new.key_hash,
-                    new.mode,
-                    new.terms.dump(),
-                    new.terms.cap,
-                    new.terms.max_calls,
-                    now,
-                    expires_at,
-                ),
-            )
-            return int(cursor.lastrowid or 0)
+        return self._turns.take(functools.partial(self._open_run, new), wait=wait)
 
-    def _refuse_under_ended_parents(self, cursor: sqlite3.Cursor, new: NewRun, now: int) -> None:
+    def _open_run(self, new: NewRun, writing: Writing) -> int:
+        if new.parent is not None:
+            self._refuse_under_ended_parents(writing, new)
+        expires_at = None if new.lives_for is None else writing.now + new.lives_for
+        terms = new.terms
+        return _open_scope(
+            writing,
+            (new.uid, "run", new.label, new.parent, new.key_hash, new.mode),
+            (terms.dump(), terms.cap, terms.max_calls, writing.now, expires_at),
+        )
+
+    def _refuse_under_ended_parents(self, writing: Writing, new: NewRun) -> None:
         opening = Call("keybrake", "keybrake.run", "OPEN", "/", Effect.FREE)
-        chain = [self._standing(cursor, pk, opening, now)[0] for pk in self.chain(new.parent or 0)]
+        parents = self.chain(new.parent or 0)
+        chain = [self._standing(writing, pk, opening, writing.now) for pk in parents]
         # Only whether the parents are alive matters here: each call asks for the rest.
         alive = [scope._replace(terms=_FREE_TERMS, used=()) for scope in chain]
-        if refusal := _policy.decide(alive, opening, increase=0, now=now).refusal:
+        if refusal := _policy.decide(alive, opening, increase=0, now=writing.now).refusal:
             raise refusal
 
     def join(self, key_hash: bytes) -> RunRecord | None:
@@ -90,33 +92,43 @@ class SQLiteLedger:
 
     def close_run(self, pk: int, *, wait: bool = True) -> None:
         """See ``Ledger.close_run``."""
-        with self._store.transaction(wait=wait) as cursor:
-            cursor.execute(sql.CLOSE_RUN, (self._now(cursor), pk))
+        self._turns.take(lambda writing: _stop(writing, pk, "closed", sql.CLOSE_RUN), wait=wait)
         # A process that lives long opens many runs; what is left of this one reads it anew.
         self._chains.pop(pk, None)
         self._tools.pop(pk, None)
 
     def revoke(self, uid: str) -> None:
         """See ``Ledger.revoke``."""
-        with self._store.transaction(durable=True) as cursor:
-            self._existing(cursor, uid)
-            cursor.execute(sql.REVOKE_RUN, (self._now(cursor), uid))
+
+        def revoke(writing: Writing) -> None:
+            _stop(writing, self._existing(writing, uid).pk, "revoked", sql.REVOKE_RUN)
+
+        self._turns.take(revoke, durable=True)
 
     def pause(self, uid: str) -> None:
         """See ``Ledger.pause``."""
-        with self._store.transaction(durable=True) as cursor:
-            self._refuse_unless_open(self._existing(cursor, uid), "paused")
-            cursor.execute(sql.PAUSE_RUN, (self._now(cursor), uid))
+
+        def pause(writing: Writing) -> None:
+            run = self._existing(writing, uid)
+            self._refuse_unless_open(run, "paused")
+            _stop(writing, run.pk, "paused", sql.PAUSE_RUN)
+
+        self._turns.take(pause, durable=True)
 
     def resume(self, uid: str) -> None:
         """See ``Ledger.resume``."""
-        with self._store.transaction(durable=True) as cursor:
-            self._refuse_unless_open(self._existing(cursor, uid), "resumed")
-            cursor.execute(sql.RESUME_RUN, (uid,))
+
+        def resume(writing: Writing) -> None:
+            run = self._existing(writing, uid)
+            self._refuse_unless_open(run, "resumed")
+            if writing.execute(sql.RESUME_RUN, (run.pk,)).rowcount:
+                writing.of_scope("resumed", run.pk)
+
+        self._turns.take(resume, durable=True)
 
     @staticmethod
-    def _existing(cursor: sqlite3.Cursor, uid: str) -> RunRecord:
-        row = cursor.execute(sql.SELECT_RUNS + _ONE_RUN, (uid,)).fetchone()
+    def _existing(writing: Writing, uid: str) -> RunRecord:
+        row = writing.execute(sql.SELECT_RUNS + _ONE_RUN, (uid,)).fetchone()
         if row is None:
             msg = f"there is no run {shown(uid)} in this ledger; keybrake runs lists them"
             raise LedgerError(msg)
@@ -144,25 +156,20 @@ class SQLiteLedger:
         return pk
 
     def _tool(self, run: int, name: str, terms: Terms, *, wait: bool) -> tuple[int, str]:
-        with self._store.transaction(wait=wait) as cursor:
-            row = cursor.execute(sql.SELECT_TOOL, (run, name)).fetchone()
+        def find_or_open(writing: Writing) -> tuple[int, str]:
+            row = writing.execute(sql.SELECT_TOOL, (run, name)).fetchone()
             if row is not None:
                 return int(row[0]), str(row[1])
-            owner = cursor.execute("SELECT uid, mode FROM scope WHERE id = ?", (run,)).fetchone()
-            cursor.execute(
-                sql.INSERT_TOOL,
-                (
-                    f"{owner[0]}:{name}",
-                    name,
-                    run,
-                    owner[1],
-                    terms.dump(),
-                    terms.cap,
-                    terms.max_calls,
-                    self._now(cursor),
-                ),
+            uid, mode = writing.execute(sql.SELECT_OWNER, (run,)).fetchone()
+            text = terms.dump()
+            pk = _open_scope(
+                writing,
+                (f"{uid}:{name}", "tool", name, run, None, mode),
+                (text, terms.cap, terms.max_calls, writing.now, None),
             )
-            return int(cursor.lastrowid or 0), terms.dump()
+            return pk, text
+
+        return self._turns.take(find_or_open, wait=wait)
 
     def chain(self, pk: int) -> tuple[int, ...]:
         """See ``Ledger.chain``."""
@@ -198,105 +205,99 @@ class SQLiteLedger:
 
     def refuses(self, admission: Admission) -> bool:
         """See ``Ledger.refuses``."""
-        call, now = admission.call._replace(value_micros=None), self._tick()
+        call = admission.call._replace(value_micros=None)
         with self._store.reading() as reader:
-            chain = [self._standing(reader, pk, call, now)[0] for pk in admission.scopes]
+            now = self._tick(reader.execute(sql.NEWEST).fetchone()[0])
+            chain = [self._standing(reader, pk, call, now) for pk in admission.scopes]
         return _policy.decide(chain, call, increase=0, now=now).refusal is not None
+
+    def together(self, *, durable: bool, wait: bool) -> AbstractContextManager[None]:
+        """See ``Ledger.together``."""
+        return self._turns.together(durable=durable, wait=wait)
 
     def admit(self, admission: Admission, *, wait: bool = True) -> Admitted:
         """See ``Ledger.admit``."""
-        call = admission.call
-        # A read reserves nothing that a power cut could lose.
-        durable = call.effect is not Effect.READ
-        with self._store.transaction(durable=durable, wait=wait) as cursor:
-            now = self._tick()
-            chain = []
-            for pk in admission.scopes:
-                standing, now = self._standing(cursor, pk, call, now)
-                chain.append(standing)
-            more = _positions.increase(cursor, call, admission.scopes, now)
-            decision = _policy.decide(chain, call, increase=more.micros, now=now)
-            if decision.refusal is None:
-                return self._reserve(cursor, admission, chain, more, now, decision)
-            self._record_refusal(cursor, admission, now, decision.refusal.reason)
-        raise decision.refusal
+        admitted = self._turns.take(
+            functools.partial(self._admit, admission),
+            # A read reserves nothing that a power cut could lose.
+            durable=admission.call.effect is not Effect.READ,
+            wait=wait,
+        )
+        if isinstance(admitted, CallRefused):
+            raise admitted
+        return admitted
+
+    def _admit(self, admission: Admission, writing: Writing) -> Admitted | CallRefused:
+        """Decide, and write down what was decided; a refusal is an answer, not a failure."""
+        call, now = admission.call, writing.now
+        chain = [self._standing(writing, pk, call, now) for pk in admission.scopes]
+        more = _positions.increase(writing, call, admission.scopes)
+        decision = _policy.decide(chain, call, increase=more.micros, now=now)
+        if decision.refusal is None:
+            return self._reserve(writing, admission, chain, more, decision)
+        self._record_refusal(writing, admission, decision.refusal.reason)
+        return decision.refusal
 
     @staticmethod
-    def _standing(
-        cursor: sqlite3.Cursor | sqlite3.Connection, pk: int, call: Call, now: int
-    ) -> tuple[Standing, int]:
-        """Return a scope's facts, and ledger time: never before anything on record."""
-        *row, newest = cursor.execute(sql.SELECT_STANDING, (pk,)).fetchone()
+    def _standing(asked: Writing | sqlite3.Connection, pk: int, call: Call, now: int) -> Standing:
+        """Return a scope's facts at ledger time *now*."""
+        row = asked.execute(sql.SELECT_STANDING, (pk,)).fetchone()
         terms = load_terms(row[5])
-        now = max(now, newest)
         used = tuple(
             Used(
                 index,
                 rule,
-                *cursor.execute(sql.SUM_BUCKETS, (pk, index, rule.since(now))).fetchone(),
+                *asked.execute(sql.SUM_BUCKETS, (pk, index, rule.since(now))).fetchone(),
             )
             for index, rule in enumerate(terms.rules)
             if applies(rule.pattern, call)
         )
-        return Standing._make((*row[:5], terms, *row[6:], used)), now
+        return Standing._make((*row[:5], terms, *row[6:], used))
 
     def _reserve(
         self,
-        cursor: sqlite3.Cursor,
+        writing: Writing,
         admission: Admission,
         chain: Sequence[Standing],
         more: Increase,
-        now: int,
         decision: _policy.Decision,
     ) -> Admitted:
-        buckets, increase = [], more.micros
-        for scope in chain:
-            report = scope.mode == "report"
-            cursor.execute(sql.RESERVE, (increase, scope.pk, report, increase, increase))
-            self._must_change_one(cursor)
-            for used in scope.used:
-                at = used.rule.bucket(now)
-                # A rolling window is the sum of many rows; only decide() can hold that one.
-                whole = used.rule.since(now) == at and not report
-                cap = used.rule.cap if whole else None
-                cursor.execute(sql.RESERVE_BUCKET, (scope.pk, used.nr, at, increase, cap, cap))
-                self._must_change_one(cursor)
-                buckets.append((scope.pk, used.nr, at))
-        would_refuse = decision.would_refuse.reason if decision.would_refuse else None
-        tracked = _positions.tracked(cursor, admission.call)
-        row = _row(admission, State.RESERVED, now, reserved=increase, request=admission.request)
-        listed = json.dumps(buckets) if buckets else None
-        cursor.execute(
-            sql.INSERT_CALL,
-            (*row, listed, would_refuse, tracked, more.leans_on, self._owner.token()),
+        increase = more.micros
+        buckets = _reserve_in(writing, chain, increase)
+        row = _row(
+            admission,
+            State.RESERVED,
+            writing.now,
+            reserved=increase,
+            request=admission.request,
+            buckets=json.dumps(buckets) if buckets else None,
+            would_refuse=decision.would_refuse.reason if decision.would_refuse else None,
+            position=(tracked := _positions.tracked(writing, admission.call)),
+            leans_on=more.leans_on,
+            process=self._owner.token(),
         )
-        seq = int(cursor.lastrowid or 0)
+        seq = _write_call(writing, "admitted", row, reserved=increase)
         if tracked is not None:
-            cursor.execute(sql.BEGIN_WRITE, (seq, tracked))
-        scopes = admission.scopes
-        return Admitted(seq, scopes, tuple(buckets), increase, tracked, more.leans_on)
+            writing.execute(sql.BEGIN_WRITE, (seq, tracked))
+        return Admitted(seq, admission.scopes, tuple(buckets), increase, tracked, more.leans_on)
 
     @staticmethod
-    def _must_change_one(cursor: sqlite3.Cursor) -> None:
-        # The statement repeats the cap. If it disagrees with the decision, nobody is right.
-        if cursor.rowcount != 1:
-            msg = "the ledger's totals contradict the decision; nothing was sent"
-            raise sqlite3.IntegrityError(msg)
-
-    @staticmethod
-    def _record_refusal(
-        cursor: sqlite3.Cursor, admission: Admission, now: int, reason: str
-    ) -> None:
-        row = _row(admission, State.REFUSED, now, reason=reason)
-        cursor.execute(sql.INSERT_CALL, (*row, None, None, None, None, None))
+    def _record_refusal(writing: Writing, admission: Admission, reason: str) -> None:
+        row = _row(admission, State.REFUSED, writing.now, reason=reason)
+        _write_call(writing, "refused", row, detail=reason)
         for pk in admission.scopes:
-            cursor.execute(sql.COUNT_REFUSAL, (pk,))
+            writing.execute(sql.COUNT_REFUSAL, (pk,))
+        writing.fold()
 
     def settle(self, admitted: Admitted, outcome: Outcome, *, wait: bool = True) -> None:
         """See ``Ledger.settle``."""
+
+        def settle(writing: Writing) -> None:
+            _ending.end(writing, admitted, outcome)
+            writing.fold()
+
         # Which file is behind the path was checked when the call was admitted.
-        with self._store.transaction(wait=wait, check=False) as cursor:
-            _ending.end(cursor, admitted, outcome, self._tick())
+        self._turns.take(settle, wait=wait, check=False)
 
     # What nobody knows yet
 
@@ -308,22 +309,29 @@ class SQLiteLedger:
 
     def resolve(self, seq: int, outcome: Outcome, evidence: str) -> None:
         """See ``Ledger.resolve``."""
-        with self._store.transaction(durable=True) as cursor:
-            now = self._now(cursor)
-            state, admitted = _ending.open_call(cursor, seq)
-            if state not in (State.RESERVED, State.UNKNOWN):
-                msg = f"call {seq} has ended already: it is {state}"
-                raise LedgerError(msg)
-            if not _doubts.among(cursor.execute(sql.ONE_IN_DOUBT, (seq,)), self.path, now):
-                msg = (
-                    f"call {seq} may still be under way: its process lives, and it was admitted less "
-                    f"than {_doubts.STILL_UNDER_WAY // _clock.MINUTE} minutes ago; try again later"
-                )
-                raise LedgerError(msg)
-            if leaning := cursor.execute(sql.SELECT_LEANERS, (seq,)).fetchone():
-                msg = f"call {leaning[0]}, under the same idempotency key, counts on call {seq}; resolve that one first"
-                raise LedgerError(msg)
-            _ending.end(cursor, admitted, outcome, now, evidence)
+
+        def resolve(writing: Writing) -> None:
+            admitted = self._resolvable(writing, seq)
+            _ending.end(writing, admitted, outcome, evidence)
+
+        self._turns.take(resolve, durable=True)
+
+    def _resolvable(self, writing: Writing, seq: int) -> Admitted:
+        state, admitted = _ending.open_call(writing, seq)
+        if state not in (State.RESERVED, State.UNKNOWN):
+            msg = f"call {seq} has ended already: it is {state}"
+            raise LedgerError(msg)
+        found = writing.execute(sql.ONE_IN_DOUBT, (seq,)).fetchall()
+        if not _doubts.among(found, self.path, writing.now):
+            msg = (
+                f"call {seq} may still be under way: its process lives, and it was admitted less "
+                f"than {_doubts.STILL_UNDER_WAY // _clock.MINUTE} minutes ago; try again later"
+            )
+            raise LedgerError(msg)
+        if leaning := writing.execute(sql.SELECT_LEANERS, (seq,)).fetchone():
+            msg = f"call {leaning[0]}, under the same idempotency key, counts on call {seq}; resolve that one first"
+            raise LedgerError(msg)
+        return admitted
 
     def estimated(self) -> Sequence[Estimated]:
         """See ``Ledger.estimated``."""
@@ -331,32 +339,18 @@ class SQLiteLedger:
 
     def observe(self, note: Note, outcome: Outcome) -> None:
         """See ``Ledger.observe``."""
-        with self._store.transaction() as cursor:
-            seq = self._write_note(cursor, note)
-            _positions.cost(cursor, Admitted(seq, (), (), 0), replace(outcome, observed=True))
+
+        def observe(writing: Writing) -> None:
+            seq = _write_note(writing, note)
+            _positions.cost(writing, Admitted(seq, (), (), 0), replace(outcome, observed=True))
+
+        self._turns.take(observe)
 
     def note(self, note: Note, *, wait: bool = True) -> None:
         """See ``Ledger.note``."""
-        with self._store.transaction(wait=wait) as cursor:
-            self._write_note(cursor, note)
-
-    def _write_note(self, cursor: sqlite3.Cursor, note: Note) -> int:
-        scopes = () if note.run is None else (note.run,)
-        admission = Admission(note.uid, note.call, scopes, note.tool)
-        now = self._now(cursor)
-        row = _row(admission, note.state, now, reason=note.reason)
-        cursor.execute(sql.INSERT_CALL, (*row, None, None, None, None, None))
-        seq = int(cursor.lastrowid or 0)
-        cursor.execute(sql.END_NOTE, (note.http_status, now, seq))
-        return seq
+        self._turns.take(lambda writing: _write_note(writing, note), wait=wait)
 
     # The file
-
-    def _now(self, cursor: sqlite3.Cursor) -> int:
-        """Return ledger time, the wall clock but never before anything on record, and record it."""
-        now = self._tick(cursor.execute(sql.NEWEST).fetchone()[0])
-        cursor.execute(sql.TOUCH, (now,))
-        return now
 
     def _tick(self, newest: int = 0) -> int:
         """Return ledger time as far as this process and *newest* know it."""
@@ -367,6 +361,78 @@ class SQLiteLedger:
         """Let go of the file; the next use opens it again."""
         self._owner.close()
         self._store.close()
+
+
+def _open_scope(writing: Writing, who: tuple[object, ...], what: tuple[object, ...]) -> int:
+    """Write a run or tool down: uid, kind, label, parent, key hash, mode; terms, caps, from, until."""
+    writing.execute(sql.INSERT_SCOPE, (*who, *what))
+    pk = int(writing.cursor.lastrowid or 0)
+    hashed = who[4].hex().upper() if isinstance(who[4], bytes) else ""
+    writing.of_scope("opened", pk, (*who[:4], hashed, who[5], *what))
+    return pk
+
+
+def _stop(writing: Writing, pk: int, kind: str, statement: str) -> None:
+    """Close, revoke or pause a run; if it is so already, nothing happens."""
+    if writing.execute(statement, (writing.now, pk)).rowcount:
+        writing.of_scope(kind, pk)
+
+
+def _reserve_in(
+    writing: Writing, chain: Sequence[Standing], increase: int
+) -> list[tuple[int, int, int]]:
+    """Set *increase* aside in every scope; return the buckets it is counted in."""
+    buckets = []
+    for scope in chain:
+        report = scope.mode == "report"
+        writing.execute(sql.RESERVE, (increase, scope.pk, report, increase, increase))
+        _must_change_one(writing)
+        for used in scope.used:
+            at = used.rule.bucket(writing.now)
+            # A rolling window is the sum of many rows; only decide() can hold that one.
+            whole = used.rule.since(writing.now) == at and not report
+            cap = used.rule.cap if whole else None
+            writing.execute(sql.RESERVE_BUCKET, (scope.pk, used.nr, at, increase, cap, cap))
+            _must_change_one(writing)
+            buckets.append((scope.pk, used.nr, at))
+    return buckets
+
+
+def _must_change_one(writing: Writing) -> None:
+    # The statement repeats the cap. If it disagrees with the decision, nobody is right.
+    if writing.cursor.rowcount != 1:
+        msg = "the ledger's totals contradict the decision; nothing was sent"
+        raise sqlite3.IntegrityError(msg)
+
+
+_NOTED = {State.REFUSED: "refused", State.UNGUARDED: "unguarded"}
+
+
+def _write_note(writing: Writing, note: Note) -> int:
+    scopes = () if note.run is None else (note.run,)
+    admission = Admission(note.uid, note.call, scopes, note.tool)
+    row = _row(admission, note.state, writing.now, reason=note.reason)
+    kind = _NOTED.get(note.state, "noted")
+    seq = _write_call(writing, kind, row, detail=note.reason)
+    writing.execute(sql.END_NOTE, (note.http_status, writing.now, seq))
+    return seq
+
+
+def _write_call(
+    writing: Writing,
+    kind: str,
+    row: tuple[object, ...],
+    *,
+    reserved: int = 0,
+    detail: str | None = None,
+) -> int:
+    """Append a row to the call log, and the event that fixes what it says; return its number."""
+    writing.execute(sql.INSERT_CALL, row)
+    seq = int(writing.cursor.lastrowid or 0)
+    # Without what may still change: request, state, reason, reserved, contingent and position.
+    facts = (*row[:12], *row[16:21], row[22], row[23], row[24], row[26], row[27])
+    writing.of_call(kind, seq, facts, reserved=reserved, detail=detail)
+    return seq
 
 
 _FREE_TERMS = Terms(cap=None, max_calls=None, max_amount=None, allow=None, rules=())
@@ -383,7 +449,7 @@ def _rate_text(call: Call) -> str | None:
     return "1" if call.currency == "usd" else str(call.usd_per_unit)
 
 
-def _row(
+def _row(  # noqa: PLR0913 -- the columns that are known when a call begins
     admission: Admission,
     state: State,
     now: int,
@@ -391,6 +457,11 @@ def _row(
     reserved: int = 0,
     reason: str | None = None,
     request: str | None = None,
+    buckets: str | None = None,
+    would_refuse: str | None = None,
+    position: str | None = None,
+    leans_on: int | None = None,
+    process: str | None = None,
 ) -> tuple[object, ...]:
     """Return the columns of a call that are known when it begins, in the order of INSERT_CALL."""
     call, scopes = admission.call, admission.scopes
@@ -417,5 +488,10 @@ def _row(
         call.idempotency_key,
         call.meter,
         call.contingent_micros,
-        call.recurring,
+        int(call.recurring),
+        buckets,
+        would_refuse,
+        position,
+        leans_on,
+        process,
     )

@@ -114,4 +114,8 @@ def test_the_last_to_leave_tidies_up(tmp_path):
     code = f"import keybrake; keybrake.open_ledger({url!r})"
     subprocess.run([sys.executable, "-c", code], check=True)
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ledger.db", "ledger.db.lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "ledger.db",
+        "ledger.db.lock",
+        "ledger.db.seal",
+    ]

@@ -1,0 +1,179 @@
+"""Is it still the ledger this process knows: its file, its seal, its past and its write-ahead log."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from keybrake.ledger import _files, _seal
+from keybrake.ledger._files import Unusable
+
+_DELETED = "the file was deleted while keybrake was using it; put it back, or restart every process"
+_EMPTIED = "the file was emptied while keybrake was using it; put it back from a copy"
+_REPLACED = (
+    "the file was replaced while keybrake was using it; what was spent stands in the old one. Put "
+    "it back, or restart every process to begin with the new one"
+)
+_LOST_WAL = (
+    "its write-ahead log, or the index of it, was removed while this process was using it, after "
+    "some code here opened and closed the file by itself, or somebody deleted it. Restart this "
+    "process to go on; copy a ledger with sqlite3's .backup, from another process"
+)
+_LOST_SEAL = (
+    "its seal {seal} was deleted, replaced or emptied while keybrake was using it. Put it back, or "
+    "run keybrake doctor --repair and restart every process"
+)
+_REWRITTEN = (
+    "what this process wrote to it is not in it any more: an older copy, or another ledger, was "
+    "put in its place. Put the newest one back, or restart every process"
+)
+_OLDER = (
+    "it is older than its seal: its newest event is {has}, and {seal} knows of {sealed}. It was "
+    "restored from an older copy, so what was spent since is not in it. Put the newest one back; "
+    "keybrake doctor --repair takes it as it is"
+)
+_ANOTHER = (
+    "it is not the ledger that {seal} belongs to: another file was put in its place. Put the right "
+    "one back; keybrake doctor --repair takes it as it is"
+)
+_NO_SEAL = (
+    "its seal {seal} is missing, so nobody can tell whether it is the newest copy. Put the seal "
+    "back, too; keybrake doctor --repair makes a new one and takes the ledger as it is"
+)
+_BAD_SEAL = "its seal {seal} cannot be read; keybrake doctor --repair makes a new one"
+_GONE = (
+    "the ledger is not there, but its seal {seal} is: the ledger was deleted, and what was spent "
+    "with it. Put it back; keybrake doctor --repair lets a new one begin"
+)
+
+_Id = tuple[int, int] | None
+
+
+class Identity:
+    """What a process knows a ledger by. Every method is called under the ledger's lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._name = str(path)
+        self._log, self._index = map(str, _files.side_files(path))
+        self._seal: _seal.Seal | None = None
+        self._file: _Id = None
+        self._sides: tuple[_Id, _Id] | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this process has had it open before."""
+        return self._file is not None
+
+    def refuse_to_begin_anew(self) -> None:
+        """Refuse to make a ledger where one is known to have been."""
+        if os.path.lexists(_seal.path_of(self._path)):
+            raise self._unusable(_GONE)
+
+    def learn(self, uid: str, newest: int) -> None:
+        """
+        Take in what was opened.
+
+        Args:
+            uid: The id the ledger carries.
+            newest: Its newest event.
+
+        Raises:
+            Unusable: It is not the one it was, or not the one its seal belongs to.
+        """
+        found = _id_of(self._name)
+        if self._file not in (None, found):
+            raise Unusable(_REPLACED)
+        seal = self._open_seal(uid, newest)
+        sealed = seal.newest()
+        if seal.uid != uid or newest < sealed:
+            seal.close()
+            words = _ANOTHER if seal.uid != uid else _OLDER
+            raise self._unusable(words, has=newest, sealed=sealed)
+        if self._seal is not None:
+            self._seal.close()
+        self._seal, self._file = seal, found
+
+    def _open_seal(self, uid: str, newest: int) -> _seal.Seal:
+        try:
+            try:
+                return _seal.Seal(self._path)
+            except FileNotFoundError:
+                # A crash right after it was made: nothing is in it that could be lost.
+                if newest > 1:
+                    raise self._unusable(_NO_SEAL) from None
+                _seal.write(self._path, uid, newest)
+                return _seal.Seal(self._path)
+        except _seal.Broken:
+            raise self._unusable(_BAD_SEAL) from None
+
+    def check_file(self) -> None:
+        """Refuse unless the file behind the path is the one that is open."""
+        try:
+            found = os.stat(self._name)  # noqa: PTH116 -- a third of the price of Path.stat()
+        except FileNotFoundError:
+            raise Unusable(_DELETED) from None
+        if (found.st_dev, found.st_ino) != self._file:
+            raise Unusable(_REPLACED)
+        if found.st_size == 0:
+            raise Unusable(_EMPTIED)
+
+    def check_past(self, newest: int) -> None:
+        """Refuse if the ledger's newest event is not yet, or not any more, what the seal knows of."""
+        assert self._seal is not None
+        try:
+            sealed = self._seal.newest()
+        except _seal.Broken:
+            raise self._unusable(_LOST_SEAL) from None
+        if newest < sealed:
+            raise self._unusable(_OLDER, has=newest, sealed=sealed)
+
+    def rewritten(self) -> Unusable:
+        """Return the refusal of a ledger whose past has changed."""
+        return Unusable(_REWRITTEN)
+
+    def advance(self, newest: int, *, durable: bool) -> None:
+        """Have the seal know of what was committed."""
+        if self._seal is not None:
+            self._seal.advance(newest, durable=durable)
+
+    def check_log(self) -> None:
+        """
+        Refuse if the write-ahead log is not the one this process writes to.
+
+        Code that opens and closes the file by itself (a copy, a hash) drops this process's locks
+        on it; the next process to leave then takes the log for its own and removes it. What was
+        written so far is in the file by then, but this process would go on writing into a log
+        that nobody reads, and SQLite cannot open another beside it.
+        """
+        if self.has_lost_log():
+            raise Unusable(_LOST_WAL)
+
+    def has_lost_log(self) -> bool:
+        """Return whether the write-ahead log this process wrote to is gone."""
+        return self._sides is not None and self._side_ids() != self._sides
+
+    def learn_log(self) -> bool:
+        """Take in which write-ahead log there is; return whether it was known already."""
+        if self._sides is not None:
+            return True
+        self._sides = self._side_ids()
+        return False
+
+    def forget_log(self) -> None:
+        """Have the next connection bring a log of its own."""
+        self._sides = None
+
+    def _side_ids(self) -> tuple[_Id, _Id]:
+        return _id_of(self._log), _id_of(self._index)
+
+    def _unusable(self, words: str, **numbers: int) -> Unusable:
+        return Unusable(words.format(seal=_seal.path_of(self._path), **numbers))
+
+
+def _id_of(name: str) -> _Id:
+    try:
+        found = os.stat(name)  # noqa: PTH116 -- a third of the price of Path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,331 @@
+"""
+Whose work goes into which transaction: who waits while the disk is busy goes with the next one.
+
+A thread that finds nobody inside leads: it takes the lock of the file, begins a transaction, does
+its own work and that of every thread that waits by then, commits once, and wakes them. Each piece
+of work decides for itself; if one fails, each is done in a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from keybrake.errors import LedgerUnavailable
+from keybrake.ledger._events import Writing
+from keybrake.ledger._store import FAULTS, Store
+from keybrake.ledger.protocol import Busy, Spoiled
+
+T = TypeVar("T")
+
+# As many as can wait in a process of many threads; more would only make the first wait longer.
+_MOST_TOGETHER = 128
+# Waiting is counted in slices, so that a clock that jumps makes nobody give up.
+_SLICE_S = 0.25
+_TRIES = 3
+
+
+class _Fate:
+    """What became of a transaction, shared by all whose work is in it."""
+
+    __slots__ = ("error", "over")
+
+    def __init__(self) -> None:
+        self.over = False
+        self.error: Exception | None = None
+
+
+class _Turn:
+    """One thread's piece of work."""
+
+    __slots__ = ("_gate", "check", "durable", "fate", "result", "work")
+
+    def __init__(self, work: Callable[[Writing], Any], *, durable: bool, check: bool) -> None:
+        self.work = work
+        self.durable = durable
+        self.check = check
+        self.fate: _Fate | None = None
+        self.result: Any = None
+        self._gate: threading.Lock | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.fate is not None and self.fate.over
+
+    def line_up(self) -> None:
+        """Make it possible to wait."""
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait to be woken."""
+        assert self._gate is not None
+        self._gate.acquire(timeout=timeout_s)
+
+    def wake(self) -> None:
+        """Have the waiting thread look: its work is done, or it may lead."""
+        with contextlib.suppress(RuntimeError):  # woken already
+            assert self._gate is not None
+            self._gate.release()
+
+
+class Turns:
+    """The transactions of one ledger in this process."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = store.lock
+        self._waiting: deque[_Turn] = store.lock.waiting  # type: ignore[assignment]  # only turns wait there
+        self._shared: Writing | None = None
+        self._spoiled = False
+
+    def take(
+        self,
+        work: Callable[[Writing], T],
+        *,
+        durable: bool = False,
+        wait: bool = True,
+        check: bool = True,
+    ) -> T:
+        """
+        Do *work* in a transaction, and return its result once that is committed.
+
+        Args:
+            work: What to write. It may be called again, if the first time was rolled back.
+            durable: A power cut after it loses nothing, if the ledger is that durable.
+            wait: See ``Ledger``.
+            check: Look first whether the file behind the path is still the one it was.
+
+        Raises:
+            LedgerUnavailable: The ledger cannot be locked in time, opened, read or written.
+            Busy: *wait* is False and somebody else holds the lock.
+        """
+        if self._shared is not None and self._lock.is_mine():
+            return self._join(work)
+        turn = _Turn(work, durable=durable, check=check)
+        try:
+            if self._lock.enter():
+                self._lead(turn, self._store.lock_timeout_s if wait else 0.0)
+            else:
+                self._follow(turn, wait=wait)
+        except BlockingIOError as error:
+            raise self._store.unavailable(error) from error
+        except Exception:
+            raise
+        except BaseException:
+            # An interrupt may strike anywhere in between: what was taken or begun is undone here.
+            self._abandon()
+            raise
+        result: T = self._outcome(turn, wait=wait)
+        return result
+
+    @contextlib.contextmanager
+    def together(self, *, durable: bool, wait: bool) -> Iterator[None]:
+        """
+        Let everything this thread asks inside the block be one transaction.
+
+        Raises:
+            Spoiled: One piece of work failed, so nothing of it was written.
+            LedgerUnavailable: As in ``take``; nothing was written.
+            Busy: As in ``take``.
+        """
+        deadline_s = self._store.lock_timeout_s if wait else 0.0
+        if not self._lock.enter(deadline_s):
+            raise self._too_late() if wait else Busy
+        try:
+            self._lock_file(deadline_s)
+            with self._faults(wait=wait):
+                writing = self._store.begin(durable=durable, wait=wait, check=True)
+            self._shared, self._spoiled = writing, False
+            yield
+            self._shared = None
+            if self._spoiled:
+                raise Spoiled
+            with self._faults(wait=wait):
+                self._store.commit(writing)
+        finally:
+            self._shared = None
+            self._abandon()
+
+    def _join(self, work: Callable[[Writing], T]) -> T:
+        try:
+            self._lock.refuse_nested()
+        except BlockingIOError as error:
+            raise self._store.unavailable(error) from error
+        assert self._shared is not None
+        try:
+            return work(self._shared)
+        except BaseException:
+            self._spoiled = True
+            raise
+
+    # Leading
+
+    def _lead(self, turn: _Turn, deadline_s: float) -> None:
+        """Carry out *turn*, and whatever waits by then. This thread keeps the others out."""
+        try:
+            self._lock_file(deadline_s)
+            batch = [turn]
+            if self._waiting:
+                with contextlib.suppress(IndexError):
+                    while len(batch) < _MOST_TOGETHER:
+                        batch.append(self._waiting.popleft())
+            self._carry_out(batch, wait=deadline_s > 0)
+        finally:
+            self._abandon()
+
+    def _carry_out(self, batch: list[_Turn], *, wait: bool) -> None:
+        """Do the work of several threads; none of them is left waiting, whatever strikes."""
+        store = self._store
+        try:
+            try:
+                durable, check = any(t.durable for t in batch), any(t.check for t in batch)
+                writing = store.begin(durable=durable, wait=wait, check=check)
+                results = [turn.work(writing) for turn in batch]
+            except Exception as error:  # noqa: BLE001 -- it is raised where it belongs
+                store.roll_back()
+                if len(batch) == 1:
+                    self._fail(batch[0], error)
+                    return
+                for turn in batch:
+                    self._carry_out([turn], wait=wait)
+                return
+            self._commit(writing, batch, results)
+        finally:
+            if len(batch) > 1:
+                self._let_go(batch[1:])
+
+    def _commit(self, writing: Writing, batch: Sequence[_Turn], results: Sequence[object]) -> None:
+        fate = _Fate()
+        for turn, result in zip(batch, results, strict=True):
+            turn.result, turn.fate = result, fate
+        try:
+            self._store.commit(writing)
+            fate.over = True
+        except Exception as error:  # noqa: BLE001 -- it is raised in each thread it belongs to
+            self._store.roll_back()
+            fate.error, fate.over = error, True
+        except BaseException:
+            # An interrupt, before or after it was written: SQLite knows which.
+            fate.over = self._store.has_committed()
+            raise
+
+    @staticmethod
+    def _fail(turn: _Turn, error: Exception) -> None:
+        fate = _Fate()
+        fate.error, fate.over = error, True
+        turn.fate = fate
+
+    def _let_go(self, batch: Sequence[_Turn]) -> None:
+        """Wake the threads whose work is done; what an interrupt kept from that is done by another."""
+        interrupt = None
+        for _ in range(_TRIES):
+            try:
+                waiting = self._waiting
+                for turn in reversed(batch):
+                    if turn.done:
+                        turn.wake()
+                    elif turn not in waiting:
+                        waiting.appendleft(turn)
+                break
+            except BaseException as error:  # noqa: BLE001 -- Ctrl-C must not leave others waiting
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+    def _outcome(self, turn: _Turn, *, wait: bool) -> Any:
+        assert turn.fate is not None
+        error = turn.fate.error
+        if error is None:
+            return turn.result
+        with self._faults(wait=wait):
+            raise error
+
+    # Following
+
+    def _follow(self, turn: _Turn, *, wait: bool) -> None:
+        """Wait until a leading thread has done the work, or lead."""
+        if not wait:
+            raise Busy
+        turn.line_up()
+        self._waiting.append(turn)
+        patience_s = self._store.lock_timeout_s
+        try:
+            while not turn.done:
+                if self._lock.enter():
+                    if self._withdraw(turn):
+                        self._lead(turn, patience_s)
+                    else:
+                        self._abandon()
+                    continue
+                began = time.monotonic()
+                turn.wait(min(patience_s, _SLICE_S))
+                patience_s -= min(max(time.monotonic() - began, 0.0), _SLICE_S)
+                if patience_s <= 0.0:
+                    self._give_up(turn)
+                    patience_s = self._store.lock_timeout_s
+        except BaseException:
+            self._withdraw(turn)
+            raise
+
+    def _give_up(self, turn: _Turn) -> None:
+        """Refuse, unless somebody is at it by now."""
+        if self._withdraw(turn):
+            raise self._too_late()
+
+    def _withdraw(self, turn: _Turn) -> bool:
+        """Leave the queue; return whether the turn was in it still."""
+        try:
+            self._waiting.remove(turn)
+        except ValueError:
+            return False
+        return True
+
+    # The lock
+
+    def _lock_file(self, deadline_s: float) -> None:
+        try:
+            self._lock.lock_file(deadline_s)
+        except Busy:
+            if deadline_s == 0.0:
+                raise
+            raise self._too_late() from None
+        except OSError as error:
+            raise self._store.unavailable(error) from error
+
+    def _too_late(self) -> LedgerUnavailable:
+        seconds = self._store.lock_timeout_s
+        return self._store.unavailable(
+            f"it was not free within {seconds:g} s; another process holds {self._lock.path}"
+        )
+
+    @contextlib.contextmanager
+    def _faults(self, *, wait: bool) -> Iterator[None]:
+        """Turn what the ledger can fail with into the refusal it is."""
+        try:
+            yield
+        except FAULTS as error:
+            if not wait and _is_busy(error):
+                raise Busy from None
+            raise self._store.unavailable(error) from error
+
+    def _abandon(self) -> None:
+        """Roll back what is still open and give the lock back, if this thread has it."""
+        if not self._lock.is_mine():
+            return
+        try:
+            self._store.roll_back()
+        finally:
+            self._lock.release()
+
+
+def _is_busy(error: BaseException) -> bool:
+    return (
+        isinstance(error, sqlite3.OperationalError)
+        and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+    )
