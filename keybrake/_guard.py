@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from keybrake import _config, _scope
+from keybrake._asking import Books
 from keybrake._model import Call, Effect, Lookup, Outcome, Position, Reply, Request, State
 from keybrake._scope import Caller, Unguarded
-from keybrake._steps import Books, Way, Wire, walk, walk_async
+from keybrake._steps import Way, Wire, walk, walk_async
 from keybrake.errors import CallRefused, LedgerUnavailable, NoActiveRun
 from keybrake.ledger import Admission, Admitted, Note
 from keybrake.vendors import VENDORS, Vendor
@@ -94,6 +95,8 @@ def _admitted(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
         lambda wait: caller.ledger.admit(admission, wait=wait),
         # Cancelled while it waited for the ledger: nothing was sent, so nothing is kept.
         undo=lambda held: caller.ledger.settle(held, Outcome(State.VOIDED, note="cancelled")),
+        ledger=caller.ledger,
+        durable=call.effect is not Effect.READ,
     )
     key = call.idempotency_key or f"kb-{admission.uid}"
     try:
@@ -192,7 +195,7 @@ def _looked_up(door: Door, call: Call, lookup: Lookup, caller: Caller) -> Way:
         tool=caller.tool,
         http_status=status,
     )
-    yield Books(lambda wait: caller.ledger.note(note, wait=wait))
+    yield Books(lambda wait: caller.ledger.note(note, wait=wait), ledger=caller.ledger)
     return found or {}
 
 
@@ -219,7 +222,9 @@ def _judge(vendor: Vendor, call: Call, reply: Callable[[], Reply]) -> Outcome:
 
 def _settle(caller: Caller, admitted: Admitted, outcome: Outcome) -> Way:
     try:
-        yield Books(lambda wait: caller.ledger.settle(admitted, outcome, wait=wait))
+        yield Books(
+            lambda wait: caller.ledger.settle(admitted, outcome, wait=wait), ledger=caller.ledger
+        )
     except Exception as error:  # noqa: BLE001 -- the vendor's answer goes back whatever happens here
         # Raising would turn a charge that succeeded into an error that invites a retry. The row
         # keeps its reservation, which counts.

@@ -176,17 +176,17 @@ class Run:
 
     async def __aenter__(self) -> Self:
         """See ``__enter__``; waits for the ledger without holding up the event loop."""
-        from keybrake import _steps
+        from keybrake import _asking
 
         ledger = self._prepare()
         if self._policy is None:
             self._stand(ledger, self._record(ledger))
             return self
-        step = _steps.Books(
+        step = _asking.Books(
             lambda wait: ledger.open_run(self._new(ledger, wait=wait), wait=wait),
             undo=ledger.close_run,
         )
-        self._stand(ledger, ledger.run(await _steps.ask(step)))
+        self._stand(ledger, ledger.run(await _asking.ask(step)))
         return self
 
     async def __aexit__(
@@ -196,13 +196,13 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         """See ``__exit__``."""
-        from keybrake import _steps
+        from keybrake import _asking
 
         frame = self._leave()
         if frame is not None:
             with self._only_warn("closed"):
-                step = _steps.Books(lambda wait: frame.ledger.close_run(frame.pk, wait=wait))
-                await _steps.ask(step)
+                step = _asking.Books(lambda wait: frame.ledger.close_run(frame.pk, wait=wait))
+                await _asking.ask(step)
             if self._reconciles:
                 import asyncio
 

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import os
 import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
-from keybrake.ledger import Busy
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """A step that asks the ledger. *work* takes whether it may wait; *undo* takes its result."""
-
-    work: Callable[[bool], Any]
-    undo: Callable[[Any], None] | None = None
+from keybrake._asking import Books, ask, gathering
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +61,15 @@ def _go(step: Wire) -> Any:
 
 async def walk_async(way: Way) -> Any:
     """Walk the way in this task; the event loop never waits for the ledger's lock."""
+    others = gathering()
+    others.walkers += 1
     try:
         step = next(way)
         while True:
             try:
                 if isinstance(step, Books):
-                    result = await ask(step)
+                    alone = others.walkers == 1 or step.ledger is None
+                    result = await (ask(step) if alone else others.ask(step))
                 elif step.limit_s is None:
                     result = await step.send()
                 else:
@@ -92,49 +85,9 @@ async def walk_async(way: Way) -> Any:
                 step = way.send(result)
     except StopIteration as end:
         return end.value
+    finally:
+        others.walkers -= 1
 
 
 class _Closed(BaseException):
     """Stands for GeneratorExit on the way, which Python would not let write anything down."""
-
-
-class _WaitingRoom:
-    """Threads that wait for the ledger in the event loop's stead."""
-
-    def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._pid = 0
-
-    def submit(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
-        # A forked child inherits the pool, but none of its threads.
-        if self._pool is None or self._pid != os.getpid():
-            # Several, so that each waits for its own deadline and not for those before it.
-            self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="keybrake")
-            self._pid = os.getpid()
-        return self._pool.submit(work, *args)
-
-
-_waiting_room = _WaitingRoom()
-
-
-async def ask(step: Books) -> Any:
-    """Ask the ledger at once if it is free, else in a thread, so that the loop goes on."""
-    try:
-        return step.work(False)  # noqa: FBT003 -- not to wait; see Books
-    except Busy:
-        # The thread has to see the same run around the call as the task does.
-        work = functools.partial(copy_context().run, step.work, True)  # noqa: FBT003 -- to wait; see Books
-        future = _waiting_room.submit(work)
-    try:
-        return await asyncio.shield(asyncio.wrap_future(future))
-    except BaseException:
-        # Cancelled or closed. Nobody will learn that it was admitted.
-        if step.undo is not None:
-            future.add_done_callback(functools.partial(_undo, step.undo))
-        raise
-
-
-def _undo(undo: Callable[[Any], None], future: Future[Any]) -> None:
-    """Take back what was admitted for a task that is gone."""
-    if future.exception() is None:
-        _waiting_room.submit(undo, future.result())
