@@ -12,6 +12,8 @@ _LAYOUT = struct.Struct("<8s32sQQ36s")
 _MAGIC = b"kbseal1\n"
 _NUMBERS = struct.Struct("<QQ36s")
 _NUMBERS_AT = 8 + 32
+_NEWEST = struct.Struct("<Q36s")
+_NEWEST_AT = _NUMBERS_AT + 8
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -58,14 +60,15 @@ class Seal:
 
     def __init__(self, ledger: Path) -> None:
         flags = os.O_RDWR | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
-        self._fd = os.open(path_of(ledger), flags)
+        self._name = str(path_of(ledger))
+        self._fd = os.open(self._name, flags)
+        self._inode = os.fstat(self._fd).st_ino
         self._boot = _boot()
         found = os.pread(self._fd, _LAYOUT.size + 1, 0)
         if len(found) != _LAYOUT.size or not found.startswith(_MAGIC):
             self.close()
             raise Broken
         self.uid = found[len(_MAGIC) : _NUMBERS_AT].decode("ascii", errors="replace")
-        self._durable = _NUMBERS.unpack_from(found, _NUMBERS_AT)[0]
 
     def newest(self) -> int:
         """
@@ -75,16 +78,24 @@ class Seal:
             Broken: The file was emptied, deleted or replaced.
         """
         found = os.pread(self._fd, _NUMBERS.size, _NUMBERS_AT)
-        if len(found) != _NUMBERS.size or os.fstat(self._fd).st_nlink == 0:
+        if len(found) != _NUMBERS.size or not self._is_there():
             raise Broken
-        self._durable, newest, boot = _NUMBERS.unpack(found)
+        durable, newest, boot = _NUMBERS.unpack(found)
         # Of another boot: a power cut may have come in between.
-        return int(newest if boot == self._boot != _NO_BOOT else self._durable)
+        return int(newest if boot == self._boot != _NO_BOOT else durable)
+
+    def _is_there(self) -> bool:
+        try:
+            return os.stat(self._name).st_ino == self._inode  # noqa: PTH116 -- a third of the price of Path.stat()
+        except FileNotFoundError:
+            return False
 
     def advance(self, seq: int, *, durable: bool) -> None:
-        """Set the newest event. Call it under the ledger's lock, after ``newest`` and the commit."""
-        numbers = _NUMBERS.pack(seq if durable else self._durable, seq, self._boot)
-        os.pwrite(self._fd, numbers, _NUMBERS_AT)
+        """Set the newest event. Call it under the ledger's lock, after the commit."""
+        if durable:
+            os.pwrite(self._fd, _NUMBERS.pack(seq, seq, self._boot), _NUMBERS_AT)
+        else:
+            os.pwrite(self._fd, _NEWEST.pack(seq, self._boot), _NEWEST_AT)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -1,0 +1,225 @@
+-- A ledger as the first version made it, with one run and one settled call.
+-- Money is integer micro-USD, moments are integer microseconds since 1970 in UTC.
+-- STRICT refuses text and fractions where integers belong; the CHECKs refuse what cannot be.
+
+CREATE TABLE ledger (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    uid TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    -- The latest moment anything but a call was written down: ledger time never runs backwards.
+    latest INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- A scope is what a call is charged to: a run, or a tool within a run. Its counters are running
+-- totals, so that a decision costs the same after a million calls.
+CREATE TABLE scope (
+    id INTEGER PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('run', 'tool')),
+    label TEXT NOT NULL CHECK (label <> ''),
+    parent INTEGER REFERENCES scope (id),
+    key_hash BLOB UNIQUE CHECK (length(key_hash) = 32),
+    mode TEXT NOT NULL CHECK (mode IN ('enforce', 'report')),
+    terms TEXT NOT NULL,
+    cap INTEGER CHECK (cap >= 0),
+    max_calls INTEGER CHECK (max_calls >= 0),
+    opened_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    closed_at INTEGER,
+    revoked_at INTEGER,
+    paused_at INTEGER,
+    spent INTEGER NOT NULL DEFAULT 0 CHECK (spent >= 0),
+    reserved INTEGER NOT NULL DEFAULT 0 CHECK (reserved >= 0),
+    calls INTEGER NOT NULL DEFAULT 0,
+    refused INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- One tool of a run is one scope, however many processes call it.
+CREATE UNIQUE INDEX scope_tool ON scope (parent, label) WHERE kind = 'tool';
+
+-- What one limit of a scope has counted in one window. Rows are added for new windows and never
+-- reset, so no clock and no crash can empty a window that is still running.
+CREATE TABLE bucket (
+    scope INTEGER NOT NULL,
+    rule INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    spent INTEGER NOT NULL DEFAULT 0 CHECK (spent >= 0),
+    reserved INTEGER NOT NULL DEFAULT 0 CHECK (reserved >= 0),
+    calls INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (scope, rule, at)
+) STRICT, WITHOUT ROWID;
+
+-- The call log: one row per call, for ever.
+CREATE TABLE call (
+    seq INTEGER PRIMARY KEY,
+    uid TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    run INTEGER REFERENCES scope (id),
+    tool TEXT,
+    -- JSON: the scopes the call is charged to, and the buckets, so that any process can end it.
+    scopes TEXT NOT NULL,
+    buckets TEXT,
+    vendor TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    method TEXT NOT NULL,
+    path TEXT NOT NULL,
+    -- Where it went, as whom, and with what: so that whoever resolves it later can ask the vendor
+    -- about this very call. The request is kept only until the outcome is known.
+    origin TEXT NOT NULL,
+    account TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    request TEXT,
+    -- The process that admitted it: see _owners.py.
+    process TEXT,
+    state TEXT NOT NULL
+        CHECK (state IN ('refused', 'reserved', 'settled', 'voided', 'unknown', 'unguarded')),
+    reason TEXT,
+    reserved INTEGER NOT NULL CHECK (reserved >= 0),
+    cost INTEGER CHECK (cost >= 0),
+    amount INTEGER,
+    currency TEXT,
+    usd_per_unit TEXT,
+    -- The caller's own key, and the call under the same key that counts for this one, too.
+    idempotency_key TEXT,
+    leans_on INTEGER REFERENCES call (seq),
+    meter TEXT,
+    contingent INTEGER CHECK (contingent >= 0),
+    recurring INTEGER NOT NULL DEFAULT 0,
+    -- The position the call moved, and the call that moved it before: newest first, a give-back
+    -- walks this chain.
+    position TEXT,
+    prior INTEGER,
+    object_id TEXT,
+    http_status INTEGER,
+    ended_at INTEGER,
+    would_refuse TEXT,
+    -- How an unknown outcome came to be known.
+    evidence TEXT
+) STRICT;
+
+CREATE INDEX call_run ON call (run, seq);
+CREATE INDEX call_key ON call (idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX call_leans_on ON call (leans_on) WHERE leans_on IS NOT NULL;
+CREATE INDEX call_unknown ON call (seq) WHERE state = 'unknown';
+
+-- One economic event at the vendor, counted once however many calls touch it. It may shrink only
+-- by the answer to its newest write, while no other is under way: an answer that comes late says
+-- what was, not what is. For that, last_write is the newest call admitted on it, and open_writes
+-- counts those that have not ended.
+CREATE TABLE position (
+    key TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    value INTEGER NOT NULL CHECK (value >= 0),
+    currency TEXT,
+    usd_per_unit TEXT,
+    last_call INTEGER NOT NULL REFERENCES call (seq),
+    last_write INTEGER NOT NULL REFERENCES call (seq),
+    open_writes INTEGER NOT NULL DEFAULT 0 CHECK (open_writes >= 0)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX position_estimated ON position (last_call) WHERE state = 'estimated';
+
+-- The latest moment on record, of a call or of anything else.
+CREATE VIEW ledger_time AS
+SELECT max(latest, coalesce((SELECT at FROM call ORDER BY seq DESC LIMIT 1), 0)) AS newest
+FROM ledger;
+
+-- A second line of defence, binding every writer: rows stay, and a call ends once.
+CREATE TRIGGER call_stays BEFORE DELETE ON call
+BEGIN
+    SELECT raise(ABORT, 'a call is never deleted from the ledger');
+END;
+
+CREATE TRIGGER call_ends_once BEFORE UPDATE OF state ON call
+WHEN NOT (
+    (OLD.state = 'reserved' AND NEW.state IN ('settled', 'voided', 'unknown'))
+    OR (OLD.state = 'unknown' AND NEW.state IN ('settled', 'voided'))
+)
+BEGIN
+    SELECT raise(ABORT, 'a call that has ended cannot change its state');
+END;
+
+-- The documented views. Their columns are stable across versions; the tables are not.
+CREATE VIEW call_log AS
+SELECT
+    call.seq AS seq,
+    strftime('%Y-%m-%dT%H:%M:%S', call.at / 1000000, 'unixepoch')
+        || printf('.%06dZ', call.at % 1000000) AS at,
+    scope.uid AS run_id,
+    scope.label AS label,
+    call.tool AS tool,
+    call.vendor AS vendor,
+    call.endpoint AS endpoint,
+    call.method AS method,
+    call.path AS path,
+    call.state AS state,
+    call.reason AS reason,
+    call.reserved AS reserved_micros,
+    call.cost AS cost_micros,
+    call.amount AS amount,
+    call.currency AS currency,
+    call.object_id AS object_id,
+    call.http_status AS http_status,
+    (call.ended_at - call.at) / 1000 AS duration_ms,
+    call.would_refuse AS would_refuse,
+    call.meter AS meter,
+    call.contingent AS contingent_micros,
+    call.recurring AS recurring,
+    call.evidence AS evidence
+FROM call LEFT JOIN scope ON scope.id = call.run;
+
+CREATE VIEW spend_by_run AS
+SELECT
+    uid AS run_id,
+    label AS label,
+    spent / 1000000.0 AS spent_usd,
+    reserved / 1000000.0 AS reserved_usd,
+    cap / 1000000.0 AS cap_usd,
+    spent AS spent_micros,
+    reserved AS reserved_micros,
+    calls AS calls,
+    refused AS refused
+FROM scope WHERE kind = 'run' ORDER BY id;
+
+CREATE VIEW spend_by_endpoint AS
+SELECT
+    endpoint AS endpoint,
+    sum(coalesce(cost, 0)) / 1000000.0 AS spent_usd,
+    sum(coalesce(cost, 0)) AS spent_micros,
+    sum(CASE WHEN state IN ('reserved', 'unknown') THEN reserved ELSE 0 END) AS reserved_micros,
+    sum(state NOT IN ('refused', 'unguarded')) AS calls,
+    sum(state = 'refused') AS refused
+FROM call GROUP BY endpoint;
+
+CREATE VIEW spend_by_day AS
+SELECT
+    strftime('%Y-%m-%d', at / 1000000, 'unixepoch') AS day,
+    sum(coalesce(cost, 0)) / 1000000.0 AS spent_usd,
+    sum(coalesce(cost, 0)) AS spent_micros,
+    sum(CASE WHEN state IN ('reserved', 'unknown') THEN reserved ELSE 0 END) AS reserved_micros,
+    sum(state NOT IN ('refused', 'unguarded')) AS calls,
+    sum(state = 'refused') AS refused
+FROM call GROUP BY 1;
+
+CREATE VIEW spend_by_tool AS
+SELECT
+    run.uid AS run_id,
+    run.label AS label,
+    tool.label AS tool,
+    tool.spent / 1000000.0 AS spent_usd,
+    tool.spent AS spent_micros,
+    tool.reserved AS reserved_micros,
+    tool.calls AS calls,
+    tool.refused AS refused
+FROM scope AS tool JOIN scope AS run ON run.id = tool.parent
+WHERE tool.kind = 'tool' ORDER BY tool.id;
+
+PRAGMA application_id = 0x6B627231;
+PRAGMA user_version = 1;
+CREATE TABLE _sqlite_migrations (id INTEGER PRIMARY KEY, migration_set TEXT, name TEXT, applied_at TEXT);
+INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('keybrake', 'm001_first_schema', '2026-11-24');
+INSERT INTO ledger (id, uid, created_at) VALUES (1, '0123456789abcdef0123456789abcdef', 1790000000000000);
+INSERT INTO scope (uid, kind, label, mode, terms, cap, opened_at, spent, calls)
+VALUES ('run_old', 'run', 'old', 'enforce', '[100000000,null,null,null,[]]', 100000000, 1790000000000000, 2500000, 1);
+INSERT INTO call (uid, at, run, scopes, vendor, endpoint, method, path, origin, account, owner, state, reserved, cost)
+VALUES ('0a', 1790000000000001, 1, '[1]', 'stripe', 'stripe.payment_intents.create', 'POST', '/v1/payment_intents', '', '', '', 'settled', 2500000, 2500000);
