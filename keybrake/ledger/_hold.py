@@ -53,6 +53,11 @@ class Hold:
         """Whether the files are held so that no code of this process can drop it by accident."""
         return bool(self._fds)
 
+    def size(self) -> int:
+        """Return how long the database's file is now, in bytes."""
+        where = self._fds[0] if self._fds else self._files[0][0]
+        return os.stat(where).st_size  # noqa: PTH116 -- of a descriptor
+
     def inherit(self) -> None:
         """
         Begin anew in a forked child, which takes a hold of its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from keybrake.ledger import _files, _seal
@@ -46,6 +47,9 @@ _GONE = (
     "with it. Put it back; keybrake doctor --repair lets a new one begin"
 )
 
+# Twice the longest tick of a kernel's clock (10 ms), and then some.
+_COARSE_NS = 50_000_000
+
 _Id = tuple[int, int] | None
 
 
@@ -55,10 +59,12 @@ class Identity:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._name = str(path)
+        self._folder = str(path.parent)
         self._log, self._index = map(str, _files.side_files(path))
         self._seal: _seal.Seal | None = None
         self._file: _Id = None
         self._sides: tuple[_Id, _Id] | None = None
+        self._at_rest: int | None = None
 
     @property
     def is_known(self) -> bool:
@@ -92,7 +98,7 @@ class Identity:
             raise self._unusable(words, has=newest, sealed=sealed)
         if self._seal is not None:
             self._seal.close()
-        self._seal, self._file = seal, found
+        self._seal, self._file, self._at_rest = seal, found, None
 
     def _open_seal(self, uid: str, newest: int) -> _seal.Seal:
         try:
@@ -107,19 +113,43 @@ class Identity:
         except _seal.Broken:
             raise self._unusable(_BAD_SEAL) from None
 
-    def check_file(self) -> None:
-        """Refuse unless the file behind the path is the one that is open."""
+    def check(self) -> None:
+        """
+        Refuse unless the files behind the names are those that are open.
+
+        While the folder shows no change since they were looked at, nothing in it was deleted,
+        moved or replaced.
+        """
+        changed_at = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 -- in the way of every call
+        if changed_at == self._at_rest:
+            return
+        self.check_log()
+        if self.is_known:
+            self._check_file()
+        # The folder's time is coarse: a change that came right after the last may not show in it.
+        if time.time_ns() - changed_at > _COARSE_NS:
+            self._at_rest = changed_at
+
+    def _check_file(self) -> None:
         try:
-            found = os.stat(self._name)  # noqa: PTH116 -- a third of the price of Path.stat()
+            found = os.stat(self._name)  # noqa: PTH116 -- in the way of every call
         except FileNotFoundError:
             raise Unusable(_DELETED) from None
         if (found.st_dev, found.st_ino) != self._file:
             raise Unusable(_REPLACED)
-        if found.st_size == 0:
-            raise Unusable(_EMPTIED)
+        if self._seal is not None and not self._seal.is_there():
+            raise self._unusable(_LOST_SEAL)
 
-    def check_past(self, newest: int) -> None:
-        """Refuse if the ledger's newest event is not yet, or not any more, what the seal knows of."""
+    def check_contents(self, size: int, newest: int) -> None:
+        """
+        Refuse a ledger that was emptied or restored in place.
+
+        Args:
+            size: Of its file, in bytes.
+            newest: Its newest event.
+        """
+        if size == 0:
+            raise Unusable(_EMPTIED)
         assert self._seal is not None
         try:
             sealed = self._seal.newest()
@@ -127,6 +157,10 @@ class Identity:
             raise self._unusable(_LOST_SEAL) from None
         if newest < sealed:
             raise self._unusable(_OLDER, has=newest, sealed=sealed)
+
+    def deleted(self) -> Unusable:
+        """Return the refusal of a ledger that has gone."""
+        return Unusable(_DELETED)
 
     def rewritten(self) -> Unusable:
         """Return the refusal of a ledger whose past has changed."""
@@ -157,7 +191,7 @@ class Identity:
         """Take in which write-ahead log there is; return whether it was known already."""
         if self._sides is not None:
             return True
-        self._sides = self._side_ids()
+        self._sides, self._at_rest = self._side_ids(), None
         return False
 
     def forget_log(self) -> None:

@@ -99,7 +99,7 @@ class LedgerLock:
         Raises:
             BlockingIOError: This thread is inside already, further up its stack.
         """
-        if not self.is_mine():
+        if not self._mutex._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 -- see is_mine
             return self._mutex.acquire(timeout=deadline_s)
         self.refuse_nested()
         return True
@@ -148,8 +148,9 @@ class LedgerLock:
         """Let the next thread in: whoever waits longest is woken, and looks for itself."""
         self._mutex.release()
         # Looked at only now: who joins the queue after this finds the lock free.
-        with contextlib.suppress(IndexError):
-            self.waiting[0].wake()
+        if self.waiting:
+            with contextlib.suppress(IndexError):
+                self.waiting[0].wake()
 
     def close(self) -> None:
         """Let go of the descriptor; the next use opens it again."""

@@ -75,16 +75,17 @@ class Seal:
         Return the newest event that the ledger must have. Call it under the ledger's lock.
 
         Raises:
-            Broken: The file was emptied, deleted or replaced.
+            Broken: The file was emptied.
         """
         found = os.pread(self._fd, _NUMBERS.size, _NUMBERS_AT)
-        if len(found) != _NUMBERS.size or not self._is_there():
+        if len(found) != _NUMBERS.size:
             raise Broken
         durable, newest, boot = _NUMBERS.unpack(found)
         # Of another boot: a power cut may have come in between.
         return int(newest if boot == self._boot != _NO_BOOT else durable)
 
-    def _is_there(self) -> bool:
+    def is_there(self) -> bool:
+        """Return whether the file has its name still."""
         try:
             return os.stat(self._name).st_ino == self._inode  # noqa: PTH116 -- a third of the price of Path.stat()
         except FileNotFoundError:

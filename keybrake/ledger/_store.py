@@ -91,13 +91,11 @@ class Store:
         Args:
             durable: A power cut after its end loses nothing, if the ledger is that durable.
             wait: Whether SQLite may wait for a program that does not know our lock.
-            check: Look first whether the file behind the path is still the one it was.
+            check: Look at what is in the file as well: whether it is the newest, say.
         """
         self._notice_fork()
-        self._identity.check_log()
+        self._identity.check()
         cursor = self._cursor if self._cursor is not None else self._open()
-        if check:
-            self._identity.check_file()
         self._set_synchronous(cursor, self._durable if durable else "NORMAL")
         self._set_patience(cursor, wait=wait)
         cursor.execute("BEGIN IMMEDIATE")
@@ -106,7 +104,7 @@ class Store:
         except Rewritten:
             raise self._identity.rewritten() from None
         if check:
-            self._identity.check_past(self._chain.seq)
+            self._identity.check_contents(self._hold.size(), self._chain.seq)
         return Writing(cursor, self._chain)
 
     def commit(self, writing: Writing) -> None:
@@ -167,8 +165,7 @@ class Store:
         try:
             _files.check_file(self.path)
         except FileNotFoundError:
-            self._identity.check_file()
-            raise
+            raise self._identity.deleted() from None
         writer = _files.connect(self.path, timeout_s=self.lock_timeout_s)
         try:
             self._set_up(writer)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from keybrake.errors import LedgerUnavailable
 from keybrake.ledger._events import Writing
@@ -99,7 +99,7 @@ class Turns:
             work: What to write. It may be called again, if the first time was rolled back.
             durable: A power cut after it loses nothing, if the ledger is that durable.
             wait: See ``Ledger``.
-            check: Look first whether the file behind the path is still the one it was.
+            check: Look at what is in the file as well: whether it is the newest, say.
 
         Raises:
             LedgerUnavailable: The ledger cannot be locked in time, opened, read or written.
@@ -107,12 +107,13 @@ class Turns:
         """
         if self._shared is not None and self._lock.is_mine():
             return self._join(work)
-        turn = _Turn(work, durable=durable, check=check)
         try:
             if self._lock.enter():
-                self._lead(turn, self._store.lock_timeout_s if wait else 0.0)
+                answer = self._lead(_Turn(work, durable=durable, check=check), wait=wait)
+            elif wait:
+                answer = self._follow(_Turn(work, durable=durable, check=check))
             else:
-                self._follow(turn, wait=wait)
+                self._be_busy()
         except BlockingIOError as error:
             raise self._store.unavailable(error) from error
         except Exception:
@@ -121,7 +122,7 @@ class Turns:
             # An interrupt may strike anywhere in between: what was taken or begun is undone here.
             self._abandon()
             raise
-        result: T = self._outcome(turn, wait=wait)
+        result: T = answer
         return result
 
     @contextlib.contextmanager
@@ -166,18 +167,36 @@ class Turns:
 
     # Leading
 
-    def _lead(self, turn: _Turn, deadline_s: float) -> None:
+    def _lead(self, turn: _Turn, *, wait: bool, patience_s: float | None = None) -> Any:
         """Carry out *turn*, and whatever waits by then. This thread keeps the others out."""
+        store, deadline_s = self._store, 0.0
+        if wait:
+            deadline_s = store.lock_timeout_s if patience_s is None else patience_s
         try:
             self._lock_file(deadline_s)
+            if not self._waiting:
+                return self._alone(turn, wait=wait)
             batch = [turn]
-            if self._waiting:
-                with contextlib.suppress(IndexError):
-                    while len(batch) < _MOST_TOGETHER:
-                        batch.append(self._waiting.popleft())
-            self._carry_out(batch, wait=deadline_s > 0)
+            with contextlib.suppress(IndexError):
+                while len(batch) < _MOST_TOGETHER:
+                    batch.append(self._waiting.popleft())
+            self._carry_out(batch, wait=wait)
+            return self._outcome(turn)
         finally:
             self._abandon()
+
+    def _alone(self, turn: _Turn, *, wait: bool) -> Any:
+        store = self._store
+        try:
+            writing = store.begin(durable=turn.durable, wait=wait, check=turn.check)
+            result = turn.work(writing)
+            store.commit(writing)
+        except FAULTS as error:
+            store.roll_back()
+            if not wait and _is_busy(error):
+                raise Busy from None
+            raise store.unavailable(error) from error
+        return result
 
     def _carry_out(self, batch: list[_Turn], *, wait: bool) -> None:
         """Do the work of several threads; none of them is left waiting, whatever strikes."""
@@ -187,18 +206,25 @@ class Turns:
                 durable, check = any(t.durable for t in batch), any(t.check for t in batch)
                 writing = store.begin(durable=durable, wait=wait, check=check)
                 results = [turn.work(writing) for turn in batch]
-            except Exception as error:  # noqa: BLE001 -- it is raised where it belongs
+            except Exception:  # noqa: BLE001 -- whose it is shows when each is by itself
                 store.roll_back()
-                if len(batch) == 1:
-                    self._fail(batch[0], error)
-                    return
                 for turn in batch:
-                    self._carry_out([turn], wait=wait)
-                return
-            self._commit(writing, batch, results)
+                    self._by_itself(turn, wait=wait)
+            else:
+                self._commit(writing, batch, results)
         finally:
-            if len(batch) > 1:
-                self._let_go(batch[1:])
+            self._let_go(batch[1:])
+
+    def _by_itself(self, turn: _Turn, *, wait: bool) -> None:
+        try:
+            writing = self._store.begin(durable=turn.durable, wait=wait, check=turn.check)
+            results = [turn.work(writing)]
+        except Exception as error:  # noqa: BLE001 -- it is raised in the thread it belongs to
+            self._store.roll_back()
+            turn.fate = _Fate()
+            turn.fate.error, turn.fate.over = error, True
+        else:
+            self._commit(writing, [turn], results)
 
     def _commit(self, writing: Writing, batch: Sequence[_Turn], results: Sequence[object]) -> None:
         fate = _Fate()
@@ -214,12 +240,6 @@ class Turns:
             # An interrupt, before or after it was written: SQLite knows which.
             fate.over = self._store.has_committed()
             raise
-
-    @staticmethod
-    def _fail(turn: _Turn, error: Exception) -> None:
-        fate = _Fate()
-        fate.error, fate.over = error, True
-        turn.fate = fate
 
     def _let_go(self, batch: Sequence[_Turn]) -> None:
         """Wake the threads whose work is done; what an interrupt kept from that is done by another."""
@@ -238,20 +258,19 @@ class Turns:
         if interrupt is not None:
             raise interrupt
 
-    def _outcome(self, turn: _Turn, *, wait: bool) -> Any:
+    def _outcome(self, turn: _Turn) -> Any:
         assert turn.fate is not None
         error = turn.fate.error
         if error is None:
             return turn.result
-        with self._faults(wait=wait):
-            raise error
+        if isinstance(error, FAULTS):
+            raise self._store.unavailable(error) from error
+        raise error
 
     # Following
 
-    def _follow(self, turn: _Turn, *, wait: bool) -> None:
+    def _follow(self, turn: _Turn) -> Any:
         """Wait until a leading thread has done the work, or lead."""
-        if not wait:
-            raise Busy
         turn.line_up()
         self._waiting.append(turn)
         patience_s = self._store.lock_timeout_s
@@ -259,9 +278,8 @@ class Turns:
             while not turn.done:
                 if self._lock.enter():
                     if self._withdraw(turn):
-                        self._lead(turn, patience_s)
-                    else:
-                        self._abandon()
+                        return self._lead(turn, wait=True, patience_s=patience_s)
+                    self._abandon()
                     continue
                 began = time.monotonic()
                 turn.wait(min(patience_s, _SLICE_S))
@@ -272,6 +290,11 @@ class Turns:
         except BaseException:
             self._withdraw(turn)
             raise
+        return self._outcome(turn)
+
+    @staticmethod
+    def _be_busy() -> NoReturn:
+        raise Busy
 
     def _give_up(self, turn: _Turn) -> None:
         """Refuse, unless somebody is at it by now."""

@@ -296,7 +296,7 @@ class SQLiteLedger:
             _ending.end(writing, admitted, outcome)
             writing.fold()
 
-        # Which file is behind the path was checked when the call was admitted.
+        # That it is the newest was checked when the call was admitted.
         self._turns.take(settle, wait=wait, check=False)
 
     # What nobody knows yet
