@@ -174,13 +174,14 @@ class Turns:
             deadline_s = store.lock_timeout_s if patience_s is None else patience_s
         try:
             self._lock_file(deadline_s)
-            if not self._waiting:
+            # An event loop takes nobody along: it may not wait for SQLite in their stead.
+            if not (self._waiting and wait):
                 return self._alone(turn, wait=wait)
             batch = [turn]
             with contextlib.suppress(IndexError):
                 while len(batch) < _MOST_TOGETHER:
                     batch.append(self._waiting.popleft())
-            self._carry_out(batch, wait=wait)
+            self._carry_out(batch)
             return self._outcome(turn)
         finally:
             self._abandon()
@@ -198,26 +199,26 @@ class Turns:
             raise store.unavailable(error) from error
         return result
 
-    def _carry_out(self, batch: list[_Turn], *, wait: bool) -> None:
+    def _carry_out(self, batch: list[_Turn]) -> None:
         """Do the work of several threads; none of them is left waiting, whatever strikes."""
         store = self._store
         try:
             try:
                 durable, check = any(t.durable for t in batch), any(t.check for t in batch)
-                writing = store.begin(durable=durable, wait=wait, check=check)
+                writing = store.begin(durable=durable, wait=True, check=check)
                 results = [turn.work(writing) for turn in batch]
             except Exception:  # noqa: BLE001 -- whose it is shows when each is by itself
                 store.roll_back()
                 for turn in batch:
-                    self._by_itself(turn, wait=wait)
+                    self._by_itself(turn)
             else:
                 self._commit(writing, batch, results)
         finally:
             self._let_go(batch[1:])
 
-    def _by_itself(self, turn: _Turn, *, wait: bool) -> None:
+    def _by_itself(self, turn: _Turn) -> None:
         try:
-            writing = self._store.begin(durable=turn.durable, wait=wait, check=turn.check)
+            writing = self._store.begin(durable=turn.durable, wait=True, check=turn.check)
             results = [turn.work(writing)]
         except Exception as error:  # noqa: BLE001 -- it is raised in the thread it belongs to
             self._store.roll_back()
