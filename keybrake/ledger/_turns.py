@@ -278,10 +278,12 @@ class Turns:
         try:
             while not turn.done:
                 if self._lock.enter():
-                    if self._withdraw(turn):
+                    # Nobody is at it now, even if an interrupted leader had taken it already.
+                    self._withdraw(turn)
+                    if not turn.done:
                         return self._lead(turn, wait=True, patience_s=patience_s)
                     self._abandon()
-                    continue
+                    break
                 began = time.monotonic()
                 turn.wait(min(patience_s, _SLICE_S))
                 patience_s -= min(max(time.monotonic() - began, 0.0), _SLICE_S)

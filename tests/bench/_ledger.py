@@ -1,62 +1,126 @@
-"""What our ledger costs without any SDK: one admission and one settlement."""
+"""What our ledger is asked in a bench: admissions and settlements of a cent, without any SDK."""
 
 from __future__ import annotations
 
-import itertools
 import os
+import random
+from collections import deque
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-from keybrake import Policy
+from keybrake import CapExceeded, Policy
 from keybrake._model import Call, Effect, Outcome, State
 from keybrake._terms import terms_of
-from keybrake.ledger.protocol import Admission, NewRun
+from keybrake.ledger.protocol import Admission, Admitted, NewRun
 from keybrake.ledger.sqlite import SQLiteLedger
-from tests.bench._measure import WARM_UP
+
+CENT = 10_000
+CALL = Call(
+    "stripe",
+    "stripe.payment_intents.create",
+    "POST",
+    "/v1/payment_intents",
+    Effect.MONEY,
+    amount=1,
+    currency="usd",
+    value_micros=CENT,
+    usd_per_unit=Fraction(1),
+)
+ORIGIN = "https://api.stripe.com"
+# What the guard keeps of an ordinary request until its outcome is known.
+REQUEST = (
+    '{"params": {"amount": 1, "currency": "usd", "customer": "cus_NffrFeUfNV2Hib", "automatic_payme'
+    'nt_methods": {"enabled": true}}, "value": 10000, "gathered": [], "offsets": null}'
+)
 
 
 class Ours:
-    """The same work as ``Floor``, with everything the guard promises."""
+    """
+    The same work as ``Floor``, with everything the guard promises.
 
-    def __init__(self, path: Path, *, durability: str) -> None:
-        self._ledger = SQLiteLedger(path, lock_timeout_s=10, durability=durability)
-        terms = terms_of(Policy(cap=1_000_000))
-        new = NewRun("run_bench", "bench", terms, None, os.urandom(32))
-        self._run = self._ledger.open_run(new)
-        self._ids = itertools.count()
-        self._call = Call(
-            "stripe",
-            "stripe.payment_intents.create",
-            "POST",
-            "/v1/payment_intents",
-            Effect.MONEY,
-            amount=1,
-            currency="usd",
-            value_micros=10_000,
-            usd_per_unit=Fraction(1),
+    Each call makes a position of its own, under an id that is random: what Twilio and Resend
+    give is, and it is the harder case, as it lands anywhere in the index.
+
+    Args:
+        path: Of the ledger.
+        durability: Of the ledger.
+        run: Whose run of a ledger that is there; None: a new one.
+        policy: Of a new run.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durability: str,
+        run: int | None = None,
+        policy: Policy | None = None,
+        lock_timeout_s: float = 60,
+    ) -> None:
+        self.ledger = SQLiteLedger(path, lock_timeout_s=lock_timeout_s, durability=durability)
+        self.run = self._opened(policy or Policy(cap=100_000_000)) if run is None else run
+        self._hex = random.Random(os.urandom(8)).getrandbits
+        self._open: deque[Admitted] = deque()
+        self.calls = 0
+
+    def _opened(self, policy: Policy) -> int:
+        uid = f"run_{os.urandom(8).hex()}"
+        return self.ledger.open_run(NewRun(uid, "bench", terms_of(policy), None, os.urandom(32)))
+
+    def admission(self) -> Admission:
+        """Return a call that asks to be admitted."""
+        uid = f"{self._hex(96):024x}"
+        return Admission(uid, CALL, (self.run,), origin=ORIGIN, request=REQUEST)
+
+    def outcome(self) -> Outcome:
+        """Return what Stripe answered: a position of its own."""
+        name = f"pi_{self._hex(96):024x}"
+        return Outcome(
+            State.SETTLED,
+            position=f"stripe::{name}",
+            position_state="open",
+            value_micros=CENT,
+            object_id=name,
+            http_status=200,
         )
 
     def call(self) -> None:
-        """Record one call of one cent that makes a position of its own."""
-        name = f"{next(self._ids):024x}"
-        admitted = self._ledger.admit(Admission(name, self._call, (self._run,)))
-        ended = Outcome(
-            State.SETTLED,
-            position=f"stripe::pi_{name}",
-            position_state="open",
-            value_micros=10_000,
-            object_id=f"pi_{name}",
-            http_status=200,
-        )
-        self._ledger.settle(admitted, ended)
+        """Record one call of one cent."""
+        self.ledger.settle(self.ledger.admit(self.admission()), self.outcome())
+        self.calls += 1
 
     def admit(self) -> None:
-        """Admit one call of one cent, and leave it at that."""
-        name = f"{next(self._ids):024x}"
-        self._ledger.admit(Admission(name, self._call, (self._run,)))
+        """Admit one call; ``settle`` ends it some time."""
+        self._open.append(self.ledger.admit(self.admission()))
 
-    def check(self, rounds: int) -> None:
-        """Assert that the totals are exact."""
-        run = self._ledger.run(self._run)
-        assert (run.spent, run.reserved) == ((rounds + WARM_UP) * 10_000, 0)
-        self._ledger.close()
+    def settle(self) -> None:
+        """End the oldest of the calls that were admitted."""
+        self.ledger.settle(self._open.popleft(), self.outcome())
+        self.calls += 1
+
+    def refused(self) -> None:
+        """Ask for a call that does not fit; the policy has to be one that refuses."""
+        try:
+            self.ledger.admit(self.admission())
+        except CapExceeded:
+            self.calls += 1
+        else:
+            msg = "it was admitted"
+            raise AssertionError(msg)
+
+    def check(self, calls: int | None = None) -> None:
+        """Assert that the totals are exact: those of *calls*, or of its own if nobody else writes."""
+        spent = (self.calls if calls is None else calls) * CENT
+        found = self.ledger.run(self.run)
+        totals: tuple[Any, ...] = (found.spent, found.reserved)
+        assert totals == (spent, len(self._open) * CENT), (totals, spent)
+
+    def check_refused(self) -> None:
+        """Assert that every refusal is on record, and nothing else."""
+        found = self.ledger.run(self.run)
+        assert (found.refused, found.calls, found.spent) == (self.calls, 0, 0), found
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.ledger.close()

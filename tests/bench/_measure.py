@@ -28,32 +28,42 @@ def interleaved(rounds: int, *works: Callable[[], object]) -> list[list[float]]:
     return times
 
 
+def together(*times: Sequence[float]) -> list[float]:
+    """Return what several works cost together, round by round."""
+    return [sum(paired) for paired in zip(*times, strict=True)]
+
+
+def ratio(times: Sequence[float], against: Sequence[float]) -> float:
+    """Return the ratio of the medians."""
+    return statistics.median(times) / statistics.median(against)
+
+
+def quantile(times: Sequence[float], share: float) -> float:
+    """Return the smallest time that *share* of them do not exceed."""
+    ordered = sorted(times)
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table; with *against*, a ratio of medians, and of the paired means."""
+    """One line of a table of times; with *against*, also as a ratio to those."""
 
     what: str
     times: Sequence[float]
     against: Sequence[float] | None = None
-    aim: float | None = None
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Return the rows as a Markdown table."""
-    lines = [
-        "| what | median | p10 | p90 | p99 | ratio of medians | of means | aim |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+TIMES_HEAD = ("µs", "p50", "p10", "p90", "p99", "ratio of p50", "of means")
+
+
+def lines_of(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return the rows as the cells of a table under ``TIMES_HEAD``."""
+    lines = []
     for row in rows:
-        cuts = statistics.quantiles(row.times, n=100)
-        median = statistics.median(row.times)
-        ratio = means = ""
+        cuts = (quantile(row.times, share) for share in (0.5, 0.1, 0.9, 0.99))
+        ratios = ("", "")
         if row.against is not None:
-            ratio = f"{median / statistics.median(row.against):.2f}"
-            means = f"{statistics.fmean(row.times) / statistics.fmean(row.against):.2f}"
-        aim = "" if row.aim is None else f"≤ {row.aim:g}"
-        lines.append(
-            f"| {row.what} | {median:,.1f} | {cuts[9]:,.1f} | {cuts[89]:,.1f} | {cuts[98]:,.1f} "
-            f"| {ratio} | {means} | {aim} |"
-        )
-    return "\n".join(lines) + "\n"
+            means = statistics.fmean(row.times) / statistics.fmean(row.against)
+            ratios = (f"{ratio(row.times, row.against):.2f}", f"{means:.2f}")
+        lines.append((row.what, *(f"{cut:,.1f}" for cut in cuts), *ratios))
+    return lines
