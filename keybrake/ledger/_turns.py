@@ -53,8 +53,8 @@ class _Turn:
         self.result: Any = None
         self._gate: threading.Lock | None = None
 
-    @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
+        """Whether it is over, well or not."""
         return self.fate is not None and self.fate.over
 
     def line_up(self) -> None:
@@ -249,7 +249,7 @@ class Turns:
             try:
                 waiting = self._waiting
                 for turn in reversed(batch):
-                    if turn.done:
+                    if turn.is_done():
                         turn.wake()
                     elif turn not in waiting:
                         waiting.appendleft(turn)
@@ -276,11 +276,11 @@ class Turns:
         self._waiting.append(turn)
         patience_s = self._store.lock_timeout_s
         try:
-            while not turn.done:
+            while not turn.is_done():
                 if self._lock.enter():
                     # Nobody is at it now, even if an interrupted leader had taken it already.
                     self._withdraw(turn)
-                    if not turn.done:
+                    if not turn.is_done():
                         return self._lead(turn, wait=True, patience_s=patience_s)
                     self._abandon()
                     break
