@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from tests.bench._machine import described
-from tests.bench._report import Section, aims_table
+from tests.bench._report import Section, aims_table, verdict
 from tests.bench._written import write
 
 # A section is a module with a function measure(folder, short=…).
@@ -33,10 +33,14 @@ def main() -> int:
         for section in options.only:
             done.append(_measured(section, Path(name), short=options.short))
             sys.stdout.write(f"{done[-1].markdown()}\n")
+            if done[-1].aims:
+                sys.stdout.write(f"{aims_table(done[-1].aims)}\n\n")
             sys.stdout.flush()
     aims = [aim for section in done for aim in section.aims]
+    if options.short:
+        sys.stdout.write("Too few calls to judge by: --short only shows that it all runs.\n")
     if aims:
-        sys.stdout.write(f"## Aims\n\n{aims_table(aims)}\n\n")
+        sys.stdout.write(f"{verdict(aims)}\n")
     sys.stdout.write(f"{time.monotonic() - began:.0f} s\n")
     if options.write:
         write(options.write, machine, done, short=options.short)

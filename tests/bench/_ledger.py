@@ -62,6 +62,8 @@ class Ours:
         self.run = self._opened(policy or Policy(cap=100_000_000)) if run is None else run
         self._hex = random.Random(os.urandom(8)).getrandbits
         self._open: deque[Admitted] = deque()
+        self._asked: Admission | None = None
+        self._ended: Outcome | None = None
         self.calls = 0
 
     def _opened(self, policy: Policy) -> int:
@@ -81,28 +83,38 @@ class Ours:
             position=f"stripe::{name}",
             position_state="open",
             value_micros=CENT,
+            currency="usd",
+            usd_per_unit=CALL.usd_per_unit,
             object_id=name,
             http_status=200,
         )
 
+    def prepare(self) -> None:
+        """Make up the next call and its answer: in the guard, that is the vendor's part."""
+        self._asked, self._ended = self.admission(), self.outcome()
+
     def call(self) -> None:
         """Record one call of one cent."""
-        self.ledger.settle(self.ledger.admit(self.admission()), self.outcome())
+        admitted = self.ledger.admit(self._asked or self.admission())
+        self.ledger.settle(admitted, self._ended or self.outcome())
+        self._asked = self._ended = None
         self.calls += 1
 
     def admit(self) -> None:
         """Admit one call; ``settle`` ends it some time."""
-        self._open.append(self.ledger.admit(self.admission()))
+        self._open.append(self.ledger.admit(self._asked or self.admission()))
+        self._asked = None
 
     def settle(self) -> None:
         """End the oldest of the calls that were admitted."""
-        self.ledger.settle(self._open.popleft(), self.outcome())
+        self.ledger.settle(self._open.popleft(), self._ended or self.outcome())
+        self._ended = None
         self.calls += 1
 
     def refused(self) -> None:
         """Ask for a call that does not fit; the policy has to be one that refuses."""
         try:
-            self.ledger.admit(self.admission())
+            self.ledger.admit(self._asked or self.admission())
         except CapExceeded:
             self.calls += 1
         else:

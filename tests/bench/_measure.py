@@ -11,16 +11,27 @@ from dataclasses import dataclass
 WARM_UP = 50
 
 
-def interleaved(rounds: int, *works: Callable[[], object]) -> list[list[float]]:
-    """Time each work once per round, in an order shuffled anew each round; microseconds."""
-    for _ in range(WARM_UP):
-        for work in works:
+def interleaved(
+    rounds: int, *works: Callable[[], object], before: Sequence[Callable[[], object]] = ()
+) -> list[list[float]]:
+    """
+    Time each work once per round, in an order shuffled anew each round; microseconds.
+
+    Args:
+        rounds: How many, after a few that are not counted.
+        works: What is timed.
+        before: What is done at the begin of each round, untimed.
+    """
+    for _ in range(min(rounds, WARM_UP)):
+        for work in (*before, *works):
             work()
     times: list[list[float]] = [[] for _ in works]
     order = list(range(len(works)))
     shuffle = random.Random(7).shuffle
     for _ in range(rounds):
         shuffle(order)
+        for prepare in before:
+            prepare()
         for index in order:
             began = time.perf_counter_ns()
             works[index]()

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,9 @@ ROWS = (
 
 def main(asked: list[str]) -> int:
     """Check each version in an environment of its own; print a line for each."""
-    ended = [check(row, version) for row, version in _chosen(asked)]
+    # Two at a time: one waits for the package index while the other computes.
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(lambda one: check(*one), _chosen(asked)))
     print(f"{sum(ended)} of {len(ended)} versions passed")
     return 0 if ended and all(ended) else 1
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from keybrake._config import Config, Money, parse
 from keybrake._model import Attempt, Reply, Request
 from keybrake.vendors import VENDORS
+from tests.bench._ledger import Ours
+from tests.bench._measure import TIMES_HEAD, Row, interleaved, lines_of, ratio
+from tests.bench._report import Aim, Section, table
 
 _PRICES = {"prices": {"twilio": {"sms_segment": {"+1": "0.0145"}}}}
 
@@ -53,12 +58,29 @@ _CALLS: dict[str, tuple[Request, dict[str, Any]]] = {
 }
 
 
-def names() -> list[str]:
-    """Return the vendors there is a call of."""
-    return list(_CALLS)
+_TEXT = """\
+What the guard does beside the ledger: find out what a call is and what it can cost, and read what
+came back. No SDK, no network; in turns with one admission at the default durability."""
 
 
-def work_of(name: str) -> Callable[[], object]:
+def measure(folder: Path, *, short: bool) -> Section:
+    """Measure describe + outcome of one call of each vendor, beside one admission."""
+    with closing(Ours(folder / "ledger.db", durability="power")) as ours:
+        works = [_work_of(name) for name in _CALLS]
+        rounds = 100 if short else 2000
+        admits, *times = interleaved(rounds, ours.admit, *works, before=(ours.prepare,))
+        ours.check()
+    taken = dict(zip(_CALLS, times, strict=True))
+    rows = [Row("admit, power", admits)]
+    rows += [Row(f"describe + outcome, {name}", found, admits) for name, found in taken.items()]
+    aims = [
+        Aim(f"describe + outcome, {name}, to one admission", ratio(found, admits), most=0.1)
+        for name, found in taken.items()
+    ]
+    return Section("Beside the ledger", (_TEXT, table(TIMES_HEAD, lines_of(rows))), aims)
+
+
+def _work_of(name: str) -> Callable[[], object]:
     """Return what describes one call of a vendor and reads its answer."""
     vendor = VENDORS[name]
     money: Money = parse(_PRICES, source="bench", default=Config("sqlite:///x")).money

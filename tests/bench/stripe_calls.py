@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import subprocess
 import sys
@@ -17,11 +18,69 @@ import stripe._api_requestor  # loaded on first use, which must not be one with 
 
 import keybrake
 from keybrake.sdk import _patch
-from tests.bench._measure import WARM_UP
+from tests.bench._floor import Floor
+from tests.bench._measure import TIMES_HEAD, WARM_UP, Row, interleaved, lines_of, ratio, together
+from tests.bench._report import Aim, Section, table
+
+_TEXT = """\
+The real SDK over loopback, against the bundled fake in a process of its own, connections kept
+alive. *Unguarded + raw ledger*: the same call without keybrake, and the raw ledger's two
+transactions at the same durability, which whoever keeps a ledger pays."""
+
+
+def measure(folder: Path, *, short: bool) -> Section:
+    """Measure a guarded call, sync and async, against the unguarded one and the ledger's floor."""
+    rounds = 100 if short else 1500
+    with _fake_process() as url:
+        sync, sync_aim = _sync(folder, rounds, url)
+        tasks, tasks_aim = _async(folder, rounds, url)
+    head = table(TIMES_HEAD, lines_of([*sync, *tasks]))
+    return Section("A guarded call of the Stripe SDK", (_TEXT, head), (sync_aim, tasks_aim))
+
+
+def _sync(folder: Path, rounds: int, url: str) -> tuple[list[Row], Aim]:
+    floor = Floor(folder / "floor-sync.db", durability="power")
+    with contextlib.closing(floor), _SyncCalls(folder / "sync.db", url) as calls:
+        taken = interleaved(rounds, floor.call, calls.bare, calls.guarded)
+        floor.check()
+        calls.check(rounds)
+    return _shown("sync", *taken)
+
+
+def _async(folder: Path, rounds: int, url: str) -> tuple[list[Row], Aim]:
+    floor = Floor(folder / "floor-async.db", durability="power")
+    with (
+        contextlib.closing(floor),
+        _AsyncCalls(folder / "async.db", url) as calls,
+        asyncio.Runner() as runner,
+    ):
+        taken = interleaved(
+            rounds,
+            floor.call,
+            lambda: runner.run(calls.bare()),
+            lambda: runner.run(calls.guarded()),
+        )
+        floor.check()
+        calls.check(rounds)
+        runner.run(calls.close())
+    return _shown("async", *taken)
+
+
+def _shown(
+    way: str, raw: list[float], bare: list[float], guarded: list[float]
+) -> tuple[list[Row], Aim]:
+    least = together(raw, bare)
+    rows = [
+        Row(f"{way}, unguarded", bare),
+        Row(f"{way}, unguarded + raw ledger", least),
+        Row(f"{way}, guarded, to that", guarded, least),
+    ]
+    aim = f"stripe {way}, guarded, to unguarded + raw ledger"
+    return rows, Aim(aim, ratio(guarded, least), most=1.15)
 
 
 @contextlib.contextmanager
-def fake_process() -> Iterator[str]:
+def _fake_process() -> Iterator[str]:
     """Run a fake Stripe in a process of its own, so that it shares no lock with us."""
     command = [sys.executable, "-m", "keybrake.testing.stripe", "--port", "0"]
     with subprocess.Popen(
@@ -69,7 +128,7 @@ class _Calls:
         assert self._run.spent == expected, (self._run.spent, expected)
 
 
-class SyncCalls(_Calls):
+class _SyncCalls(_Calls):
     """``requests``, keep-alive."""
 
     def bare(self) -> None:
@@ -82,7 +141,7 @@ class SyncCalls(_Calls):
         stripe.PaymentIntent.create(amount=50, currency="usd")
 
 
-class AsyncCalls(_Calls):
+class _AsyncCalls(_Calls):
     """httpx, keep-alive."""
 
     async def bare(self) -> None:
