@@ -12,12 +12,11 @@ from keybrake import _clock, _config
 from keybrake.cli._checks import Finding
 from keybrake.cli._read import Book
 from keybrake.errors import KeybrakeError, PolicyError
-from keybrake.ledger import Busy, _files
+from keybrake.ledger import Busy, _files, _repair
 from keybrake.ledger._lock import LedgerLock
 
 _LOCK_PATIENCE_S = 2.0
 _CLOCK_TOLERANCE = 2 * _clock.SECOND
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -30,15 +29,39 @@ def ledger(url: str) -> Iterator[Finding]:
         return
     yield from _file_system(path)
     if not os.path.lexists(path):
-        yield _absent(path)
+        found = list(_troubles(path))
+        yield from found or [_absent(path)]
         return
     try:
         with Book(url) as book:
             yield from _contents(book)
+        yield from _troubles(path)
     except (KeybrakeError, sqlite3.Error, OSError) as error:
         yield Finding("ledger", "wrong", str(error))
-    yield from _rights(path)
+    yield _rights(path)
     yield _lock(path)
+
+
+def _troubles(path: Path) -> Iterator[Finding]:
+    """Look at what ``--repair`` can put right."""
+    for trouble in _repair.troubles(path):
+        check, verdict = _TROUBLES[trouble.what]
+        words = f"{trouble.words}. keybrake doctor --repair {_REMEDIES[trouble.what]}"
+        yield Finding(check, verdict, words)
+
+
+_TROUBLES = {
+    "seal": ("seal", "wrong"),
+    "gone": ("seal", "wrong"),
+    "rights": ("rights", "wrong"),
+    "leftovers": ("leftovers", "note"),
+}
+_REMEDIES = {
+    "seal": "makes a new one and takes the ledger as it is; if there is a newer copy, put that back",
+    "gone": "lets a new one begin; if there is a copy, put that back",
+    "rights": "closes them (chmod 600)",
+    "leftovers": "removes them",
+}
 
 
 def _absent(path: Path) -> Finding:
@@ -78,20 +101,12 @@ def _clock_finding(book: Book) -> Finding:
     return Finding("clock", "wrong", detail)
 
 
-def _rights(path: Path) -> Iterator[Finding]:
-    files = [path, _files.lock_path(path), *_files.side_files(path)]
-    open_to_others = [
-        file for file in files if os.path.lexists(file) and file.lstat().st_mode & _OTHERS
-    ]
-    for file in open_to_others:
-        mode = stat.S_IMODE(file.lstat().st_mode)
-        yield Finding("rights", "wrong", f"{file} is open to others ({mode:04o}): chmod 600 {file}")
+def _rights(path: Path) -> Finding:
     folder = path.parent.stat().st_mode
     if folder & _OTHERS_WRITE and not folder & stat.S_ISVTX:
         detail = f"others may replace files in {path.parent}: chmod go-w {path.parent}"
-        yield Finding("rights", "wrong", detail)
-    elif not open_to_others:
-        yield Finding("rights", "ok", "the ledger is open to its owner alone")
+        return Finding("rights", "wrong", detail)
+    return Finding("rights", "ok", f"nobody else may replace files in {path.parent}")
 
 
 def _lock(path: Path) -> Finding:

@@ -6,7 +6,6 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,9 +17,22 @@ from keybrake.ledger import RunRecord, _doubts, _files
 from keybrake.ledger import _statements as sql
 
 PAGE = 1000
+# So many rows are looked at by one statement, whatever is wanted of them: some hundredths of a
+# second, after which a writer may tidy up its log.
+_SPAN = 50_000
 _GOING_ON = ("open", "paused")
 _CANDIDATES_SHOWN = 5
 _SHORTEST_PREFIX = len("run_") + 1
+
+# Reserved calls have no index: the runs that have something reserved lead to them.
+_MAY_CHANGE = f"""
+SELECT seq FROM call WHERE state = 'unknown'
+UNION
+SELECT call.seq FROM scope CROSS JOIN call ON call.run = scope.id
+WHERE scope.kind = 'run' AND scope.reserved > 0 AND call.state = 'reserved'
+UNION
+SELECT seq FROM call WHERE seq > :up_to - {_SPAN} AND state = 'reserved'
+"""  # noqa: S608 -- a constant
 
 CALL_COLUMNS = (
     "seq",
@@ -110,13 +122,11 @@ class Book:
         """Close the ledger."""
         self.connection.close()
 
-    @cached_property
-    def views(self) -> Any:
-        """The ledger as sqlite-utils sees it, loaded when a view is asked for."""
-        from sqlite_utils import Database
-
-        # A plugin of the user's sqlite-utils has no business in a ledger.
-        return Database(self.connection, execute_plugins=False)
+    def rows(self, statement: str, parameters: Any = ()) -> list[dict[str, Any]]:
+        """Return what a statement finds, by the names of its columns."""
+        found = self.connection.execute(statement, parameters)
+        names = [name for name, *_ in found.description]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
     # Runs
 
@@ -194,11 +204,16 @@ class Book:
             after: Only rows with a greater number.
             last: Only so many, the newest.
         """
+        newest = self.newest()
         if last is not None:
-            after = max(after, self._before_last(wanted, last))
-        while page := self._call_rows(wanted.where("seq > :after"), wanted.parameters(after=after)):
-            yield page
-            after = page[-1]["seq"]
+            after = max(after, self._before_last(wanted, last, newest))
+        where = wanted.where("seq > :after", "seq <= :end")
+        while after < newest:
+            end = after + _SPAN
+            page = self._call_rows(where, wanted.parameters(after=after, end=end))
+            if page:
+                yield page
+            after = page[-1]["seq"] if len(page) == PAGE else end
 
     def calls_numbered(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         """Return the rows with these numbers, oldest first; at most ``PAGE`` of them."""
@@ -218,25 +233,31 @@ class Book:
         return 0 if row is None else int(row[0])
 
     def not_ended(self, wanted: Wanted, *, up_to: int) -> dict[int, str]:
-        """Return number and state of the wanted calls that may still change."""
-        where = wanted.where("state IN ('reserved', 'unknown')", "seq <= :up_to")
+        """
+        Return number and state of the wanted calls that may still change.
+
+        Of the calls that are reserved, those with nothing set aside are found among the newest.
+        """
+        where = wanted.where(f"seq IN ({_MAY_CHANGE})", "seq <= :up_to")
         statement = f"SELECT seq, state FROM call_log WHERE {where}"  # noqa: S608 -- constants
         return dict(self.connection.execute(statement, wanted.parameters(up_to=up_to)).fetchall())
 
     def _call_rows(self, where: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
-        return list(
-            self.views["call_log"].rows_where(
-                where, parameters, order_by="seq", limit=PAGE, select=", ".join(CALL_COLUMNS)
-            )
+        columns = ", ".join(CALL_COLUMNS)
+        return self.rows(
+            f"SELECT {columns} FROM call_log WHERE {where} ORDER BY seq LIMIT {PAGE}",  # noqa: S608 -- constants
+            parameters,
         )
 
-    def _before_last(self, wanted: Wanted, last: int) -> int:
+    def _before_last(self, wanted: Wanted, last: int, newest: int) -> int:
         """Return the number after which exactly the *last* wanted rows stand."""
-        if last == 0:
-            return 2**63 - 1
-        row = self.connection.execute(
-            f"SELECT seq FROM call_log WHERE {wanted.where()} "  # noqa: S608 -- made of constants
-            "ORDER BY seq DESC LIMIT 1 OFFSET :skip",
-            wanted.parameters(skip=last),
-        ).fetchone()
-        return 0 if row is None else int(row[0])
+        where = wanted.where("seq > :after", "seq <= :end")
+        statement = f"SELECT seq FROM call_log WHERE {where} ORDER BY seq DESC LIMIT :more"  # noqa: S608 -- made of constants
+        end, more = newest, last + 1
+        while end > 0:
+            parameters = wanted.parameters(after=end - _SPAN, end=end, more=more)
+            found = self.connection.execute(statement, parameters).fetchall()
+            if len(found) == more:
+                return int(found[-1][0])
+            end, more = end - _SPAN, more - len(found)
+        return 0

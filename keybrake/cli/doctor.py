@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from keybrake.cli import _checks, _checks_ledger
+from keybrake.cli import _checks, _checks_ledger, _repairs
 from keybrake.cli._checks import Finding
 from keybrake.cli._said import ledger_url
 from keybrake.cli._table import Cell, console, is_terminal
@@ -23,15 +23,21 @@ _MARKS = {
 
 
 @click.command(epilog="Example: keybrake doctor --json")
+@click.option("--repair", is_flag=True, help="Put right what can be: seal, rights, leftovers.")
+@click.option(
+    "--yes", is_flag=True, help="With --repair: do not ask, also where something is lost."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, and the checks.")
 @click.pass_context
-def doctor(ctx: click.Context, *, as_json: bool) -> None:
+def doctor(ctx: click.Context, *, repair: bool, yes: bool, as_json: bool) -> None:
     """
-    Look for what is wrong here, changing nothing.
+    Look for what is wrong here; without --repair, nothing is changed.
 
-    Ledger, lock, clock, configuration, SDKs and hooks. Exits with 3 if something would keep
-    keybrake from working; a note is worth knowing, but not wrong.
+    Ledger, seal, lock, clock, configuration, SDKs and hooks. Exits with 3 if something would keep
+    keybrake from working; a note is worth knowing, but not wrong. With --repair, the seal is made
+    anew for the ledger as it is, after you have agreed to what that loses.
     """
+    repaired = list(_repairs.carry_out(ctx, yes=yes, as_json=as_json)) if repair else []
     findings = []
     for finding in _findings(ctx):
         findings.append(finding)
@@ -40,7 +46,8 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
     wrong = sum(finding.verdict == "wrong" for finding in findings)
     if as_json:
         checks = [finding._asdict() for finding in findings]
-        click.echo(to_json({"ok": not wrong, "checks": checks}))
+        done = {"repaired": repaired} if repair else {}
+        click.echo(to_json({"ok": not wrong, **done, "checks": checks}))
     elif wrong:
         click.echo(f"{count(wrong, 'thing')} wrong")
     else:

@@ -21,6 +21,10 @@ from keybrake.ledger import _statements as sql
 _LAST_CALLS = 10
 _BAR = 30
 
+_TOOLS = """
+SELECT tool, spent_micros, reserved_micros, calls, refused FROM spend_by_tool WHERE run_id = ?
+"""
+
 Whole = Mapping[str, Any]
 
 
@@ -62,13 +66,7 @@ def _whole(book: Book, run: RunRecord) -> dict[str, Any]:
         "allow": None if terms.allow is None else list(terms.allow),
         "limits": list(_limits(book, run, terms)),
         "parents": list(_parents(book, run)),
-        "tools": list(
-            book.views["spend_by_tool"].rows_where(
-                "run_id = ?",
-                [run.uid],
-                select="tool, spent_micros, reserved_micros, calls, refused",
-            )
-        ),
+        "tools": book.rows(_TOOLS, (run.uid,)),
         "last_calls": [row for page in pages for row in page],
     }
 

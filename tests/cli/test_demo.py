@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-LIMIT_S = 10
+LIMIT_S = 30  # it takes 3; a machine that runs other tests beside it is slow, not wrong
 
 
 def test_the_demo_stops_what_it_should(cli, tmp_path):

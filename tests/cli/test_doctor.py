@@ -1,19 +1,27 @@
-"""Does ``keybrake doctor`` find what is wrong, and only that."""
+"""Does ``keybrake doctor`` find what is wrong, and only that, and put right what it can."""
 
 import fcntl
 import os
+import pty
 import shutil
 import sqlite3
+import subprocess
 import time
+from contextlib import closing
 
 import pytest
+
+import keybrake
+from keybrake.ledger import _seal
+from tests.cli.conftest import _everything, command, environment
 
 
 @pytest.fixture
 def copy(tmp_path, books):
-    """Copy the ledger to where a test may harm it."""
+    """Copy the ledger, and its seal, to where a test may harm them."""
     path = tmp_path / "ledger.db"
     shutil.copy(books.path, path)
+    shutil.copy(_seal.path_of(books.path), _seal.path_of(path))
     path.chmod(0o600)
     return path
 
@@ -51,7 +59,7 @@ def test_a_sound_ledger_is_fine(doctor, copy):
         "stripe",
         "hooks",
     }
-    assert f"{copy}, application id 0x6b627231, schema 1, calls: 13" in checks["ledger"]
+    assert f"{copy}, application id 0x6b627231, schema 2, calls: 13" in checks["ledger"]
     assert "supported (>=8,<17)" in checks["stripe"]
     assert "stripe._api_requestor._APIRequestor.request_raw," in checks["hooks"]
 
@@ -167,3 +175,211 @@ def test_a_terminal_gets_lines_that_fit(at_terminal, copy):
 
     assert max(map(len, out.splitlines())) <= 70
     assert out.count("\nnote   sqlite") <= 1
+
+
+# What can be put right
+
+
+def seal_of(path):
+    """Return the seal beside a ledger."""
+    return _seal.path_of(path)
+
+
+def newest(path):
+    """Return the id of a ledger, and the number of its newest event."""
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute("SELECT uid, (SELECT max(seq) FROM event) FROM ledger").fetchone()
+
+
+def lost(path):
+    """Lose the seal."""
+    seal_of(path).unlink()
+
+
+def torn(path):
+    """Leave half a seal."""
+    seal_of(path).write_bytes(seal_of(path).read_bytes()[:9])
+
+
+def of_another(path):
+    """Put the seal of another ledger in its place."""
+    _seal.write(path, "0" * 32, 1)
+
+
+def rolled_back(path):
+    """Have the seal know of more than there is."""
+    uid, seq = newest(path)
+    _seal.write(path, uid, seq + 5)
+
+
+SEALS = [
+    (lost, "is missing, so nobody can tell"),
+    (torn, "cannot be read"),
+    (of_another, "belongs to another ledger"),
+    (rolled_back, "the ledger is older than its seal"),
+]
+
+
+def can_be_used(path):
+    """Return whether a run begins in the ledger; the handle it needs is let go of."""
+    url = f"sqlite:///{path}"
+    try:
+        with keybrake.run("again", cap=1, ledger=url):
+            pass
+    except keybrake.LedgerUnavailable:
+        return False
+    keybrake.open_ledger(url).close()
+    return True
+
+
+@pytest.mark.parametrize(("spoil", "words"), SEALS, ids=lambda it: getattr(it, "__name__", None))
+def test_a_seal_that_does_not_fit_is_found_and_made_anew(doctor, copy, spoil, words):
+    """The finding says what is wrong; nothing is done unasked; then the ledger is as it is."""
+    uid, seq = newest(copy)
+    spoil(copy)
+    kept = seal_of(copy).read_bytes() if seal_of(copy).exists() else None
+
+    found = wrong(doctor("--json"))
+    assert words in found["seal"]
+    assert "keybrake doctor --repair" in found["seal"]
+    assert not can_be_used(copy)
+
+    refused = doctor("--repair")
+    assert refused.code == 2
+    assert words in refused.err
+    assert f"its newest event is {seq}" in refused.err
+    assert "--yes" in refused.err
+    assert (seal_of(copy).read_bytes() if seal_of(copy).exists() else None) == kept
+
+    told = doctor("--repair", "--yes", "--json")
+    assert wrong(told) == {}
+    assert told.json["repaired"] == [
+        f"sealed the ledger at event {seq}; restart every process that uses it"
+    ]
+    assert newest(copy) == (uid, seq + 1)
+    assert can_be_used(copy)
+
+
+def test_what_a_repair_gave_up_is_told(doctor, copy):
+    """The number of events that are lost is said before, and stands in the chain afterwards."""
+    rolled_back(copy)
+
+    assert "What happened in the 5 events since then does not count" in doctor("--repair").err
+    doctor("--repair", "--yes")
+    with closing(sqlite3.connect(copy)) as db:
+        kind, detail = db.execute(
+            "SELECT kind, detail FROM event ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
+    assert kind == "resealed"
+    assert "the ledger is older than its seal" in detail
+
+
+def test_a_deleted_ledger_begins_anew_only_when_a_person_says_so(doctor, copy):
+    """With its seal there the ledger counts as deleted, until the seal is cleared away."""
+    copy.unlink()
+    copy.with_name("ledger.db-wal").write_bytes(b"what was left of it")
+
+    assert "it was deleted" in wrong(doctor("--json"))["seal"]
+    assert not can_be_used(copy)
+    assert doctor("--repair").code == 2
+    assert seal_of(copy).exists()
+
+    told = doctor("--repair", "--yes", "--json")
+    assert wrong(told) == {}
+    assert not seal_of(copy).exists()
+    assert not copy.with_name("ledger.db-wal").exists()
+    assert can_be_used(copy)
+
+
+@pytest.mark.parametrize(("answer", "done"), [(b"n\n", False), (b"y\n", True)])
+def test_a_person_at_a_terminal_is_asked(copy, tmp_path, answer, done):
+    """What is lost is shown with a question, and the answer is what happens."""
+    lost(copy)
+    ours, theirs = pty.openpty()
+    argv = command("--ledger", f"sqlite:///{copy}", "doctor", "--repair")
+    with subprocess.Popen(
+        argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(tmp_path), cwd=tmp_path
+    ) as process:
+        os.close(theirs)
+        os.write(ours, answer)
+        said = _everything(ours).decode()
+
+    assert "The ledger is taken as it is" in said
+    assert "Do it? [y/N]" in said
+    assert ("left as it is" in said) is not done
+    assert seal_of(copy).exists() is done
+    assert process.returncode == (0 if done else 3)
+
+
+def test_rights_and_leftovers_are_put_right_without_a_question(doctor, copy):
+    """Nothing is lost by closing files to others, and by removing what the dead have left."""
+    left = [copy.with_name(f"ledger.db{end}") for end in (".new", ".seal.new", ".owner-dead")]
+    for file in left:
+        file.touch(mode=0o600)
+    copy.chmod(0o644)
+    seal_of(copy).chmod(0o640)
+
+    told = doctor("--json")
+    assert wrong(told).keys() == {"rights"}
+    notes = [c["detail"] for c in told.json["checks"] if c["check"] == "leftovers"]
+    assert len(notes) == 1
+
+    told = doctor("--repair", "--json")
+    assert wrong(told) == {}
+    assert len(told.json["repaired"]) == 2
+    assert [file for file in left if file.exists()] == []
+    assert {file.stat().st_mode & 0o777 for file in (copy, seal_of(copy))} == {0o600}
+
+
+def test_what_a_living_process_needs_is_no_leftover(doctor, copy):
+    """The file by which a process shows that it lives stays."""
+    owner = copy.with_name("ledger.db.owner-alive")
+    owner.touch(mode=0o600)
+    with owner.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert doctor("--repair", "--json").json["repaired"] == []
+    assert owner.exists()
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "damaged", "link"])
+def test_a_file_that_is_no_sound_ledger_is_left_as_it_is(doctor, copy, kind):
+    """Nobody can put that right but its owner, who is told how; not a byte is written."""
+    data = copy.read_bytes()
+    lost(copy)
+    if kind == "link":
+        copy.rename(copy.with_name("elsewhere"))
+        copy.symlink_to("elsewhere")
+    else:
+        page = data[:4096] + b"\xff" * 4096 + data[8192:]
+        copy.write_bytes({"text": b"hello " * 1000, "empty": b"", "damaged": page}[kind])
+    before = copy.read_bytes()
+
+    told = doctor("--repair", "--yes")
+    assert told.code == 3
+    assert f"{copy} is left as it is" in told.out
+    assert "backup" in told.out
+    assert copy.read_bytes() == before
+    assert not seal_of(copy).exists()
+
+
+def test_a_sound_ledger_needs_no_repair(doctor, copy):
+    """There is nothing to do, and nothing is done."""
+    before = copy.read_bytes(), seal_of(copy).read_bytes()
+
+    assert doctor("--repair", "--json").json["repaired"] == []
+    assert (copy.read_bytes(), seal_of(copy).read_bytes()) == before
+
+
+def test_a_held_lock_keeps_a_repair_waiting_and_no_longer(doctor, copy, tmp_path):
+    """What another process holds is not repaired behind its back."""
+    (tmp_path / "keybrake.toml").write_text("lock_timeout = 1")
+    lost(copy)
+    lock = copy.with_name("ledger.db.lock")
+    lock.touch(mode=0o600)
+    with lock.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        told = doctor("--repair", "--yes")
+
+    assert "was not free within 1 s" in told.out
+    assert told.code == 3
+    assert not seal_of(copy).exists()
