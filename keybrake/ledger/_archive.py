@@ -147,8 +147,7 @@ class _Leaving:
         for _, statement in guards:
             writing.execute(statement)
         for run, said in self._said.items():
-            columns = (writing.now, "archived", None, run, 0, 0, said)
-            writing._chain.write(writing.cursor, columns, ())  # noqa: SLF001 -- of_scope takes no detail
+            writing.of_scope("archived", run, detail=said)
         return True
 
     def _take_out(self, cursor: sqlite3.Cursor) -> None:

@@ -214,6 +214,13 @@ class Writing:
             self.execute(sql.FOLDED, (self._chain.seq,))
             self._chain.folded = self._chain.seq
 
-    def of_scope(self, kind: str, scope: int, facts: Sequence[object] = ()) -> None:
-        """Append what happened to a run or a tool."""
-        self._chain.write(self.cursor, (self.now, kind, None, scope, 0, 0, None), facts)
+    def of_scope(
+        self,
+        kind: str,
+        scope: int | None,
+        facts: Sequence[object] = (),
+        *,
+        detail: str | None = None,
+    ) -> None:
+        """Append what happened to a run or a tool, or to the ledger itself: *scope* None."""
+        self._chain.write(self.cursor, (self.now, kind, None, scope, 0, 0, detail), facts)

@@ -43,7 +43,7 @@ _NO_SEAL = (
 )
 _BAD_SEAL = "its seal {seal} cannot be read; keybrake doctor --repair makes a new one"
 _GONE = (
-    "the ledger is not there, but its seal {seal} is: the ledger was deleted, and what was spent "
+    "the ledger is not there, but its seal {seal}, or its log, is: the ledger was deleted, and what was spent "
     "with it. Put it back; keybrake doctor --repair lets a new one begin"
 )
 
@@ -73,7 +73,8 @@ class Identity:
 
     def refuse_to_begin_anew(self) -> None:
         """Refuse to make a ledger where one is known to have been."""
-        if os.path.lexists(_seal.path_of(self._path)):
+        # An old log would be read into a new ledger.
+        if os.path.lexists(_seal.path_of(self._path)) or os.path.lexists(self._log):
             raise self._unusable(_GONE)
 
     def learn(self, uid: str, newest: int) -> None:

@@ -200,8 +200,7 @@ def _write_down(path: Path, words: str, patience_s: float) -> None:
     """Have the chain tell that the ledger was taken as it was."""
 
     def write(writing: Writing) -> None:
-        columns = (writing.now, "resealed", None, None, 0, 0, json.dumps(words))
-        writing._chain.write(writing.cursor, columns, ())  # noqa: SLF001 -- it is about no call and no scope
+        writing.of_scope("resealed", None, detail=json.dumps(words))
 
     store = Store(path, lock_timeout_s=patience_s, durability="power")
     Turns(store).take(write, durable=True)

@@ -144,11 +144,11 @@ FROM call LEFT JOIN scope ON scope.id = call.run
 
 ONE_IN_DOUBT = f"{SELECT_IN_DOUBT} WHERE call.seq = ?"
 # Reserved calls have no index: keeping one costs every call two pages. The runs that have something
-# reserved lead to them.
+# reserved lead to them, in this order: CROSS JOIN.
 _SEQ_IN_DOUBT = """
 SELECT seq FROM call WHERE state = 'unknown'
 UNION ALL
-SELECT call.seq FROM scope JOIN call ON call.run = scope.id
+SELECT call.seq FROM scope CROSS JOIN call ON call.run = scope.id
 WHERE scope.kind = 'run' AND scope.reserved > 0 AND call.state = 'reserved'
 """
 ALL_IN_DOUBT = f"{SELECT_IN_DOUBT} WHERE call.seq IN ({_SEQ_IN_DOUBT}) ORDER BY call.seq"

@@ -171,8 +171,9 @@ SELECT
     call.endpoint AS endpoint,
     event.spent AS spent,
     event.reserved AS reserved,
-    event.kind IN ('admitted', 'noted', 'carried') AS calls,
-    event.kind = 'refused' AS refused
+    event.kind IN ('admitted', 'noted')
+        OR (event.kind = 'carried' AND event.detail NOT IN ('refused', 'unguarded')) AS calls,
+    event.kind = 'refused' OR (event.kind = 'carried' AND event.detail = 'refused') AS refused
 FROM event JOIN call ON call.seq = event.call
 WHERE event.seq > (SELECT folded FROM ledger);
 

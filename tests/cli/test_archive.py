@@ -369,7 +369,7 @@ def test_what_is_used_meanwhile_stays(ledger):
     assert verified(ledger.path).found == 0
 
 
-@pytest.mark.parametrize("times", [1, 9])
+@pytest.mark.parametrize("times", [1, 100])
 def test_a_ledger_that_is_archived_while_it_is_verified(path, times):
     """What moves meanwhile is no finding; if it goes on moving, that is told."""
     moved = []

@@ -68,6 +68,7 @@ def test_at_a_terminal_it_is_in_colour_and_in_time(at_terminal):
 def test_on_a_ledger_in_use_it_shows_its_own_calls(cli, tmp_path, books):
     """On a ledger that has calls of others, the demo shows and counts what it did itself."""
     shutil.copy(books.path, tmp_path / "demo.db")
+    shutil.copy(f"{books.path}.seal", tmp_path / "demo.db.seal")
 
     told = cli("demo", KEYBRAKE_LEDGER="sqlite:///demo.db")
 
