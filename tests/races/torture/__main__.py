@@ -66,10 +66,11 @@ def _pressure(options: argparse.Namespace) -> Pressure:
 def _unfulfilled(plan: Plan, struck: Struck) -> list[str]:
     """A plan that was not carried out shows nothing."""
     planned = Counter(blow.what for blow in plan.blows)
+    planned["killed"], fell = plan.pressure.kills, struck.blows | {"killed": struck.killed}
     return [
-        f"process: {planned[what]} times {what} were planned, {struck.blows.get(what, 0)} fell"
+        f"process: {planned[what]} times {what} were planned, {fell.get(what, 0)} fell"
         for what in planned
-        if struck.blows.get(what, 0) != planned[what]
+        if fell.get(what, 0) < planned[what]
     ]
 
 

@@ -20,7 +20,7 @@ from keybrake.ledger._store import Store
 from keybrake.ledger.sqlite import SQLiteLedger
 
 # Long enough for another process to decide on the same total.
-_PAUSE_S = 0.04
+_PAUSE_S = 0.1
 
 
 def no_transaction() -> None:

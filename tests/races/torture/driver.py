@@ -58,6 +58,7 @@ class _Driver:
         self._all_gone, self._alive = os.pipe()
         self._pids: dict[int, int] = {}
         self._lives = [0] * stage.plan.pressure.processes
+        self._doomed: dict[int, Blow] = {}
         self._stopped: list[tuple[float, int]] = []
         self._revoking: dict[str, subprocess.Popen[str]] = {}
         self._due: list[tuple[float, Blow]] = []
@@ -126,13 +127,18 @@ class _Driver:
             if gone == 0:
                 continue
             del self._pids[each]
-            self._note_the_end(each, os.waitstatus_to_exitcode(status))
+            self._note_the_end(each, pid, os.waitstatus_to_exitcode(status))
             if not self._stage.progress.is_finished(each):
                 self._fork(each)
 
-    def _note_the_end(self, each: int, status: int) -> None:
+    def _note_the_end(self, each: int, pid: int, status: int) -> None:
+        blow = self._doomed.pop(pid, None)
         if status == -signal.SIGKILL:
             self.struck.killed += 1
+        elif status == 0 and blow is not None:
+            # It had left before it could be killed: another one has to die.
+            self.struck.blows[blow.what] -= 1
+            self._due.append((0.0, blow))
         elif status != 0:
             self.struck.complaints.append(f"process: worker {each} ended with {status}")
 
@@ -145,6 +151,8 @@ class _Driver:
         if pid is None:
             return
         self._count(blow)
+        if blow.what != "stop":
+            self._doomed[pid] = blow
         match blow.what:
             case "kill":
                 os.kill(pid, signal.SIGKILL)
@@ -161,8 +169,9 @@ class _Driver:
         """Return the process of a worker that still works: the wanted one, or the next."""
         workers = len(self._lives)
         for each in (*range(wanted, workers), *range(wanted)):
-            if each in self._pids and not self._stage.progress.is_finished(each):
-                return self._pids[each]
+            pid = self._pids.get(each)
+            if pid and pid not in self._doomed and not self._stage.progress.is_finished(each):
+                return pid
         return None
 
     def _revoke(self, run: str) -> None:

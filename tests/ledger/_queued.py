@@ -1,0 +1,53 @@
+"""What waits in a queue: pieces of work that write, or fail, and the turns of other threads."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keybrake.ledger._events import Writing
+from keybrake.ledger._turns import Turns, _Turn
+from keybrake.ledger.sqlite import SQLiteLedger
+
+
+def note(ledger: SQLiteLedger, reason: str) -> Callable[[Writing], str]:
+    """Return work that writes one row, and says so."""
+
+    def work(writing: Writing) -> str:
+        writing.execute(
+            "INSERT INTO event (seq, at, kind, reserved, spent, hash, detail) "
+            "SELECT max(seq) + 1, 0, 'x', 0, 0, zeroblob(32), ? FROM event",
+            (reason,),
+        )
+        writing._chain.seq += 1
+        writing._chain._hash = bytes(32)
+        return reason
+
+    return work
+
+
+def written(ledger: SQLiteLedger) -> list[str]:
+    """Return what was written by such work."""
+    rows = ledger._store.read("SELECT detail FROM event WHERE kind = 'x' ORDER BY seq", ())
+    return [reason for (reason,) in rows]
+
+
+def failing(error: BaseException) -> Callable[[Writing], Any]:
+    """Return work that fails."""
+
+    def work(_: Writing) -> None:
+        raise error
+
+    return work
+
+
+def lined_up(turns: Turns, *works: Callable[[Writing], Any], **how: bool) -> list[_Turn]:
+    """Return turns of other threads, which wait."""
+    waiting = [_Turn(work, durable=False, check=True, **how) for work in works]
+    for turn in waiting:
+        turn.line_up()
+        turns._waiting.append(turn)
+    return waiting
+
+
+def is_woken(turn: _Turn) -> bool:
+    """Return whether the thread of a turn would look."""
+    return turn._gate.acquire(blocking=False)

@@ -1,0 +1,490 @@
+"""Where does a ledger lie, what may it lie on, and how is one made or brought up to date?"""
+
+import contextlib
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+import sqlite_utils
+from sqlite_utils.plugins import pm
+
+import keybrake
+from keybrake import _clock
+from keybrake.errors import LedgerUnavailable, PolicyError
+from keybrake.ledger import _files, _seal, open_ledger
+from keybrake.ledger._files import Unusable
+from keybrake.ledger.sqlite import SQLiteLedger
+from tests.ledger.test_contract import opened
+from tests.ledger.test_events import false_hashes
+
+# Which file a URL names
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:////var/lib/ledger.db", "/var/lib/ledger.db"),
+        ("sqlite:////var/../ledger.db", "/ledger.db"),
+        (Path("/var/ledger.db"), "/var/ledger.db"),
+    ],
+)
+def test_a_url_names_a_file(url, path):
+    """Four slashes, or a path, name it absolutely."""
+    assert _files.path_of(url) == Path(path)
+
+
+def test_a_relative_url_is_relative_to_the_working_directory(tmp_path, monkeypatch):
+    """Three slashes, or a relative path, are relative."""
+    monkeypatch.chdir(tmp_path)
+
+    for url in ("sqlite:///sub/ledger.db", Path("sub/ledger.db")):
+        assert _files.path_of(url) == tmp_path / "sub" / "ledger.db"
+
+
+@pytest.mark.parametrize(
+    "url", ["", "ledger.db", "sqlite://ledger.db", "sqlite:///", "postgresql://x/y", 7, None]
+)
+def test_what_is_no_url_is_refused(url):
+    """The message says what to write."""
+    with pytest.raises(PolicyError) as refused:
+        _files.path_of(url)
+
+    assert str(refused.value) == (
+        f"ledger={url!r} cannot be opened; write sqlite:///ledger.db or sqlite:////abs/ledger.db"
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///.",
+        "sqlite:///:memory:",
+        "sqlite:///a\0b",
+        "sqlite:////",
+        "sqlite:///..",
+        Path("/x/.."),
+    ],
+)
+def test_what_nobody_else_could_open_is_refused(url):
+    """A ledger is shared between processes, or it counts nothing."""
+    with pytest.raises(PolicyError) as refused:
+        _files.path_of(url)
+
+    assert str(refused.value) == f"ledger={url!r} names no file that other processes could share"
+
+
+def test_a_ledger_is_opened_once_per_process_and_file(tmp_path, ledger_url, monkeypatch):
+    """By whatever name it is called; without one, it is the one that is configured."""
+    monkeypatch.chdir(tmp_path)
+    one = open_ledger(tmp_path / "other.db")
+
+    assert open_ledger("sqlite:///other.db") is one
+    assert open_ledger(f"sqlite:///{tmp_path / 'other.db'}") is one
+    assert open_ledger().url == ledger_url
+    assert open_ledger() is open_ledger(ledger_url) is not one
+
+
+def test_a_ledger_is_opened_with_what_is_configured(tmp_path):
+    """How long to wait for the lock, and what a power cut may cost."""
+    keybrake.configure(lock_timeout=1.5, durability="process")
+    store = open_ledger(tmp_path / "ledger.db")._store
+
+    assert (store.lock_timeout_s, store._durable) == (1.5, "NORMAL")
+
+
+def test_side_files_and_lock_stand_beside_it():
+    """Whoever moves ``ledger.db*`` moves them all."""
+    path = Path("/x/ledger.db")
+
+    assert _files.lock_path(path) == Path("/x/ledger.db.lock")
+    assert _files.side_files(path) == (Path("/x/ledger.db-wal"), Path("/x/ledger.db-shm"))
+    assert _seal.path_of(path) == Path("/x/ledger.db.seal")
+
+
+# What it may be
+
+
+def refused(path: Path) -> str:
+    """Return why a file may be no ledger."""
+    with pytest.raises(Unusable) as told:
+        _files.check_file(path)
+    return str(told.value)
+
+
+def test_what_is_no_file_of_ones_own_is_refused(tmp_path, monkeypatch):
+    """A link, a folder and an empty file have a message each, with what to do."""
+    path = tmp_path / "ledger.db"
+    path.symlink_to(tmp_path / "nowhere")
+    assert refused(path) == f"{path} is a symbolic link; name the file itself"
+    path.unlink()
+    path.mkdir()
+    assert refused(path) == f"{path} is not a file; name a file for the ledger"
+    path.rmdir()
+    path.touch()
+    assert refused(path) == (
+        f"{path} is empty: a ledger never is. If somebody emptied it, what was spent is lost with it; "
+        f"move the file away to begin a new ledger"
+    )
+    path.write_bytes(b"x")
+    _files.check_file(path)
+
+
+def test_a_file_of_another_user_is_refused(tmp_path, monkeypatch):
+    """Root's and one's own are trusted, nobody else's."""
+    path = tmp_path / "ledger.db"
+    path.write_bytes(b"x")
+    mine = path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    if mine != 0:
+        assert refused(path) == (
+            f"{path} belongs to another user (uid {mine}); use a ledger of your own"
+        )
+        return
+    _files.check_file(path)
+    os.chown(path, 4711, -1)
+    assert refused(path) == f"{path} belongs to another user (uid 4711); use a ledger of your own"
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    _files.check_file(path)
+
+
+MOUNTS = """\
+sysfs /sys sysfs rw 0 0
+/dev/sda1 / ext4 rw 0 0
+server:/x /net/share nfs4 rw 0 0
+tmpfs /net/share/here tmpfs rw 0 0
+dav /my\\040net fuse.sshfs rw 0 0
+/dev/sda1 /over ext4 rw 0 0
+//pc/x /over cifs rw 0 0
+"""
+
+
+@pytest.fixture
+def mounts(tmp_path, monkeypatch) -> Path:
+    """Let the system have a few file systems, in the order they were mounted."""
+    path = tmp_path / "mounts"
+    path.write_text(MOUNTS)
+    monkeypatch.setattr(_files, "_MOUNTS", path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/home/ledger.db", "ext4"),
+        ("/net/share/ledger.db", "nfs4"),
+        ("/net/shared/ledger.db", "ext4"),
+        ("/net/share/here/ledger.db", "tmpfs"),
+        ("/my net/ledger.db", "fuse.sshfs"),
+        ("/over/ledger.db", "cifs"),
+    ],
+)
+def test_the_innermost_and_newest_mount_is_where_a_file_lies(mounts, path, kind):
+    """A mount over a mount hides it; a blank in its name is written as an octal number."""
+    assert _files.file_system(Path(path)) == kind
+
+
+def test_a_system_that_does_not_tell_refuses_nothing(mounts, monkeypatch):
+    """Without a list of mounts, or on another system, nothing is known."""
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert _files.file_system(Path("/net/share/ledger.db")) is None
+    monkeypatch.undo()
+    monkeypatch.setattr(_files, "_MOUNTS", mounts.with_name("none"))
+    assert _files.file_system(Path("/net/share/ledger.db")) is None
+    _files.refuse_network(Path("/net/share/ledger.db"))
+
+
+def test_a_mount_of_any_name_can_be_read(mounts):
+    """Names that are no UTF-8 are read, too."""
+    mounts.write_bytes(b"x /b\xff tmpfs rw 0 0\n" + MOUNTS.encode())
+
+    assert _files.file_system(Path("/net/share/ledger.db")) == "nfs4"
+
+
+def test_a_network_file_system_is_named(mounts):
+    """The message says which, why not, and what to do."""
+    with pytest.raises(Unusable) as told:
+        _files.refuse_network(Path("/net/share/ledger.db"))
+
+    assert str(told.value) == (
+        "/net/share/ledger.db lies on nfs4, a network file system, where locks do not hold; move it "
+        "to a local disk. A ledger for several machines has to be in PostgreSQL"
+    )
+    _files.refuse_network(Path("/home/ledger.db"))
+
+
+@pytest.mark.parametrize(
+    ("version", "fault"),
+    [
+        ((3, 36, 9), "too old"),
+        ((3, 37, 0), "WAL-reset"),
+        ((3, 44, 5), "WAL-reset"),
+        ((3, 44, 6), None),
+        ((3, 45, 0), "WAL-reset"),
+        ((3, 50, 6), "WAL-reset"),
+        ((3, 50, 7), None),
+        ((3, 51, 2), "WAL-reset"),
+        ((3, 51, 3), None),
+        ((3, 52, 0), None),
+        ((4, 0, 0), None),
+    ],
+)
+def test_what_is_wrong_with_a_sqlite_is_known(version, fault):
+    """Too old, or with the bug that three lines of releases have fixed."""
+    words = {
+        None: None,
+        "too old": "too old for STRICT tables; keybrake needs 3.37 or newer",
+        "WAL-reset": (
+            "has the WAL-reset bug (fixed in 3.51.3); keybrake keeps every write under one lock, so "
+            "let no other program write to the ledger"
+        ),
+    }
+
+    assert _files.sqlite_fault(version) == words[fault]
+
+
+# Making one
+
+
+def test_a_new_ledger_is_whole_and_closed_to_others(tmp_path):
+    """It is in WAL mode, marked, empty but for its first event, sealed, and without leftovers."""
+    path = tmp_path / "ledger.db"
+    draft = tmp_path / "ledger.db.new"
+    for leftover in (draft, *_files.side_files(draft)):
+        leftover.write_bytes(b"left over")
+    before, began = os.umask(0), _clock.now()
+    try:
+        _files.create(path)
+    finally:
+        os.umask(before)
+
+    assert sorted(it.name for it in tmp_path.iterdir()) == ["ledger.db", "ledger.db.seal"]
+    assert {stat.S_IMODE(it.stat().st_mode) for it in tmp_path.iterdir()} == {0o600}
+    with contextlib.closing(_files.connect(path)) as db:
+        one = {
+            name: db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_size", "journal_mode", "application_id", "user_version")
+        }
+        (row,) = db.execute("SELECT id, length(uid), created_at FROM ledger").fetchall()
+        events = db.execute("SELECT seq, at, kind FROM event").fetchall()
+        migrations = db.execute("SELECT migration_set, name FROM _sqlite_migrations").fetchall()
+        with contextlib.closing(_seal.Seal(path)) as seal:
+            assert db.execute("SELECT uid FROM ledger").fetchone() == (seal.uid,)
+            assert seal.newest() == 1
+    assert one == {
+        "page_size": 2048, "journal_mode": "wal", "application_id": 0x6B627231, "user_version": 2,
+    }  # fmt: skip
+    assert row[:2] == (1, 32)
+    assert began <= row[2] <= _clock.now()
+    assert events == [(1, row[2], "made")]
+    assert migrations == [("keybrake", "m001_first_schema"), ("keybrake", "m002_events")]
+    assert false_hashes(path) == []
+
+
+def test_no_ledger_is_made_through_a_link_or_over_a_draft(tmp_path):
+    """What another user could have put there is taken away first, not written through."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "ledger.db.new").symlink_to(victim)
+    _files.create(tmp_path / "ledger.db")
+
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "ledger.db").is_symlink()
+
+
+def test_a_ledger_that_cannot_be_finished_leaves_none(tmp_path, monkeypatch):
+    """A crash half-way is no emptied ledger: the name stays free."""
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError
+
+    monkeypatch.setattr(_files._events, "begin", full)
+    with pytest.raises(sqlite3.OperationalError):
+        _files.create(tmp_path / "ledger.db")
+
+    assert not (tmp_path / "ledger.db").exists()
+    monkeypatch.undo()
+    _files.create(tmp_path / "ledger.db")
+    assert false_hashes(tmp_path / "ledger.db") == []
+
+
+def test_a_connection_makes_no_file_and_may_be_read_only(tmp_path):
+    """Names are taken as they are, whatever stands in them."""
+    path = tmp_path / "a?b#c%20d.db"
+    with pytest.raises(sqlite3.OperationalError):
+        _files.connect(path).execute("SELECT 1 FROM ledger")
+    assert not path.exists()
+    _files.create(path)
+    with contextlib.closing(_files.connect(path, read_only=True)) as reader:
+        assert reader.execute("PRAGMA busy_timeout").fetchone() == (5000,)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.execute("UPDATE ledger SET folded = 1")
+    with contextlib.closing(_files.connect(path, timeout_s=0.25)) as writer:
+        writer.execute("UPDATE ledger SET folded = 1")
+        assert not writer.in_transaction
+        assert writer.execute("PRAGMA busy_timeout").fetchone() == (250,)
+
+
+def test_a_file_of_another_program_or_version_is_told(tmp_path):
+    """Each has its message; an older version is no error."""
+    path = tmp_path / "ledger.db"
+    _files.create(path)
+    with contextlib.closing(_files.connect(path)) as db:
+        assert _files.check_schema(db, path) == 2
+        db.execute("PRAGMA user_version=1")
+        assert _files.check_schema(db, path) == 1
+        db.execute("PRAGMA user_version=3")
+        with pytest.raises(Unusable) as newer:
+            _files.check_schema(db, path)
+        db.execute("PRAGMA application_id=7")
+        with pytest.raises(Unusable) as another:
+            _files.check_schema(db, path)
+
+    assert str(newer.value) == (
+        f"{path} was written by a newer keybrake (schema 3, this one knows 2); upgrade keybrake here"
+    )
+    assert str(another.value) == (
+        f"{path} is a database, but not a keybrake ledger; name another file"
+    )
+
+
+def test_a_folder_is_made_where_there_is_none(tmp_path):
+    """Open to its owner alone; one that is there stays as it is."""
+    path = tmp_path / "deep" / "down" / "ledger.db"
+    before = os.umask(0)
+    try:
+        _files.prepare_folder(path)
+        path.parent.chmod(0o750)
+        _files.prepare_folder(path)
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
+    _files.prepare_folder(tmp_path / "new" / "ledger.db")
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+# Bringing one up to date
+
+_MORE = """
+UPDATE call SET owner = 'f00d', amount = 250, currency = 'eur' WHERE seq = 1;
+INSERT INTO scope (uid, kind, label, parent, mode, terms, cap, opened_at, spent, reserved, calls)
+VALUES ('run_old:pay', 'tool', 'pay', 1, 'enforce', '[1,null,null,null,[]]', 1, 1790000000000007, 0, 0, 0);
+INSERT INTO call (uid, at, run, scopes, vendor, endpoint, method, path, origin, account, owner, state, reserved, cost)
+VALUES ('0b', 1790000000000009, 1, '[1]', 'stripe', 'x', 'POST', '/x', '', '', '', 'reserved', 300, NULL),
+    ('0c', 1790000000000008, 1, '[1]', 'stripe', 'x', 'POST', '/x', '', '', '', 'unknown', 400, NULL),
+    ('0d', 1790000000000008, 1, '[1]', 'stripe', 'x', 'POST', '/x', '', '', '', 'voided', 500, 0);
+"""
+
+
+@pytest.fixture
+def old(tmp_path) -> Path:
+    """Leave a ledger as the first version made it."""
+    path = tmp_path / "ledger.db"
+    script = Path(__file__).with_name("schema_1.sql").read_text("utf-8")
+    db = sqlite3.connect(path)
+    db.executescript(script + _MORE)
+    db.close()
+    path.chmod(0o600)
+    return path
+
+
+def test_what_was_before_there_were_events_is_carried_over(old):
+    """One event for each scope and call, at the newest moment on record, chained and sealed."""
+    ledger = SQLiteLedger(old, lock_timeout_s=5, durability="process")
+    opened(ledger)
+    with contextlib.closing(_files.connect(old, read_only=True)) as db:
+        columns = "seq, at - 1790000000000000, kind, call, scope, reserved, spent, detail"
+        events = db.execute(f"SELECT {columns} FROM event ORDER BY seq").fetchall()
+        totals = db.execute("SELECT endpoint, calls, reserved_micros FROM spend_by_endpoint")
+        assert events[:-1] == [
+            (1, 0, "made", None, None, 0, 0, None),
+            (2, 9, "carried", None, 1, 0, 0, None),
+            (3, 9, "carried", None, 2, 0, 0, None),
+            (4, 9, "carried", 1, None, 0, 2_500_000, "settled"),
+            (5, 9, "carried", 2, None, 300, 0, "reserved"),
+            (6, 9, "carried", 3, None, 400, 0, "unknown"),
+            (7, 9, "carried", 4, None, 0, 0, "voided"),
+        ]
+        assert totals.fetchall() == [("stripe.payment_intents.create", 1, 0), ("x", 3, 700)]
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        names = {name for (name,) in db.execute("SELECT name FROM pragma_table_info('ledger')")}
+        assert names == {"id", "uid", "created_at", "folded"}
+        with contextlib.closing(_seal.Seal(old)) as seal:
+            assert (seal.uid, seal.newest()) == ("0123456789abcdef" * 2, 8)
+    ledger.close()
+    assert false_hashes(old) == []
+
+
+def test_a_ledger_without_a_call_is_carried_over_at_the_moment_it_was_made(old):
+    """There is no newer moment on record."""
+    db = sqlite3.connect(old)
+    db.execute("DROP TRIGGER call_stays")
+    db.execute("DELETE FROM call")
+    db.commit()
+    db.close()
+    SQLiteLedger(old, lock_timeout_s=5, durability="process").close()
+    with contextlib.closing(sqlite3.connect(old)) as db:
+        events = db.execute("SELECT at, kind FROM event ORDER BY seq").fetchall()
+
+    made = 1790000000000000
+    assert events == [(made, "made"), (made, "carried"), (made, "carried")]
+    assert false_hashes(old) == []
+
+
+def test_an_upgraded_ledger_has_the_tables_of_a_new_one(old, tmp_path):
+    """Whatever asks it later finds the same tables, views, indexes and triggers."""
+    SQLiteLedger(old, lock_timeout_s=5, durability="process").close()
+    new = tmp_path / "new.db"
+    _files.create(new)
+    what = "SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY 1, 2"
+    of_each = []
+    for path in (old, new):
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            of_each.append([row for row in db.execute(what) if "_sqlite_migrations" not in row[1]])
+
+    assert of_each[0] == of_each[1]
+
+
+def test_no_plugin_of_the_users_runs_in_a_ledger(old, tmp_path):
+    """What somebody has installed for sqlite-utils has no business here."""
+    seen: list[object] = []
+
+    class Plugin:
+        @sqlite_utils.hookimpl
+        def prepare_connection(self, conn: object) -> None:
+            seen.append(conn)
+
+    plugin = Plugin()
+    pm.register(plugin)
+    try:
+        SQLiteLedger(old, lock_timeout_s=5, durability="process").close()
+        _files.create(tmp_path / "new.db")
+        assert seen == []
+        sqlite_utils.Database(memory=True)
+        assert len(seen) == 1
+    finally:
+        pm.unregister(plugin)
+
+
+def test_an_upgrade_that_fails_leaves_the_old_ledger(old, monkeypatch):
+    """It is one transaction: a ledger half-way up is a ledger no version can read."""
+    from keybrake.ledger import _migrations
+
+    def full(*_: object) -> None:
+        msg = "disk full"
+        raise sqlite3.OperationalError(msg)
+
+    monkeypatch.setattr(_migrations._events, "append", full)
+    with pytest.raises(LedgerUnavailable, match="disk full"):
+        SQLiteLedger(old, lock_timeout_s=5, durability="process")
+    monkeypatch.undo()
+    with contextlib.closing(sqlite3.connect(old)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'event'").fetchone() == (
+            0,
+        )
+    SQLiteLedger(old, lock_timeout_s=5, durability="process").close()
+    assert false_hashes(old) == []
