@@ -100,8 +100,8 @@ def _scope(ledger: sqlite3.Connection, scope: tuple[Any, ...]) -> Iterator[str]:
 
 _SUMS = """
 SELECT
-    coalesce(sum(iif(state = 'settled', cost, 0)), 0),
-    coalesce(sum(iif(state IN ('reserved', 'unknown'), reserved, 0)), 0),
+    coalesce(sum((state = 'settled') * coalesce(cost, 0)), 0),
+    coalesce(sum((state IN ('reserved', 'unknown')) * reserved), 0),
     coalesce(sum(state <> 'refused'), 0),
     coalesce(sum(state = 'refused'), 0)
 FROM call WHERE run = ?

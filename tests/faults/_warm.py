@@ -22,6 +22,7 @@ with contextlib.suppress(stripe.APIConnectionError), warnings.catch_warnings():
     asyncio.run(_acts.pay_together("http://127.0.0.1:9"))
 keybrake.install()
 keybrake.uninstall()
-# The tools that make a ledger; the process itself has none open, so that children share nothing.
+# The tools that make and verify a ledger; the process itself has none open, so that children share nothing.
 with tempfile.TemporaryDirectory() as folder:
     files.create(Path(folder) / "ledger.db")
+    _acts.verified(_acts.Scene(f"sqlite:///{folder}/ledger.db", "", None))

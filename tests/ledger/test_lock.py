@@ -70,7 +70,6 @@ def test_one_process_holds_the_file(lock, other):
 def test_a_waiter_is_let_in_when_the_other_leaves(lock, other):
     """It looks again every millisecond, so that it waits no longer than it has to."""
     lock.acquire(0)
-    leave = threading.Event()
 
     def hold() -> None:
         with other.held(20):
@@ -80,7 +79,6 @@ def test_a_waiter_is_let_in_when_the_other_leaves(lock, other):
     waiting.start()
     waiting.join(0.05)
     assert waiting.is_alive()
-    leave.set()
     lock.release()
     waiting.join(20)
     assert not waiting.is_alive()

@@ -183,24 +183,23 @@ def _rows_stay(before: View, now: View) -> None:
 def _totals_are_sums(view: View) -> None:
     spent, held, calls = (defaultdict(int) for _ in range(3))
     for call in view.calls.values():
-        require(
-            call["cost"] == 0 or call["state"] == "settled", "only what is settled costs", call[0]
-        )
-        require(
-            call["cost"] <= call["reserved"], "no call costs more than it reserved", tuple(call)
-        )
-        for pk in (
-            json.loads(call["scopes"]) if call["state"] in (*OPEN, "settled", "voided") else ()
-        ):
+        _cost_is_what_was_set_aside(call)
+        if call["state"] == "refused" or call["endpoint"] == LOOKUP:
+            continue
+        for pk in json.loads(call["scopes"]):
             spent[pk] += call["cost"]
             held[pk] += call["reserved"] if call["state"] in OPEN else 0
             calls[pk] += 1
     for pk, scope in view.scopes.items():
-        counted = scope["spent"], scope["reserved"]
-        require(
-            counted == (spent[pk], held[pk]), "totals are sums", pk, counted, spent[pk], held[pk]
-        )
-        require(scope["calls"] == calls[pk], "calls are counted", pk, scope["calls"], calls[pk])
+        counted = scope["spent"], scope["reserved"], scope["calls"]
+        summed = spent[pk], held[pk], calls[pk]
+        require(counted == summed, "totals are sums", pk, counted, summed)
+
+
+def _cost_is_what_was_set_aside(call: sqlite3.Row) -> None:
+    require(call["cost"] == 0 or call["state"] == "settled", "what is settled costs", tuple(call))
+    fits = overrun(call) == 0 or (call["reason"] == "overrun" and call["idempotency_key"])
+    require(fits, "no call costs more than it reserved", tuple(call))
 
 
 def exposed(call: sqlite3.Row) -> int:

@@ -137,6 +137,9 @@ class Life:
     def _set_clock(self) -> None:
         hours = self.world.dice.choice([-30, -3, -1, 1, 3, 30])
         self.world.now += hours * _clock.HOUR
+        if hours < 0:
+            # How old a call is nobody can tell then, nor whether its key is still good: README.md.
+            self.world.vendor.prunes = False
         self.world.tell("the clock is set", hours, "h")
 
     def _wait(self) -> None:

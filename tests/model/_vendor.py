@@ -46,12 +46,13 @@ class VirtualStripe:
     Payment intents and refunds, idempotency keys, events.
 
     Attributes:
+        prunes: Whether it forgets a key as soon as it may.
         moved: Cents that have left somebody's account, by the idempotency key that moved them.
-        family: Which root run an object was made under, by the key that made it.
     """
 
     dice: random.Random
     now: int = 0
+    prunes: bool = True
     intents: dict[str, dict[str, Any]] = field(default_factory=dict)
     refunds: dict[str, dict[str, Any]] = field(default_factory=dict)
     moved: dict[str, int] = field(default_factory=dict)
@@ -65,7 +66,7 @@ class VirtualStripe:
         assert sent.key is not None
         print_of = json.dumps([sent.path, sent.params], sort_keys=True)
         at, known, answer = self._keys.get(sent.key, (-KEY_LIVES - 1, "", None))
-        if answer is not None and self.now - at <= KEY_LIVES:
+        if answer is not None and not (self.prunes and self.now - at > KEY_LIVES):
             if known != print_of:
                 return _No(400, type="idempotency_error").answer
             return answer._replace(replayed=True)
