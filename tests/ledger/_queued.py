@@ -8,6 +8,10 @@ from keybrake.ledger._turns import Turns, _Turn
 from keybrake.ledger.sqlite import SQLiteLedger
 
 
+class Struck(BaseException):
+    """Strikes anywhere, as Ctrl-C does; at a real one the test runner itself would stop."""
+
+
 def note(ledger: SQLiteLedger, reason: str) -> Callable[[Writing], str]:
     """Return work that writes one row, and says so."""
 

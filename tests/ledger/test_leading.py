@@ -11,7 +11,7 @@ from keybrake.ledger._events import Writing
 from keybrake.ledger._store import Store
 from keybrake.ledger._turns import Turns, _Fate
 from keybrake.ledger.sqlite import SQLiteLedger
-from tests.ledger._queued import failing, is_woken, lined_up, note, written
+from tests.ledger._queued import Struck, failing, is_woken, lined_up, note, written
 
 
 @pytest.fixture
@@ -179,8 +179,8 @@ def test_a_commit_that_fails_for_one_alone_is_told(ledger, turns, uncommitted):
 def test_an_interrupt_before_the_commit_leaves_the_others_waiting(ledger, turns, uncommitted):
     """Their work is not done, so they line up again where they were, and one of them leads."""
     others = lined_up(turns, note(ledger, "b"), note(ledger, "c"))
-    uncommitted.append(KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
+    uncommitted.append(Struck())
+    with pytest.raises(Struck):
         turns.take(note(ledger, "a"))
 
     assert written(ledger) == []
@@ -198,10 +198,10 @@ def test_an_interrupt_after_the_commit_leaves_nobody_waiting(ledger, turns, monk
 
     def struck(store: Store, writing: Writing) -> None:
         commit(store, writing)
-        raise KeyboardInterrupt
+        raise Struck
 
     monkeypatch.setattr(Store, "commit", struck)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Struck):
         turns.take(note(ledger, "a"))
     monkeypatch.undo()
 
@@ -213,8 +213,8 @@ def test_an_interrupt_after_the_commit_leaves_nobody_waiting(ledger, turns, monk
 
 def test_an_interrupt_in_the_work_of_one_leaves_the_others_waiting(ledger, turns):
     """It strikes the thread that leads, not the one whose work it was."""
-    others = lined_up(turns, failing(KeyboardInterrupt()), note(ledger, "c"))
-    with pytest.raises(KeyboardInterrupt):
+    others = lined_up(turns, failing(Struck()), note(ledger, "c"))
+    with pytest.raises(Struck):
         turns.take(note(ledger, "a"))
 
     assert written(ledger) == []
@@ -225,9 +225,9 @@ def test_an_interrupt_in_the_work_of_one_leaves_the_others_waiting(ledger, turns
 def test_an_interrupt_while_they_are_told_is_raised_when_all_know(ledger, turns):
     """Ctrl-C in the middle of waking leaves nobody asleep."""
     others = lined_up(turns, note(ledger, "b"), note(ledger, "c"))
-    strikes = [KeyboardInterrupt]
+    strikes = [Struck]
 
-    class Struck:
+    class Fragile:
         """Stands in the queue for the last one, and is struck when it is to be woken."""
 
         def __getattr__(self, name: str) -> Any:
@@ -239,8 +239,8 @@ def test_an_interrupt_while_they_are_told_is_raised_when_all_know(ledger, turns)
     for turn in others:
         turn.fate = _Fate()
         turn.fate.over = True
-    with pytest.raises(KeyboardInterrupt):
-        turns._let_go([others[0], Struck()])
+    with pytest.raises(Struck):
+        turns._let_go([others[0], Fragile()])
     assert all(is_woken(turn) for turn in others)
 
 

@@ -11,6 +11,7 @@ import pytest
 from keybrake.ledger import _forking, _lock
 from keybrake.ledger._lock import LedgerLock
 from keybrake.ledger.protocol import Busy
+from tests.ledger._queued import Struck
 
 
 @pytest.fixture
@@ -213,7 +214,7 @@ def test_whoever_waits_longest_is_woken(lock):
 
 def test_interrupts_leave_nothing_locked(lock, other, monkeypatch):
     """Ctrl-C in the middle of giving it back is raised once all is given back."""
-    unlock, strikes = _lock.unlock_descriptor, [KeyboardInterrupt, KeyboardInterrupt]
+    unlock, strikes = _lock.unlock_descriptor, [Struck, Struck]
 
     def struck(fd: int) -> None:
         if strikes:
@@ -222,7 +223,7 @@ def test_interrupts_leave_nothing_locked(lock, other, monkeypatch):
 
     lock.acquire(0)
     monkeypatch.setattr(_lock, "unlock_descriptor", struck)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Struck):
         lock.release()
     assert not lock.is_mine()
     with other.held(0):
@@ -242,10 +243,10 @@ def test_an_interrupt_while_it_waits_for_the_file_keeps_nobody_out(lock, other, 
     """The threads of this process are let in again."""
 
     def struck(_: float) -> None:
-        raise KeyboardInterrupt
+        raise Struck
 
     monkeypatch.setattr(_lock.time, "sleep", struck)
-    with other.held(0), pytest.raises(KeyboardInterrupt):
+    with other.held(0), pytest.raises(Struck):
         lock.acquire(1)
     assert not lock.is_mine()
 

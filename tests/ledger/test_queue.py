@@ -19,7 +19,7 @@ from keybrake.ledger._store import Store
 from keybrake.ledger._turns import Turns, _Fate, _Turn
 from keybrake.ledger.protocol import Busy, Spoiled
 from keybrake.ledger.sqlite import SQLiteLedger
-from tests.ledger._queued import failing, is_woken, lined_up, note, written
+from tests.ledger._queued import Struck, failing, is_woken, lined_up, note, written
 from tests.ledger.test_contract import READ, asking, opened, settled
 from tests.ledger.test_turns import held_elsewhere
 
@@ -337,7 +337,7 @@ def test_an_interrupt_takes_whoever_waits_out_of_the_queue(ledger, turns, monkey
     """Its work will not be done by anybody."""
 
     def struck(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise Struck
 
     turns._lock.enter()
     monkeypatch.setattr(_Turn, "wait", struck)
@@ -353,7 +353,7 @@ def test_an_interrupt_takes_whoever_waits_out_of_the_queue(ledger, turns, monkey
     thread.start()
     thread.join(20)
     turns._lock.release()
-    assert got == [KeyboardInterrupt]
+    assert got == [Struck]
     assert not turns._waiting
     assert turns.take(note(ledger, "c")) == "c"
     assert written(ledger) == ["c"]

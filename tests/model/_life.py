@@ -25,10 +25,10 @@ TOOL = terms_of(Policy(cap=9, max_calls=6))
 # What happens beside the agents' own steps, and how often.
 MEDDLING = {
     "word": 6,
-    "reconcile": 4,
+    "reconcile": 8,
     "deliver": 4,
     "lock": 3,
-    "set_clock": 2,
+    "set_clock": 3,
     "wait": 2,
     "kill": 2,
     "start": 1,
@@ -135,7 +135,7 @@ class Life:
             deliver(self.world, sent)
 
     def _set_clock(self) -> None:
-        hours = self.world.dice.choice([-30, -3, -1, 1, 3, 30])
+        hours = self.world.dice.choice([-30, -1, 1, 1, 3, 30])
         self.world.now += hours * _clock.HOUR
         if hours < 0:
             # How old a call is nobody can tell then, nor whether its key is still good: README.md.

@@ -163,7 +163,7 @@ def world(seed: int) -> Iterator[World]:
     """Yield a world of its own on a new ledger, and put everything back afterwards."""
     with tempfile.TemporaryDirectory(dir=_memory(), prefix="keybrake-model-") as name:
         folder = Path(name)
-        for file in _empty().iterdir():
+        for file in empty_ledger().iterdir():
             shutil.copyfile(file, folder / file.name)
         made = World(seed, folder)
         with pytest.MonkeyPatch.context() as patch:
@@ -200,7 +200,7 @@ def _memory() -> str | None:
 _emptied: list[tempfile.TemporaryDirectory[str]] = []
 
 
-def _empty() -> Path:
+def empty_ledger() -> Path:
     """Return a folder with an empty ledger in it, made once: making one takes as long as a life."""
     if not _emptied:
         _emptied.append(tempfile.TemporaryDirectory(dir=_memory(), prefix="keybrake-model-"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import functools
 import logging
+import multiprocessing
 import os
 import sys
 import time
@@ -26,7 +27,7 @@ from tests.model._aftermath import end
 from tests.model._broken import BROKEN
 from tests.model._invariants import Violation
 from tests.model._life import Life
-from tests.model._world import world
+from tests.model._world import empty_ledger, world
 
 # Verifying the chain takes as long as a life: every so many are.
 VERIFY_EVERY = 8
@@ -69,7 +70,8 @@ def many(seeds: Iterable[int], broken: str | None = None, *, jobs: int = 1) -> I
         if jobs == 1:
             yield from map(one, seeds)
             return
-        with ProcessPoolExecutor(jobs) as pool:
+        empty_ledger()  # made here, where somebody takes it away again
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
             yield from pool.map(one, seeds, chunksize=8)
     finally:
         logging.disable(logging.NOTSET)

@@ -16,6 +16,9 @@ from tests.races.torture.broken import ENGINES
 from tests.races.torture.facts import Facts
 from tests.races.torture.plan import Pressure, draw
 
+# Minutes in all; run it by `pytest -m system tests/races`.
+pytestmark = pytest.mark.system
+
 _HOUSE = Path(__file__).parents[2]
 # Which promise each broken engine breaks for certain; it may break others, too.
 _CAUGHT = {
