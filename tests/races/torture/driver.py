@@ -72,6 +72,9 @@ class _Driver:
         try:
             while not self._is_over():
                 self._look(time.monotonic())
+                if self._stage.vendor.poll() is not None:
+                    self.struck.complaints.append("process: the vendor is gone; nothing is shown")
+                    return
                 if time.monotonic() > deadline:
                     self._complain_of_hanging()
                     return

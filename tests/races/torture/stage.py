@@ -31,6 +31,7 @@ class Stage:
 
     Attributes:
         url: Where the vendor listens.
+        vendor: Its process.
         keys: The vault key of each run.
         uids: Its id.
         folder: Where the ledger and the journal are.
@@ -40,6 +41,7 @@ class Stage:
 
     plan: Plan
     url: str
+    vendor: subprocess.Popen[str]
     keys: dict[str, str]
     uids: dict[str, str]
     folder: Path
@@ -69,9 +71,9 @@ def set_up(plan: Plan, folder: Path, broken: str) -> Iterator[Stage]:
     keys = {run: key for run, (key, _) in opened.items()}
     uids = {run: uid for run, (_, uid) in opened.items()}
     progress = Progress(plan.pressure.processes)
-    with _vendor(folder) as url:
-        _warm_up(url)
-        yield Stage(plan, url, keys, uids, folder, progress, *os.pipe(), broken)
+    with _vendor(folder) as vendor:
+        _warm_up(url := vendor.stdout.readline().strip())
+        yield Stage(plan, url, vendor, keys, uids, folder, progress, *os.pipe(), broken)
 
 
 def _warm_up(url: str) -> None:
@@ -131,14 +133,14 @@ def _in_child(work: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _vendor(folder: Path) -> Iterator[str]:
+def _vendor(folder: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "tests.races.torture.vendor", "--latency", _LATENCY_S]
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [*command, "--journal", str(folder / "journal.jsonl")], stdin=pipe, stdout=pipe, text=True
     ) as process:
         try:
-            yield process.stdout.readline().strip()
+            yield process
         finally:
             # Not by closing its input: a process that hangs may have the other end of it.
             process.terminate()
