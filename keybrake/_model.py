@@ -174,6 +174,11 @@ class Reply:
     attempts: tuple[Attempt, ...] = ()
 
     @property
+    def succeeded(self) -> bool:
+        """Whether the last answer says that it was done."""
+        return self.status is not None and 200 <= self.status < 300
+
+    @property
     def replayed(self) -> bool:
         """Whether the vendor says that it only repeats what it answered before."""
         return any(
@@ -219,7 +224,11 @@ class Outcome:
 
 
 class InDoubt(NamedTuple):
-    """A call whose outcome nobody knows yet; money and moments in micros. *request*: JSON."""
+    """
+    A call whose outcome nobody knows yet; money and moments in micros. *request*: JSON.
+
+    *process_lives*: it is still reserved, and the process that admitted it may yet end it.
+    """
 
     seq: int
     uid: str
@@ -247,6 +256,7 @@ class InDoubt(NamedTuple):
     http_status: int | None
     process: str | None
     cost: int | None
+    process_lives: bool = False
 
     @property
     def sent_key(self) -> str:

@@ -81,7 +81,27 @@ def decide(chain: Sequence[Standing], call: Call, *, increase: int, now: int) ->
         if scope.mode != "report":
             return Decision(objection, None)
         would_refuse = would_refuse or objection
-    return Decision(None, would_refuse)
+    return Decision(_not_looked_up(chain, call), would_refuse)
+
+
+def _not_looked_up(chain: Sequence[Standing], call: Call) -> CallRefused | None:
+    """
+    Refuse what nobody has priced.
+
+    The vendor is not asked about a call that would be refused anyway. If what stood against it is
+    gone by now, a pause that was ended, say, or an hour that is over, it must not go out for that.
+    """
+    if call.lookup is None or call.lookup.path is None:
+        return None
+    return _refusal(
+        errors.UnknownCost,
+        "unknown_amount",
+        chain[0],
+        chain[0],
+        call,
+        why="what it would cost was not looked up, because it was refused when it was begun",
+        hint="Begin the call anew.",
+    )
 
 
 def _ended(scope: Standing, caller: Standing, call: Call) -> CallRefused | None:

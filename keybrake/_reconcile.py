@@ -68,15 +68,17 @@ class Reconciler:
     def _outcome(self, doubt: InDoubt) -> tuple[str, str]:
         if doubt.request is None:
             return str(doubt.state), "its request was not kept: too large, or with files in it"
-        inquirer, now = inquirer_of(doubt.vendor), _clock.now()
-        why = "the vendor offers no way to ask about it"
-        for inquiry in inquirer.inquiries(doubt, now) if inquirer else ():
-            if inquiry.idempotency_key is not None and (not_so := self._no_repeat(doubt)):
+        inquirer = inquirer_of(doubt.vendor)
+        why, unseen = "the vendor offers no way to ask about it", ""
+        for inquiry in inquirer.inquiries(doubt, _clock.now()) if inquirer else ():
+            repeats = inquiry.idempotency_key is not None
+            if repeats and (not_so := unseen or self._no_repeat(doubt)):
                 why = not_so
                 continue
-            reply, problem = self._asked(doubt, inquiry)
+            reply, why = self._asked(doubt, inquiry)
             if reply is None:
-                why = problem
+                # Nothing is repeated before the vendor was seen not to have done it.
+                unseen = why
                 continue
             assert inquirer is not None
             found = inquirer.findings(doubt, inquiry, reply, _config.current().money)
@@ -85,11 +87,15 @@ class Reconciler:
                 return self._resolved(doubt, mine[0], _evidence(inquiry, reply))
             shown = f"shows {len(mine)} that it could be" if mine else "proves nothing"
             why = f"{_evidence(inquiry, reply)} {shown}"
+            if not repeats and not reply.succeeded:
+                unseen = f"{why}, so it was not repeated either"
         return str(doubt.state), why
 
     def _no_repeat(self, doubt: InDoubt) -> str | None:
         if not self.repeats:
             return "it was not repeated, as asked"
+        if doubt.process_lives:
+            return "its process still lives and may end it; end that process first, or resolve it by hand"
         uid = doubt.run_id
         while uid is not None:
             (run,) = self.ledger.runs(uid)

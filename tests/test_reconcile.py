@@ -9,11 +9,14 @@ import resend
 import stripe
 
 import keybrake
-from keybrake import _clock, _config
+from keybrake import _clock, _config, _token
 from keybrake._ask import Credential
-from keybrake._model import Attempt, InDoubt, Reply
+from keybrake._model import Attempt, InDoubt, Reply, Request
 from keybrake._reconcile import FINAL_AFTER, Reconciler, credentials_of
+from keybrake.ledger import Admission
+from keybrake.ledger._doubts import STILL_UNDER_WAY
 from keybrake.testing import FakeResend, FakeTwilio, Fault
+from keybrake.vendors import VENDORS
 from keybrake.vendors.inquirers import inquirer_of
 
 EMAIL = {"from": "a@x.dev", "to": ["b@x.dev", "c@x.dev"], "subject": "s", "text": "t"}
@@ -162,6 +165,65 @@ def test_nothing_is_repeated_for_a_child_of_a_run_that_was_stopped(
     assert found.result == "unknown"
     assert parent.id in found.words
     assert fake.journal.moved("charge") == []
+
+
+def test_nothing_is_repeated_before_the_vendor_was_seen_not_to_have_done_it(
+    ledger_url, fake, monkeypatch
+):
+    """If its list of events cannot be read, a call that never arrived is not carried out now."""
+    keybrake.configure(extra_hosts={"stripe": [fake.url]})
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_fake")
+    fake.inject(Fault("reset_before"))
+    with keybrake.run("r", cap=100) as run, contextlib.suppress(stripe.APIConnectionError):
+        stripe.PaymentIntent.create(
+            amount=1000, currency="usd", payment_method="pm_card_visa", confirm=True
+        )
+    for fault, words in (("error_500_before", "answered 500"), ("reset_before", "did not answer")):
+        fake.inject(Fault(fault, method="GET"))
+        (found,) = run.reconcile()
+        assert found.result == "unknown"
+        assert words in found.words
+    assert [entry.method for entry in fake.journal.entries] == ["POST", "GET", "GET"]
+
+    (found,) = run.reconcile()
+    assert found.result == "settled"
+    assert [entry.method for entry in fake.journal.entries[3:]] == ["GET", "POST"]
+
+
+def test_nothing_is_repeated_while_the_process_that_made_the_call_lives(
+    ledger_url, fake, monkeypatch
+):
+    """It may find out that the call never left, and void it, while the repeat moves the money."""
+    keybrake.configure(extra_hosts={"stripe": [fake.url]})
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_fake")
+    ledger = keybrake.open_ledger()
+    with keybrake.run("r", cap=100) as run:
+        params = {"amount": "1000", "currency": "usd", "confirm": "true"}
+        url, owner = f"{fake.url}/v1/payment_intents", _token.fingerprint("sk_test_fake")
+        request = Request("stripe", "POST", url, params, owner=owner)
+        asked = VENDORS["stripe"].describe(request, _config.current().money)
+        kept = json.dumps({"params": params, "value": asked.value_micros})
+        ledger.admit(Admission("u", asked, (1,), origin=fake.url, request=kept))
+    later = _clock.now() + STILL_UNDER_WAY
+    monkeypatch.setattr(_clock, "now", lambda: later)
+    (found,) = run.reconcile()
+
+    assert found.result == "reserved"
+    assert "its process still lives" in found.words
+    assert [entry.method for entry in fake.journal.entries] == ["GET"]
+
+
+@pytest.mark.parametrize("vendor", ["stripe", "resend"])
+@pytest.mark.parametrize(
+    ("age", "repeats"),
+    [(-1, False), (0, True), (23 * _clock.HOUR, True), (23 * _clock.HOUR + 1, False)],
+)
+def test_a_call_is_repeated_only_while_the_vendor_remembers_its_key(vendor, age, repeats):
+    """Nor is it where the clock says that the call is yet to come: then nobody knows how old it is."""
+    doubt = _doubt(f"{vendor}.emails.send", "/emails", value=1)
+    asked = inquirer_of(vendor).inquiries(doubt, doubt.at + age)
+
+    assert [one.idempotency_key for one in asked] == ["kb-u"] * repeats
 
 
 def test_a_net_refund_that_was_lost_takes_back_what_its_run_spent(ledger_url, fake, monkeypatch):

@@ -31,6 +31,8 @@ UNION
 SELECT call.seq FROM scope CROSS JOIN call ON call.run = scope.id
 WHERE scope.kind = 'run' AND scope.reserved > 0 AND call.state = 'reserved'
 UNION
+SELECT seq FROM call WHERE state = 'reserved' AND reserved = 0 AND position IS NOT NULL
+UNION
 SELECT seq FROM call WHERE seq > :up_to - {_SPAN} AND state = 'reserved'
 """  # noqa: S608 -- a constant
 

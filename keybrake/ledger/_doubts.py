@@ -21,13 +21,12 @@ def among(rows: Iterable[tuple[Any, ...]], ledger: Path, now: int) -> list[InDou
     A call that is still reserved is in doubt once its process has ended, or when it is so old
     that its process lives, but could not write its outcome down.
     """
-    found = [InDoubt._make(row) for row in rows]
+    found = [InDoubt(*row) for row in rows]
     tokens = {call.process or "" for call in found if call.state == State.RESERVED}
-    ended = {token for token in tokens if _owners.is_gone(ledger, token)}
+    living = {token for token in tokens if not _owners.is_gone(ledger, token)}
+    lives = (call.state == State.RESERVED and (call.process or "") in living for call in found)
     return [
-        call
-        for call in found
-        if call.state == State.UNKNOWN
-        or now - call.at >= STILL_UNDER_WAY
-        or (call.process or "") in ended
+        call._replace(process_lives=lives)
+        for call, lives in zip(found, lives, strict=True)
+        if not lives or now - call.at >= STILL_UNDER_WAY
     ]

@@ -147,9 +147,11 @@ ONE_IN_DOUBT = f"{SELECT_IN_DOUBT} WHERE call.seq = ?"
 # reserved lead to them, in this order: CROSS JOIN.
 _SEQ_IN_DOUBT = """
 SELECT seq FROM call WHERE state = 'unknown'
-UNION ALL
+UNION
 SELECT call.seq FROM scope CROSS JOIN call ON call.run = scope.id
 WHERE scope.kind = 'run' AND scope.reserved > 0 AND call.state = 'reserved'
+UNION
+SELECT seq FROM call WHERE state = 'reserved' AND reserved = 0 AND position IS NOT NULL
 """
 ALL_IN_DOUBT = f"{SELECT_IN_DOUBT} WHERE call.seq IN ({_SEQ_IN_DOUBT}) ORDER BY call.seq"
 

@@ -129,6 +129,9 @@ CREATE INDEX call_run ON call (run, seq);
 CREATE INDEX call_key ON call (idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX call_leans_on ON call (leans_on) WHERE leans_on IS NOT NULL;
 CREATE INDEX call_unknown ON call (seq) WHERE state = 'unknown';
+-- Writes that reserve nothing, a confirmation of a counted intent, say: no total leads to them.
+CREATE INDEX call_weightless ON call (seq)
+WHERE state = 'reserved' AND reserved = 0 AND position IS NOT NULL;
 
 -- One economic event at the vendor, counted once however many calls touch it. It may shrink only
 -- by the answer to its newest write, while no other is under way: an answer that comes late says

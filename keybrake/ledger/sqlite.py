@@ -205,7 +205,7 @@ class SQLiteLedger:
 
     def refuses(self, admission: Admission) -> bool:
         """See ``Ledger.refuses``."""
-        call = admission.call._replace(value_micros=None)
+        call = admission.call._replace(value_micros=None, lookup=None)
         with self._store.reading() as reader:
             now = self._tick(reader.execute(sql.NEWEST).fetchone()[0])
             chain = [self._standing(reader, pk, call, now) for pk in admission.scopes]
@@ -304,7 +304,7 @@ class SQLiteLedger:
     def in_doubt(self, seq: int | None = None) -> Sequence[InDoubt]:
         """See ``Ledger.in_doubt``."""
         if seq is not None:
-            return [InDoubt._make(row) for row in self._store.read(sql.ONE_IN_DOUBT, (seq,))]
+            return [InDoubt(*row) for row in self._store.read(sql.ONE_IN_DOUBT, (seq,))]
         return _doubts.among(self._store.read(sql.ALL_IN_DOUBT, ()), self.path, self._tick())
 
     def resolve(self, seq: int, outcome: Outcome, evidence: str) -> None:

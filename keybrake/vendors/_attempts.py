@@ -27,7 +27,7 @@ def verdict(reply: Reply) -> Verdict:
     The last attempt alone lies: one that was reset after sending and then refused a connection
     may well have charged. Only proof voids; everything else is unknown and counts in full.
     """
-    if reply.status is not None and 200 <= reply.status < 300:
+    if reply.succeeded:
         return Verdict.ANSWERED
     if not reply.attempts:
         return Verdict.UNKNOWN

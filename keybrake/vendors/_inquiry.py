@@ -97,15 +97,15 @@ def call_of(doubt: InDoubt) -> Call:
 
 
 def repeat_of(doubt: InDoubt, now: int) -> Inquiry | None:
-    """Return the call once more under its own key; None: it is too late."""
-    if now - doubt.at > REPEATABLE:
+    """Return the call once more under its own key; None: it is too late, or the clock is wrong."""
+    if not 0 <= now - doubt.at <= REPEATABLE:
         return None
     return Inquiry(doubt.method, doubt.path, kept_of(doubt)["params"], doubt.sent_key)
 
 
 def body_of(reply: Reply) -> Mapping[str, Any]:
     """Return the decoded body of a success; empty if it is none."""
-    if reply.status is None or not 200 <= reply.status < 300 or reply.body is None:
+    if not reply.succeeded or reply.body is None:
         return {}
     try:
         body = json.loads(reply.body)

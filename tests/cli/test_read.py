@@ -92,7 +92,7 @@ def test_no_reader_looks_at_every_call(book, command):
     steps = [step for *_, step in plan.fetchall()]
 
     assert steps
-    assert [s for s in steps if s in ("SCAN call", "SCAN event") or s.startswith("SCAN call ")] in (
-        [],
-        ["SCAN call USING INDEX call_unknown"],
-    )
+    # An index of a few calls alone may be read from end to end.
+    few = {f"SCAN call USING INDEX call_{which}" for which in ("unknown", "weightless")}
+    scans = [s for s in steps if s in ("SCAN call", "SCAN event") or s.startswith("SCAN call ")]
+    assert set(scans) <= few

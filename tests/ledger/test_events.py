@@ -14,7 +14,7 @@ from keybrake import _clock
 from keybrake._model import Call, Effect, Outcome, State
 from keybrake._terms import Policy, terms_of
 from keybrake.errors import LedgerUnavailable
-from keybrake.ledger import Note, _events
+from keybrake.ledger import NewRun, Note, _events
 from keybrake.ledger.sqlite import SQLiteLedger
 from tests.ledger.test_contract import MONEY, READ, asking, opened, settled
 
@@ -143,6 +143,21 @@ def test_each_event_is_chained_to_the_one_before(ledger):
     """Each hash follows from the ledger's id, the events before it, and the rows they fix."""
     a_life(ledger)
 
+    assert false_hashes(ledger.path) == []
+
+
+def test_what_is_rare_is_chained_as_well(ledger, select):
+    """A call that would have been refused, on a position, that leans on another, and recurs."""
+    terms = terms_of(Policy(cap=1, daily_usd_cap=1))
+    run = ledger.open_run(NewRun("run_1", "a", terms, None, b"1" * 32, "report"))
+    ledger.settle(ledger.admit(asking(5, run)), settled(5, "pi_1"))
+    lost = ledger.admit(asking(9, run, position="pi_1", idempotency_key="k"))
+    ledger.settle(lost, Outcome(State.UNKNOWN))
+    facts = {"position": "pi_1", "idempotency_key": "k", "recurring": True, "meter": "outflow"}
+    ledger.admit(asking(19, run, **facts))
+    (row,) = select("would_refuse, position, leans_on, recurring FROM call WHERE seq = 3")
+
+    assert row == ("cap_exceeded", "pi_1", 2, 1)
     assert false_hashes(ledger.path) == []
 
 

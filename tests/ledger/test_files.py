@@ -90,8 +90,10 @@ def test_a_ledger_is_opened_with_what_is_configured(tmp_path):
     """How long to wait for the lock, and what a power cut may cost."""
     keybrake.configure(lock_timeout=1.5, durability="process")
     store = open_ledger(tmp_path / "ledger.db")._store
-
     assert (store.lock_timeout_s, store._durable) == (1.5, "NORMAL")
+
+    keybrake.configure(durability="power")
+    assert open_ledger(tmp_path / "other.db")._store._durable == "FULL"
 
 
 def test_side_files_and_lock_stand_beside_it():

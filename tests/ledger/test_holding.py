@@ -47,6 +47,14 @@ def test_a_process_is_known_by_a_file_that_it_has_locked(ledger):
     owner.close()
 
 
+def test_a_file_that_somebody_took_away_stops_no_process(ledger):
+    """It goes on, and ends, without it."""
+    owner = Owner(ledger)
+    ledger.with_name(f"ledger.db.owner-{owner.token()}").unlink()
+    owner.close()
+    assert owner._fd is None
+
+
 def test_a_file_that_nobody_has_locked_is_of_a_process_that_has_gone(ledger):
     """And it stays until somebody sweeps; those of living processes, and other files, stay for good."""
     alive, dead = Owner(ledger), ledger.with_name("ledger.db.owner-dead")

@@ -36,7 +36,7 @@ def select(ledger) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
 
 def worth(dollars: float, key: str = "pi_1", state: str = "settled", **facts: Any) -> Outcome:
     """Return the outcome that a position is worth so much."""
-    return Outcome(State.SETTLED, key, state, int(dollars * 1_000_000), object_id=key, **facts)
+    return Outcome(State.SETTLED, key, state, round(dollars * 1_000_000), object_id=key, **facts)
 
 
 def pay(ledger: SQLiteLedger, dollars: float, *scopes: int, **facts: Any) -> None:
@@ -131,6 +131,17 @@ def test_what_goes_back_goes_back_to_every_scope_and_bucket(ledger, select):
     assert select("scope, spent, reserved FROM bucket ORDER BY scope") == [
         (outer, 2_000_000, 0), (tool, 2_000_000, 0),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("observed", [False, True], ids=["write", "look"])
+def test_a_micro_is_money(ledger, observed):
+    """The smallest change there is counts, in an answer and in a late price."""
+    run = opened(ledger)
+    pay(ledger, 1, run, state="estimated")
+    asked = asking(0, run, call=READ) if observed else asking(2, run, position="pi_1")
+    ledger.settle(ledger.admit(asked), worth(1.000001, observed=observed))
+    assert ledger.run(run).spent == 1_000_001
+    assert ledger.position("pi_1").value_micros == 1_000_001
 
 
 def test_an_answer_that_says_the_same_moves_nothing(ledger, select):
@@ -262,6 +273,16 @@ def test_a_refund_sets_aside_what_its_run_has_not_spent_on_it(ledger):
     assert ledger.admit(asking(7, offsets="pi_1")).reserved == 7_000_000
 
 
+def test_a_net_refund_finds_who_paid_past_a_write_that_came_to_nothing(ledger, select):
+    """It takes back from the newest call that moved the position, not from the newest write."""
+    run = opened(ledger)
+    pay(ledger, 5, run)
+    ledger.settle(ledger.admit(asking(9, run, position="pi_1")), VOIDED)
+    refund = ledger.admit(asking(4, run, offsets="pi_1"))
+    ledger.settle(refund, worth(4, "re_1", offsets="pi_1"))
+    assert costs(select) == [1, 0, 0]
+
+
 def test_a_net_refund_takes_back_from_its_own_run_alone(ledger, select):
     """Newest charge first, past those of other runs; what is more than it spent is new."""
     run, other = opened(ledger), opened(ledger, "run_2")
@@ -299,6 +320,15 @@ def test_what_is_settled_without_an_object_covers_a_retry(ledger, select):
     assert (retry.reserved, retry.leans_on) == (2_000_000, first.seq)
     on_a_position = ledger.admit(asking(7, run, idempotency_key="k", position="pi_1"))
     assert (on_a_position.reserved, on_a_position.leans_on) == (7_000_000, None)
+
+
+def test_a_call_that_adds_nothing_leans_on_nothing(ledger):
+    """There is nothing that another one would have to count in its stead."""
+    run = opened(ledger)
+    pay(ledger, 5, run)
+    lost(ledger, 9, run, position="pi_1")
+    retry = ledger.admit(asking(5, run, idempotency_key="k", position="pi_1"))
+    assert (retry.reserved, retry.leans_on) == (0, None)
 
 
 def test_a_settled_twin_is_passed_over_for_an_unknown_one(ledger):

@@ -86,6 +86,14 @@ def test_whoever_may_not_wait_is_told_at_once(ledger, what):
     WRITES["note"](ledger, run, wait=False)
 
 
+def test_a_settlement_does_not_look_again(ledger, begun):
+    """That it is the newest ledger was looked at when the call was admitted."""
+    held = ledger.admit(asking(1, opened(ledger)))
+    ledger.settle(held, settled(1))
+
+    assert [how["check"] for how in begun] == [True, True, False]
+
+
 def held_for(ledger: SQLiteLedger, seconds: float) -> threading.Thread:
     """Hold the ledger's lock for so long, as another process would."""
     inside = threading.Event()

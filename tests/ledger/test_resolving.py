@@ -293,6 +293,30 @@ def test_the_death_of_its_process_puts_a_call_in_doubt(ledger, tmp_path):
     assert ledger.in_doubt() == []
 
 
+def test_a_call_that_reserved_nothing_is_listed_when_its_process_dies(ledger, tmp_path):
+    """Until it is resolved its position cannot shrink, so it must be found."""
+    code = _ADMIT_AND_WAIT.replace(
+        "print(",
+        """
+from keybrake._model import Outcome, State
+made = ledger.admit(Admission("v", call, (run,)))
+ledger.settle(made, Outcome(State.SETTLED, "pi_1", "settled", 5))
+ledger.admit(Admission("w", call._replace(position="pi_1"), (run,)))
+print(""",
+    )
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    child = subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "admitted\n"
+    child.kill()
+    child.wait()
+    child.stdout.close()
+
+    assert [(one.uid, one.reserved) for one in ledger.in_doubt()] == [("u", 5), ("w", 0)]
+    ledger.resolve(ledger.in_doubt()[0].seq, VOIDED, "by hand")
+    # Now that its run has nothing reserved any more, too.
+    assert [one.uid for one in ledger.in_doubt()] == ["w"]
+
+
 def test_a_forked_child_does_not_keep_its_parents_calls_alive(tmp_path):
     """When a process dies its calls are in doubt, even if a child of it lives on."""
     code = (

@@ -142,10 +142,14 @@ def test_the_connection_that_writes_is_set_up(store):
 def test_an_event_loop_waits_for_no_other_program(ledger, store):
     """SQLite's own patience is none then, and comes back for whoever may wait."""
     run = opened(ledger)
+    store.lock_timeout_s = 5
     ledger.admit(asking(1, run), wait=False)
     assert asked(store, "busy_timeout") == 0
     ledger.admit(asking(1, run))
-    assert asked(store, "busy_timeout") == 300
+    assert asked(store, "busy_timeout") == 5000
+    ledger.close()
+    ledger.admit(asking(1, run), wait=False)
+    assert asked(store, "busy_timeout") == 0
 
 
 def test_another_programs_transaction_is_waited_for_or_told(ledger, path):
@@ -184,6 +188,16 @@ def test_a_ledger_that_cannot_be_opened_leaves_nothing_open(tmp_path):
             SQLiteLedger(path, lock_timeout_s=1, durability="power")
 
     assert len(list(Path("/dev/fd").iterdir())) == open_files
+
+
+def test_a_ledger_that_was_upgraded_elsewhere_is_told(ledger, path):
+    """By its name, and what to do."""
+    ledger.close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version=99")
+    assert told(lambda: opened(ledger)) == (
+        f"{path} was written by a newer keybrake (schema 99, this one knows 2); upgrade keybrake here"
+    )
 
 
 def test_owners_that_have_gone_are_swept_when_it_is_opened(ledger, path):
@@ -367,6 +381,20 @@ def test_a_ledger_whose_lock_is_held_is_not_waited_for_long(ledger, store, path)
     with other.held(1):
         ledger.close()
     other.close()
+    assert store._writer is not None
+
+
+@pytest.mark.parametrize("error", [OSError, sqlite3.OperationalError])
+def test_what_goes_wrong_at_the_end_is_not_raised(ledger, store, monkeypatch, error):
+    """A program that ends has done its work; whoever opens the ledger next tidies up."""
+
+    def fails() -> None:
+        raise error
+
+    opened(ledger)
+    monkeypatch.setattr(store._hold, "loosen", fails)
+    ledger.close()
+    assert not store.lock.is_mine()
     assert store._writer is not None
 
 

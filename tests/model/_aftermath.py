@@ -65,10 +65,15 @@ def _kill(life: Life) -> None:
 
 
 def _doubt_is_visible(world: World, ledger: SQLiteLedger) -> None:
-    """Whatever a dead process left open is listed, if it holds anything back."""
+    """Whatever a dead process left open is listed."""
     listed = {doubt.seq for doubt in ledger.in_doubt()}
     left = {seq: call for seq, call in world.eyes.seen.calls.items() if call["state"] in OPEN}
-    holds = {seq for seq, call in left.items() if call["reserved"] or call["state"] == "unknown"}
+    matters = ("reserved", "position")  # what has neither is a read
+    holds = {
+        seq
+        for seq, call in left.items()
+        if call["state"] == "unknown" or any(call[fact] for fact in matters)
+    }
     require(holds <= listed <= set(left), "whatever is in doubt is listed", holds, listed)
 
 

@@ -190,9 +190,10 @@ class Life:
         reconciler = self.reconciler()
         with contextlib.suppress(KeybrakeError):
             work = reconciler.work()
-            if work:
-                finding = reconciler.reconcile(world.dice.choice(work))
-                world.tell("reconcile", finding)
+            if not work:
+                return
+            one = world.dice.choice(work)
+            world.tell("reconcile", reconciler.reconcile(one))
 
     def reconciler(self) -> Reconciler:
         """Return one with the operator's credential, in some process."""

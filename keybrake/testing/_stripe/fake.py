@@ -13,7 +13,7 @@ from keybrake.testing import _forms
 from keybrake.testing._fake import FakeVendor
 from keybrake.testing._faults import Fault
 from keybrake.testing._server import Request, Response
-from keybrake.testing._stripe import invoices, own_funds, prices, routes
+from keybrake.testing._stripe import events, invoices, own_funds, prices, routes
 from keybrake.testing._stripe.errors import StripeFailure, of_reason, unauthorized
 from keybrake.testing._stripe.outcome import Outcome
 from keybrake.testing._stripe.store import Store
@@ -111,6 +111,7 @@ class _Stripe:
         except StripeFailure as failure:
             return Answer(self._error(request, failure), began=failure.began, move=failure.move)
         body = outcome.body if isinstance(outcome.body, dict) else {}
+        events.record(self.store, body, request, response.headers["Request-Id"])
         return Answer(
             response,
             began=True,

@@ -8,6 +8,7 @@ from typing import Final
 from keybrake.testing._stripe import (
     charges,
     customers,
+    events,
     intents,
     invoices,
     outflows,
@@ -103,6 +104,7 @@ _ROUTES: Final[Mapping[str, Endpoint]] = {
     "GET /v1/balance": customers.balance,
     "POST /v1/files": customers.create_file,
     "GET /v1/quotes/*/pdf": customers.quote_pdf,
+    "GET /v1/events": events.listed,
     "GET /v2/core/events": customers.events,
 }
 _PATTERNS: Final = tuple(
