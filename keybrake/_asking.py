@@ -63,13 +63,22 @@ async def ask(step: Books) -> Any:
         # The thread has to see the same run around the call as the task does.
         work = functools.partial(copy_context().run, step.work, True)  # noqa: FBT003 -- to wait; see Books
         future = _waiting_room.submit(work)
+    waited = asyncio.wrap_future(future)
     try:
-        return await asyncio.shield(asyncio.wrap_future(future))
+        return await asyncio.shield(waited)
     except BaseException:
-        # Cancelled or closed. Nobody will learn that it was admitted.
+        # Cancelled or closed. Nobody will learn that it was admitted, or why it was not.
+        if not waited.done():
+            waited.add_done_callback(_hear)
         if step.undo is not None:
             future.add_done_callback(functools.partial(_undo, step.undo))
         raise
+
+
+def _hear(waited: asyncio.Future[Any]) -> None:
+    """Take note of how it ended, lest asyncio complain that nobody did."""
+    if not waited.cancelled():
+        waited.exception()
 
 
 def _undo(undo: Callable[[Any], None], future: Future[Any]) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import keybrake
-from keybrake._asking import Books, gathering
+from keybrake._asking import Books, ask, gathering
 from keybrake._model import Outcome, State
 from keybrake.ledger._events import Writing
 from keybrake.ledger._lock import LedgerLock
@@ -200,3 +201,26 @@ def test_a_ledger_that_is_lost_refuses_every_task(ledger):
     assert {type(it) for it in answers} == {keybrake.LedgerUnavailable}
     assert len({id(it) for it in answers}) == 3
     assert all("was deleted" in str(it) for it in answers)
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_a_refusal_that_nobody_waits_for_is_no_noise(tmp_path, turns):
+    """A task that is cancelled while it waits for the lock leaves no error behind that nobody fetched."""
+    impatient = SQLiteLedger(tmp_path / "ledger.db", lock_timeout_s=0.1, durability="process")
+    run = opened(impatient)
+    said: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+        asked = asyncio.ensure_future(ask(admission(impatient, run)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        del asked
+        await asyncio.sleep(0.4)  # by then the thread that waited in its stead was refused
+        gc.collect()
+
+    with LedgerLock(tmp_path / "ledger.db.lock").held(1):
+        asyncio.run(main())
+    assert said == []

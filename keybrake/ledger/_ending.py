@@ -48,30 +48,30 @@ class _End(NamedTuple):
 
 
 def _write(writing: Writing, admitted: Admitted, end: _End, cost: int, prior: int | None) -> None:
-    outcome = end.outcome
-    facts = writing.execute(
-        sql.END_CALL,
-        (
-            outcome.state,
-            cost,
-            outcome.note or ("overrun" if cost > admitted.reserved else None),
-            outcome.position,
-            prior,
-            outcome.object_id,
-            outcome.http_status,
-            writing.now,
-            outcome.contingent_micros,
-            end.evidence,
-            admitted.seq,
-        ),
-    ).fetchone()
-    if facts is None:
-        raise _ended_already(admitted)
+    outcome, state = end.outcome, end.outcome.state.value
+    contingent = outcome.contingent_micros
+    facts: tuple[object, ...] = (
+        admitted.tracked if outcome.position is None else outcome.position,
+        prior,
+        outcome.object_id,
+        outcome.http_status,
+        admitted.contingent_micros if contingent is None else contingent,
+        writing.now,
+        end.evidence,
+    )
+    reason = outcome.note or ("overrun" if cost > admitted.reserved else None)
+    columns = (state, cost, reason, *facts, admitted.seq)
+    writing.execute(sql.END_RESERVED, columns)
+    if writing.cursor.rowcount != 1:
+        # What is known of an unknown call stays, unless more is known now.
+        facts = writing.execute(sql.END_UNKNOWN, columns).fetchone()
+        if facts is None:
+            raise _ended_already(admitted)
     if admitted.tracked is not None and not admitted.let_go:
         writing.execute(sql.END_WRITE, (admitted.tracked,))
     _positions.recount(writing, admitted.scopes, admitted.buckets, admitted.reserved, cost)
     reserved = -admitted.reserved
-    writing.of_call(outcome.state, admitted.seq, facts, reserved=reserved, spent=cost)
+    writing.of_call(state, admitted.seq, facts, reserved=reserved, spent=cost)
 
 
 def _twin(writing: Writing, admitted: Admitted, *, proven: bool) -> tuple[str, Admitted] | None:
@@ -120,9 +120,18 @@ def open_call(writing: Writing, seq: int) -> tuple[str, Admitted]:
     if row is None:
         msg = f"there is no call {seq} in this ledger; keybrake unresolved lists those in doubt"
         raise LedgerError(msg)
-    state, _, scopes, buckets, reserved, tracked, leans_on = row
+    state, scopes, buckets, *facts = row
     counted = tuple(tuple(bucket) for bucket in json.loads(buckets or "[]"))
-    return state, Admitted(seq, tuple(json.loads(scopes)), counted, reserved, tracked, leans_on)
+    reserved, tracked, leans_on, contingent = facts
+    return state, Admitted(
+        seq,
+        tuple(json.loads(scopes)),
+        counted,
+        reserved,
+        tracked,
+        leans_on,
+        contingent_micros=contingent,
+    )
 
 
 def _ended_already(admitted: Admitted) -> LedgerError:

@@ -84,11 +84,18 @@ UPDATE call SET state = 'unknown', reason = ?, object_id = ?, http_status = ?, e
 WHERE seq = ? AND state = 'reserved'
 """
 
-END_CALL = """
+# The columns in the order of _events.END_FACTS. Of a call that is reserved, what an end brings and
+# its admission did not is not known yet; RETURNING, or a choice, would cost as much as the rest.
+END_RESERVED = """
+UPDATE call SET state = ?, cost = ?, reason = ?, position = ?, prior = ?, object_id = ?, http_status = ?,
+    contingent = ?, ended_at = ?, evidence = ?, request = NULL
+WHERE seq = ? AND state = 'reserved'
+"""
+END_UNKNOWN = """
 UPDATE call SET state = ?, cost = ?, reason = coalesce(?, reason), position = coalesce(?, position), prior = ?,
-    object_id = coalesce(?, object_id), http_status = coalesce(?, http_status), ended_at = max(at, ?),
-    contingent = coalesce(?, contingent), evidence = ?, request = NULL
-WHERE seq = ? AND state IN ('reserved', 'unknown')
+    object_id = coalesce(?, object_id), http_status = coalesce(?, http_status),
+    contingent = coalesce(?, contingent), ended_at = max(at, ?), evidence = ?, request = NULL
+WHERE seq = ? AND state = 'unknown'
 RETURNING position, prior, object_id, http_status, contingent, ended_at, evidence
 """
 
@@ -165,7 +172,7 @@ WHERE position.state = 'estimated' ORDER BY position.last_call
 """
 
 SELECT_OPEN_CALL = """
-SELECT state, at, scopes, buckets, reserved, position, leans_on FROM call WHERE seq = ?
+SELECT state, scopes, buckets, reserved, position, leans_on, contingent FROM call WHERE seq = ?
 """
 
 SELECT_LEANERS = """

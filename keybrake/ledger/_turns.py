@@ -9,6 +9,7 @@ of work decides for itself; if one fails, each is done in a transaction of its o
 from __future__ import annotations
 
 import contextlib
+import errno
 import sqlite3
 import threading
 import time
@@ -28,6 +29,8 @@ _MOST_TOGETHER = 128
 # Waiting is counted in slices, so that a clock that jumps makes nobody give up.
 _SLICE_S = 0.25
 _TRIES = 3
+# What a file system says that has no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class _Fate:
@@ -322,7 +325,10 @@ class Turns:
                 raise
             raise self._too_late() from None
         except OSError as error:
-            raise self._store.unavailable(error) from error
+            why = f"{self._lock.path} cannot be locked ({error.strerror})"
+            if error.errno in _NO_LOCKS:
+                why += "; put the ledger on a local disk"
+            raise self._store.unavailable(why) from error
 
     def _too_late(self) -> LedgerUnavailable:
         seconds = self._store.lock_timeout_s

@@ -111,6 +111,7 @@ class Admitted(NamedTuple):
         tracked: The position it is a write on, if the ledger counted that when it was admitted.
         leans_on: The call under the same idempotency key that is counted in its stead.
         let_go: Its write on the position has been ended already.
+        contingent_micros: What it may come to cost in another account.
     """
 
     seq: int
@@ -120,6 +121,7 @@ class Admitted(NamedTuple):
     tracked: str | None = None
     leans_on: int | None = None
     let_go: bool = False
+    contingent_micros: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

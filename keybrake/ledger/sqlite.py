@@ -17,7 +17,7 @@ from keybrake._policy import Standing, Used
 from keybrake._shown import shown
 from keybrake._terms import Terms, applies, load_terms
 from keybrake.errors import CallRefused, LedgerError, PolicyError
-from keybrake.ledger import _doubts, _ending, _positions
+from keybrake.ledger import _doubts, _ending, _entries, _positions
 from keybrake.ledger import _statements as sql
 from keybrake.ledger._events import Writing
 from keybrake.ledger._owners import Owner
@@ -264,7 +264,7 @@ class SQLiteLedger:
     ) -> Admitted:
         increase = more.micros
         buckets = _reserve_in(writing, chain, increase)
-        row = _row(
+        row = _entries.row_of(
             admission,
             State.RESERVED,
             writing.now,
@@ -276,15 +276,23 @@ class SQLiteLedger:
             leans_on=more.leans_on,
             process=self._owner.token(),
         )
-        seq = _write_call(writing, "admitted", row, reserved=increase)
+        seq = _entries.write(writing, "admitted", row, reserved=increase)
         if tracked is not None:
             writing.execute(sql.BEGIN_WRITE, (seq, tracked))
-        return Admitted(seq, admission.scopes, tuple(buckets), increase, tracked, more.leans_on)
+        return Admitted(
+            seq,
+            admission.scopes,
+            tuple(buckets),
+            increase,
+            tracked,
+            more.leans_on,
+            contingent_micros=admission.call.contingent_micros,
+        )
 
     @staticmethod
     def _record_refusal(writing: Writing, admission: Admission, reason: str) -> None:
-        row = _row(admission, State.REFUSED, writing.now, reason=reason)
-        _write_call(writing, "refused", row, detail=reason)
+        row = _entries.row_of(admission, State.REFUSED, writing.now, reason=reason)
+        _entries.write(writing, "refused", row, detail=reason)
         for pk in admission.scopes:
             writing.execute(sql.COUNT_REFUSAL, (pk,))
         writing.fold()
@@ -341,14 +349,14 @@ class SQLiteLedger:
         """See ``Ledger.observe``."""
 
         def observe(writing: Writing) -> None:
-            seq = _write_note(writing, note)
+            seq = _entries.write_note(writing, note)
             _positions.cost(writing, Admitted(seq, (), (), 0), replace(outcome, observed=True))
 
         self._turns.take(observe)
 
     def note(self, note: Note, *, wait: bool = True) -> None:
         """See ``Ledger.note``."""
-        self._turns.take(lambda writing: _write_note(writing, note), wait=wait)
+        self._turns.take(lambda writing: _entries.write_note(writing, note), wait=wait)
 
     # The file
 
@@ -405,93 +413,4 @@ def _must_change_one(writing: Writing) -> None:
         raise sqlite3.IntegrityError(msg)
 
 
-_NOTED = {State.REFUSED: "refused", State.UNGUARDED: "unguarded"}
-
-
-def _write_note(writing: Writing, note: Note) -> int:
-    scopes = () if note.run is None else (note.run,)
-    admission = Admission(note.uid, note.call, scopes, note.tool)
-    row = _row(admission, note.state, writing.now, reason=note.reason)
-    kind = _NOTED.get(note.state, "noted")
-    seq = _write_call(writing, kind, row, detail=note.reason)
-    writing.execute(sql.END_NOTE, (note.http_status, writing.now, seq))
-    return seq
-
-
-def _write_call(
-    writing: Writing,
-    kind: str,
-    row: tuple[object, ...],
-    *,
-    reserved: int = 0,
-    detail: str | None = None,
-) -> int:
-    """Append a row to the call log, and the event that fixes what it says; return its number."""
-    writing.execute(sql.INSERT_CALL, row)
-    seq = int(writing.cursor.lastrowid or 0)
-    # Without what may still change: request, state, reason, reserved, contingent and position.
-    facts = (*row[:12], *row[16:21], row[22], row[23], row[24], row[26], row[27])
-    writing.of_call(kind, seq, facts, reserved=reserved, detail=detail)
-    return seq
-
-
 _FREE_TERMS = Terms(cap=None, max_calls=None, max_amount=None, allow=None, rules=())
-
-
-@functools.lru_cache(maxsize=4096)
-def _listed(scopes: tuple[int, ...]) -> str:
-    return json.dumps(scopes)
-
-
-def _rate_text(call: Call) -> str | None:
-    if call.usd_per_unit is None:
-        return None
-    return "1" if call.currency == "usd" else str(call.usd_per_unit)
-
-
-def _row(  # noqa: PLR0913 -- the columns that are known when a call begins
-    admission: Admission,
-    state: State,
-    now: int,
-    *,
-    reserved: int = 0,
-    reason: str | None = None,
-    request: str | None = None,
-    buckets: str | None = None,
-    would_refuse: str | None = None,
-    position: str | None = None,
-    leans_on: int | None = None,
-    process: str | None = None,
-) -> tuple[object, ...]:
-    """Return the columns of a call that are known when it begins, in the order of INSERT_CALL."""
-    call, scopes = admission.call, admission.scopes
-    return (
-        admission.uid,
-        now,
-        scopes[0] if scopes else None,
-        admission.tool,
-        _listed(scopes),
-        call.vendor,
-        call.endpoint,
-        call.method,
-        call.path,
-        admission.origin,
-        call.account,
-        call.owner,
-        request,
-        state,
-        reason,
-        reserved,
-        call.amount,
-        call.currency,
-        _rate_text(call),
-        call.idempotency_key,
-        call.meter,
-        call.contingent_micros,
-        int(call.recurring),
-        buckets,
-        would_refuse,
-        position,
-        leans_on,
-        process,
-    )

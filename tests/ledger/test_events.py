@@ -11,7 +11,7 @@ import pytest
 
 import keybrake
 from keybrake import _clock
-from keybrake._model import Call, Effect, Outcome, State
+from keybrake._model import Call, Effect, Meter, Outcome, State
 from keybrake._terms import Policy, terms_of
 from keybrake.errors import LedgerUnavailable
 from keybrake.ledger import NewRun, Note, _events
@@ -86,7 +86,7 @@ def a_life(ledger: SQLiteLedger) -> None:
     tool = ledger.tool(run, "pay", terms_of(Policy(cap=5)))
     daily = opened(ledger, "run_2", parent=tool, daily_usd_cap=50)
     chain = ledger.chain(daily)
-    paid = ledger.admit(asking(2, *chain, currency="eur", amount=200, meter="charge_in"))
+    paid = ledger.admit(asking(2, *chain, currency="eur", amount=200, meter=Meter.CHARGE_IN))
     ledger.settle(paid, Outcome(State.SETTLED, "pi_1", "settled", 1_500_000, http_status=200))
     ledger.settle(ledger.admit(asking(1, run)), Outcome(State.VOIDED, http_status=402))
     with pytest.raises(keybrake.CapExceeded):
@@ -153,7 +153,7 @@ def test_what_is_rare_is_chained_as_well(ledger, select):
     ledger.settle(ledger.admit(asking(5, run)), settled(5, "pi_1"))
     lost = ledger.admit(asking(9, run, position="pi_1", idempotency_key="k"))
     ledger.settle(lost, Outcome(State.UNKNOWN))
-    facts = {"position": "pi_1", "idempotency_key": "k", "recurring": True, "meter": "outflow"}
+    facts = {"position": "pi_1", "idempotency_key": "k", "recurring": True, "meter": Meter.OUTFLOW}
     ledger.admit(asking(19, run, **facts))
     (row,) = select("would_refuse, position, leans_on, recurring FROM call WHERE seq = 3")
 
@@ -208,7 +208,7 @@ def test_a_row_says_what_was_asked(ledger, select, monkeypatch):
     call = Call("stripe", "stripe.refunds.create", "POST", "/v1/refunds", Effect.MONEY)
     call = call._replace(
         amount=150, currency="eur", value_micros=2_000_000, account="acct_1", owner="f00d",
-        idempotency_key="mine", meter="outflow", contingent_micros=7, recurring=True,
+        idempotency_key="mine", meter=Meter.OUTFLOW, contingent_micros=7, recurring=True,
     )  # fmt: skip
     asked = asking(2, run, tool)
     ledger.admit(type(asked)("u1", call, (run, tool), "pay", origin="https://x", request='{"a":1}'))

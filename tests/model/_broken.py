@@ -134,7 +134,7 @@ def _ends_twice(patch: pytest.MonkeyPatch) -> None:
         self._store._writer.execute("DROP TRIGGER IF EXISTS call_ends_once")
 
     patch.setattr(SQLiteLedger, "__init__", init)
-    patch.setattr(sql, "END_CALL", sql.END_CALL.replace("AND state IN ('reserved', 'unknown')", ""))
+    patch.setattr(sql, "END_UNKNOWN", sql.END_UNKNOWN.replace("AND state = 'unknown'", ""))
 
 
 def _time_runs_back(patch: pytest.MonkeyPatch) -> None:
