@@ -27,6 +27,7 @@ _LONGEST_STEP_S = 0.25
 
 
 _TRIES = 3
+NESTED = "this thread is in the middle of using it (a signal handler, or a finalizer)"
 
 
 class Waiter(Protocol):
@@ -108,8 +109,7 @@ class LedgerLock:
     def refuse_nested() -> None:
         """Refuse what a signal handler or a finalizer asks in the middle of our work."""
         if _is_nested():
-            msg = "this thread is in the middle of using it (a signal handler, or a finalizer)"
-            raise BlockingIOError(msg)
+            raise BlockingIOError(NESTED)
 
     def lock_file(self, deadline_s: float) -> None:
         """

@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 
 from keybrake.errors import LedgerUnavailable
 from keybrake.ledger._events import Writing
+from keybrake.ledger._lock import NESTED
 from keybrake.ledger._store import FAULTS, Store
 from keybrake.ledger.protocol import Busy, Spoiled
 
@@ -86,6 +87,7 @@ class Turns:
         self._waiting: deque[_Turn] = store.lock.waiting  # type: ignore[assignment]  # only turns wait there
         self._shared: Writing | None = None
         self._spoiled = False
+        self._joined = False
 
     def take(
         self,
@@ -157,16 +159,17 @@ class Turns:
             self._abandon()
 
     def _join(self, work: Callable[[Writing], T]) -> T:
-        try:
-            self._lock.refuse_nested()
-        except BlockingIOError as error:
-            raise self._store.unavailable(error) from error
+        if self._joined:
+            raise self._store.unavailable(NESTED)
         assert self._shared is not None
         try:
+            self._joined = True
             return work(self._shared)
         except BaseException:
             self._spoiled = True
             raise
+        finally:
+            self._joined = False
 
     # Leading
 
