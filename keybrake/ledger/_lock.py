@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import sys
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Iterator
@@ -18,13 +16,8 @@ from typing import Protocol
 from filelock import lock_descriptor, unlock_descriptor
 
 from keybrake.ledger import _forking
+from keybrake.ledger._stand_in import StandIn
 from keybrake.ledger.protocol import Busy
-
-# A waiter asks again after 0.2 to 1 ms: measured with 32 processes, this keeps the slowest near
-# the others, where a fixed poll or SQLite's own back-off starves it.
-_SHORTEST_S, _LONGEST_S = 0.0002, 0.001
-_LONGEST_STEP_S = 0.25
-
 
 _TRIES = 3
 NESTED = "this thread is in the middle of using it (a signal handler, or a finalizer)"
@@ -71,6 +64,7 @@ class LedgerLock:
         self.reading = threading.RLock()
         self.waiting: deque[Waiter] = deque()
         self._fd: int | None = None
+        self._stand_in = StandIn(path)
         _ALL.add(self)
 
     def acquire(self, deadline_s: float) -> None:
@@ -120,8 +114,10 @@ class LedgerLock:
             OSError: The system cannot lock this file.
         """
         fd = self._fd if self._fd is not None else self._open()
-        if not lock_descriptor(fd, blocking=False):
-            self._wait(fd, deadline_s)
+        if lock_descriptor(fd, blocking=False):
+            return
+        if not (deadline_s > 0.0 and self._stand_in.wait(deadline_s)):
+            raise Busy
 
     def is_mine(self) -> bool:
         """Return whether this thread holds the lock."""
@@ -133,6 +129,8 @@ class LedgerLock:
         interrupt = None
         for _ in range(_TRIES):
             try:
+                if self._stand_in.is_asked:
+                    self._stand_in.let_go()
                 if self._fd is not None:
                     unlock_descriptor(self._fd)
                 break
@@ -157,6 +155,7 @@ class LedgerLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+        self._stand_in.close()
 
     @contextlib.contextmanager
     def held(self, deadline_s: float) -> Iterator[None]:
@@ -166,19 +165,6 @@ class LedgerLock:
             yield
         finally:
             self.release()
-
-    @staticmethod
-    def _wait(fd: int, deadline_s: float) -> None:
-        waited, before = 0.0, time.monotonic()
-        while waited < deadline_s:
-            time.sleep(random.uniform(_SHORTEST_S, _LONGEST_S))  # noqa: S311 -- jitter, no secret
-            if lock_descriptor(fd, blocking=False):
-                return
-            now = time.monotonic()
-            # Nobody gives up because a clock jumped; a machine that stood still counts as well.
-            waited += min(max(now - before, _SHORTEST_S), _LONGEST_STEP_S)
-            before = now
-        raise Busy
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
@@ -197,6 +183,8 @@ class LedgerLock:
                 os.close(self._fd)
             # Whoever held these in the parent is not in the child to give them back.
             self._fd, self._mutex, self.reading = None, threading.RLock(), threading.RLock()
+            self._stand_in.inherit()
+            self._stand_in = StandIn(self.path)
             self.waiting.clear()
             return
         if taken[0]:

@@ -69,7 +69,7 @@ def test_one_process_holds_the_file(lock, other):
 
 
 def test_a_waiter_is_let_in_when_the_other_leaves(lock, other):
-    """It looks again every millisecond, so that it waits no longer than it has to."""
+    """It waits no longer than it has to."""
     lock.acquire(0)
 
     def hold() -> None:
@@ -116,48 +116,6 @@ def test_no_thread_is_kept_out_after_one_was_refused(lock, other):
     with other.held(0), pytest.raises(Busy):
         lock.acquire(0)
     assert in_a_thread(lambda: lock.enter(0)) is True
-
-
-# Time
-
-
-@pytest.fixture
-def clock(monkeypatch) -> Callable[[list[float]], None]:
-    """Return a function that sets what the clock will say, one look after another."""
-
-    def says(moments: list[float]) -> None:
-        left = iter(moments)
-        monkeypatch.setattr(_lock.time, "monotonic", lambda: next(left))
-        monkeypatch.setattr(_lock.time, "sleep", slept.append)
-
-    slept: list[float] = []
-    says.slept = slept
-    return says
-
-
-def test_a_clock_that_jumps_makes_nobody_give_up(lock, other, clock):
-    """No step counts as more than a quarter of a second, and none as less than nothing."""
-    clock([0.0, 100.0, 99.0, 200.0, 300.0, 400.0])
-    with lock.held(0), pytest.raises(Busy):
-        other.acquire(0.9)
-    assert len(clock.slept) == 5
-    assert all(0.0002 <= it <= 0.001 for it in clock.slept)
-
-
-def test_a_clock_that_stands_still_makes_nobody_wait_for_ever(lock, other, clock):
-    """Each look counts as the shortest sleep at least."""
-    clock([5.0] * 12)
-    with lock.held(0), pytest.raises(Busy):
-        other.acquire(0.0019)
-    assert len(clock.slept) == 10
-
-
-def test_a_wait_counts_what_has_passed(lock, other, clock):
-    """The sum of the steps, to the deadline and no further."""
-    clock([0.0, 0.1, 0.2, 0.3, 0.4])
-    with lock.held(0), pytest.raises(Busy):
-        other.acquire(0.35)
-    assert len(clock.slept) == 4
 
 
 # The file
@@ -237,18 +195,6 @@ def test_a_descriptor_that_cannot_be_unlocked_holds_nobody_up(lock):
     lock.release()
     lock._fd = None
     assert in_a_thread(lambda: lock.enter(0)) is True
-
-
-def test_an_interrupt_while_it_waits_for_the_file_keeps_nobody_out(lock, other, monkeypatch):
-    """The threads of this process are let in again."""
-
-    def struck(_: float) -> None:
-        raise Struck
-
-    monkeypatch.setattr(_lock.time, "sleep", struck)
-    with other.held(0), pytest.raises(Struck):
-        lock.acquire(1)
-    assert not lock.is_mine()
 
 
 def test_a_handler_in_the_middle_of_the_work_is_refused(lock):

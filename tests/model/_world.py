@@ -11,7 +11,6 @@ import secrets
 import shutil
 import sqlite3
 import tempfile
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pytest
 from keybrake import _clock
 from keybrake.ledger import _files, _lock
 from keybrake.ledger._events import Writing
+from keybrake.ledger._stand_in import StandIn
 from keybrake.ledger._store import Store
 from keybrake.ledger.sqlite import SQLiteLedger
 from tests.model._invariants import Eyes
@@ -187,10 +187,8 @@ def _inject(patch: pytest.MonkeyPatch, made: World) -> None:
     patch.setattr(Store, "commit", commit)
     # On which file system the folder is does not change from life to life.
     patch.setattr(_files, "file_system", functools.cache(_files.file_system))
-    # Who waits for the lock of the file waits no real time.
-    clock = iter(range(10**9))
-    still = types.SimpleNamespace(sleep=lambda _: None, monotonic=lambda: next(clock) / 1000)
-    patch.setattr(_lock, "time", still)
+    # Whoever waits for the lock of the file waits no real time, and in vain.
+    patch.setattr(StandIn, "wait", lambda _self, _deadline_s: False)
 
 
 def _memory() -> str | None:
