@@ -18,9 +18,10 @@ from keybrake import Policy
 from keybrake._model import State
 from keybrake._terms import terms_of
 from keybrake.ledger import _statements as sql
+from keybrake.ledger._entries import row_of
 from keybrake.ledger._events import digest, link
 from keybrake.ledger.protocol import Admission, NewRun
-from keybrake.ledger.sqlite import SQLiteLedger, _row
+from keybrake.ledger.sqlite import SQLiteLedger
 from tests.bench._ledger import CALL, CENT, ORIGIN
 
 RUNS = 1000
@@ -66,7 +67,7 @@ class Filling:
         noun = _ENDPOINTS[run % len(_ENDPOINTS)]
         call = CALL._replace(endpoint=f"stripe.{noun}.create", path=f"/v1/{noun}")
         asked = Admission("", call, (run,), origin=ORIGIN)
-        return _row(asked, State.SETTLED, 0, reserved=CENT, process="0123456789ab")
+        return row_of(asked, State.SETTLED, 0, reserved=CENT, process="0123456789ab")
 
     def up_to(self, calls: int) -> None:
         """Add calls until there are so many."""
