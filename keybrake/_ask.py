@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 from keybrake._model import Attempt, Reply
+from keybrake.credentials import Credential
 from keybrake.vendors.inquirers import Inquiry
 
 _TIMEOUT_S = 20.0
 _MOST_BYTES = 8 * 1024 * 1024
-
-
-class Credential(NamedTuple):
-    """A vendor's secret, and the user name that goes with it where there is one."""
-
-    secret: str
-    user: str = ""
-
-    def __repr__(self) -> str:
-        return "<Credential>"
-
-    @property
-    def authorization(self) -> str:
-        """Return the header that carries it."""
-        if not self.user:
-            return f"Bearer {self.secret}"
-        return "Basic " + base64.b64encode(f"{self.user}:{self.secret}".encode()).decode()
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

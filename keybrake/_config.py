@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from keybrake._places import Place, places
 from keybrake._prices import Prices, shipped
 from keybrake._rates import EcbRate, ecb
 from keybrake._shown import shown
@@ -92,6 +93,9 @@ class Config:
         durability: ``power``: an admission survives a power cut. ``process``: it survives the
             death of every process, but not of the machine.
         policies: ``[policies.NAME]`` tables, as written.
+        extra_hosts: Vendor → origins that count as the vendor's own.
+        credentials: Vendor → where its ``secret`` is kept, and its ``user``, if it has one.
+        credentials_ttl: Seconds for which a credential is not asked for again.
         source: The file this came from, for error texts.
     """
 
@@ -101,6 +105,8 @@ class Config:
     money: Money = field(default_factory=Money)
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     extra_hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    credentials: Mapping[str, Place] = field(default_factory=dict)
+    credentials_ttl: float = 300.0
     source: str = "the defaults"
 
 
@@ -139,6 +145,7 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
     ecb_max_age_days: int | None = None,
     prices: Mapping[str, Mapping[str, Any]] | None = None,
     extra_hosts: Mapping[str, list[str]] | None = None,
+    credentials: Mapping[str, Any] | None = None,
 ) -> None:
     """
     Set options in code; what is not named stays as ``keybrake.toml`` has it.
@@ -155,6 +162,7 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
         ecb_max_age_days: How old such a rate may be, in days.
         prices: Vendor → name → price, as under ``[prices.*]``: USD as Decimal strings.
         extra_hosts: Vendor → origins that count as the vendor's own, such as a test server.
+        credentials: Vendor → reference to where its secret is kept, as under ``[credentials]``.
 
     Raises:
         PolicyError: A value cannot be meant; nothing is changed.
@@ -174,6 +182,7 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
         money = replace(money, prices=money.prices.with_tables(prices, "prices"))
     hosts = _only(extra_hosts or {}, _VENDORS, "extra_hosts")
     vendors = {name: {"extra_hosts": origins} for name, origins in hosts.items()}
+    kept, ttl = places(credentials or {}, "credentials")
     set_current(
         replace(
             config,
@@ -186,6 +195,8 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
             ),
             money=money,
             extra_hosts={**config.extra_hosts, **_vendors(vendors, "extra_hosts")},
+            credentials={**config.credentials, **kept},
+            credentials_ttl=config.credentials_ttl if ttl is None else ttl,
         )
     )
 
@@ -256,6 +267,7 @@ def parse(given: Mapping[str, Any], *, source: str, default: Config) -> Config:
         "prices": default.money.prices.with_tables,
         "policies": _policies,
         "vendors": _vendors,
+        "credentials": places,
     }
     _only(given, readers, source)
     read = {key: readers[key](value, f"{source}: {key}") for key, value in given.items()}
@@ -263,6 +275,9 @@ def parse(given: Mapping[str, Any], *, source: str, default: Config) -> Config:
         read["money"] = replace(read.get("money", default.money), prices=read.pop("prices"))
     if "vendors" in read:
         read["extra_hosts"] = read.pop("vendors")
+    if "credentials" in read:
+        read["credentials"], ttl = read["credentials"]
+        read["credentials_ttl"] = default.credentials_ttl if ttl is None else ttl
     return replace(default, source=source, **read)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from keybrake import _clock, _config, _hosts, _token
-from keybrake._ask import Credential, ask
+from keybrake import _clock, _config, _hosts, _token, credentials
+from keybrake._ask import ask
 from keybrake._model import (
     Call,
     Effect,
@@ -21,7 +20,8 @@ from keybrake._model import (
     State,
 )
 from keybrake._money import show
-from keybrake.errors import LedgerError
+from keybrake.credentials import Credential
+from keybrake.errors import CredentialError, LedgerError
 from keybrake.ledger import Ledger, Note
 from keybrake.vendors import VENDORS
 from keybrake.vendors.inquirers import Inquiry, inquirer_of
@@ -36,16 +36,15 @@ class Reconciler:
     Asks the vendors with the operator's own credentials.
 
     Attributes:
-        credentials: By vendor; a call made with another credential is left alone.
+        credentials: By vendor, else those of the configuration; a call made with another credential
+            is left alone.
         bases: By vendor, where to ask instead of where the call went; for tests.
         repeats: Whether a call may be repeated under its own idempotency key. The vendor repeats
             its answer; a call that never arrived is carried out now, inside its reservation.
     """
 
     ledger: Ledger
-    credentials: Mapping[str, Credential] = field(
-        default_factory=lambda: credentials_of(os.environ)
-    )
+    credentials: Mapping[str, Credential] = field(default_factory=dict)
     bases: Mapping[str, str] = field(default_factory=dict)
     repeats: bool = True
 
@@ -161,12 +160,10 @@ class Reconciler:
 
     def _asked(self, one: InDoubt | Estimated, inquiry: Inquiry) -> tuple[Reply | None, str]:
         """Return the reply, or why there is none."""
-        credential = self.credentials.get(one.vendor)
-        if credential is None:
-            return (
-                None,
-                f"no credential for {one.vendor}; set {' and '.join(_NAMES[one.vendor][0])}",
-            )
+        try:
+            credential = self.credentials.get(one.vendor) or credentials.current().get(one.vendor)
+        except CredentialError as error:
+            return None, str(error)
         if one.owner != _token.fingerprint(credential.user + credential.secret):
             return None, f"it was made with another credential for {one.vendor}"
         origin = self.bases.get(one.vendor, one.origin)
@@ -193,27 +190,3 @@ def _evidence(inquiry: Inquiry, reply: Reply) -> str:
 def _note(estimated: Estimated, inquiry: Inquiry, status: int | None, reason: str) -> Note:
     call = Call(estimated.vendor, f"{estimated.vendor}.reconcile", "GET", inquiry.path, Effect.READ)
     return Note(secrets.token_hex(12), call, State.SETTLED, reason, http_status=status)
-
-
-# The environment variables that hold a vendor's user name, if it has one, and its secret: the
-# first pair of which both are there.
-_NAMES: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "stripe": (("STRIPE_API_KEY",), ("STRIPE_SECRET_KEY",)),
-    "twilio": (
-        ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
-        ("TWILIO_API_KEY", "TWILIO_API_SECRET"),
-    ),
-    "resend": (("RESEND_API_KEY",),),
-}
-
-
-def credentials_of(environ: Mapping[str, str]) -> dict[str, Credential]:
-    """Return the credentials in the environment, under the names the vendors' own tools use."""
-    found = {}
-    for vendor, choices in _NAMES.items():
-        for names in choices:
-            values = [environ.get(name, "") for name in names]
-            if all(values):
-                found[vendor] = Credential(values[-1], "".join(values[:-1]))
-                break
-    return found

@@ -10,7 +10,8 @@ from stripe._encode import _api_encode
 
 import keybrake
 from keybrake import _ask, _hosts
-from keybrake._ask import Credential, ask
+from keybrake._ask import ask
+from keybrake.credentials import Credential
 from keybrake.vendors.inquirers import Inquiry
 
 _LEAF = st.none() | st.booleans() | st.integers() | st.text(max_size=5)

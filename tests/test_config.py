@@ -72,7 +72,7 @@ def test_a_margin_is_added_to_every_rate_but_the_dollar():
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("ledgre = 'x'", "unknown key 'ledgre'; known are durability, ledger"),
+        ("ledgre = 'x'", "unknown key 'ledgre'; known are credentials, durability, ledger"),
         ('ledger = "ledger.db"', "ledger='ledger.db' is no ledger; write sqlite:///"),
         ("ledger = 5", "ledger=5 is no ledger"),
         ("ledger = ''", "ledger='' is no ledger"),

@@ -10,9 +10,9 @@ import stripe
 
 import keybrake
 from keybrake import _clock, _config, _token
-from keybrake._ask import Credential
 from keybrake._model import Attempt, InDoubt, Reply, Request
-from keybrake._reconcile import FINAL_AFTER, Reconciler, credentials_of
+from keybrake._reconcile import FINAL_AFTER, Reconciler
+from keybrake.credentials import Credential
 from keybrake.ledger import Admission
 from keybrake.ledger._doubts import STILL_UNDER_WAY
 from keybrake.testing import FakeResend, FakeTwilio, Fault
@@ -318,20 +318,3 @@ def test_a_lost_batch_costs_what_was_taken_of_it(ledger_url, monkeypatch):
 
         assert (str(run.spent), run.reserved) == ("0.0018", 0)
         assert mails.journal.total("email") == 2
-
-
-@pytest.mark.parametrize(
-    ("environ", "found"),
-    [
-        ({}, {}),
-        ({"STRIPE_API_KEY": "sk"}, {"stripe": ("sk", "")}),
-        ({"STRIPE_SECRET_KEY": "sk"}, {"stripe": ("sk", "")}),
-        ({"TWILIO_ACCOUNT_SID": "AC1"}, {}),
-        ({"TWILIO_ACCOUNT_SID": "AC1", "TWILIO_AUTH_TOKEN": "t"}, {"twilio": ("t", "AC1")}),
-        ({"TWILIO_API_KEY": "SK1", "TWILIO_API_SECRET": "s"}, {"twilio": ("s", "SK1")}),
-        ({"RESEND_API_KEY": "re"}, {"resend": ("re", "")}),
-    ],
-)
-def test_whose_credentials_are_used(environ, found):
-    """The names are those the vendors' own tools use; half a pair is none."""
-    assert {name: tuple(one) for name, one in credentials_of(environ).items()} == found

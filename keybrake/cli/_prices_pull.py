@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -10,13 +9,14 @@ from pathlib import Path
 
 import click
 
-from keybrake import _config, _hosts
+from keybrake import _config, _hosts, credentials
 from keybrake.cli import _prices_block, _prices_twilio
 from keybrake.cli._prices_block import Figure, Figures
 from keybrake.cli._prices_twilio import LISTS, Pricing
 from keybrake.cli._table import console, is_terminal
 from keybrake.cli._text import count, json_array, safe
 from keybrake.cli._whole_file import write_whole
+from keybrake.errors import CredentialError
 from keybrake.vendors import _countries
 
 _THIS_MACHINE = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
@@ -113,16 +113,12 @@ def _origin(ctx: click.Context, said: str) -> str:
 def _pricing(origin: str) -> Pricing:
     # Here, not above: these read the tables of all vendors.
     from keybrake._ask import ask
-    from keybrake._reconcile import credentials_of
     from keybrake.vendors.inquirers import Inquiry
 
-    credential = credentials_of(os.environ).get("twilio")
-    if credential is None:
-        msg = (
-            "no credential for Twilio; set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or "
-            "TWILIO_API_KEY and TWILIO_API_SECRET"
-        )
-        raise click.ClickException(msg)
+    try:
+        credential = credentials.current().get("twilio")
+    except CredentialError as error:
+        raise click.ClickException(str(error)) from None
     return Pricing(
         origin,
         lambda path: ask(origin, "twilio", Inquiry("GET", path), credential),

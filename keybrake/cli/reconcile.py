@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -48,22 +47,20 @@ def reconcile(
     Ask the vendors about unknown outcomes and late prices.
 
     What a vendor proves is settled, with the evidence kept; everything else stays as it was and
-    counts in full. Credentials come from STRIPE_API_KEY, TWILIO_ACCOUNT_SID with
-    TWILIO_AUTH_TOKEN, and RESEND_API_KEY.
+    counts in full. Credentials come from where [credentials] in keybrake.toml says, else from
+    STRIPE_API_KEY, TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN, and RESEND_API_KEY.
 
     Where no list of the vendor's shows the call, the same request is sent again under its own
     idempotency key: the vendor repeats its answer, or carries out now what never arrived. This is
     never done under a revoked or paused run, nor with --no-repeat.
     """
     # Here, not above: it reads the tables of all vendors.
-    from keybrake._reconcile import Reconciler, credentials_of
+    from keybrake._reconcile import Reconciler
 
     url, where = ledger_url(ctx), _bases(ctx, bases)
     with Book(url) as book:
         run_id = None if said is None else book.find(said).uid
-    asker = Reconciler(
-        keybrake.open_ledger(url), credentials_of(os.environ), where, repeats=not no_repeat
-    )
+    asker = Reconciler(keybrake.open_ledger(url), bases=where, repeats=not no_repeat)
     work = asker.work(run_id)
     found = [asker.reconcile(one) for one in _with_progress(work, quiet=as_json)]
     if as_json:

@@ -14,7 +14,7 @@ import click
 import pytest
 
 import keybrake
-from keybrake import Policy, _config, _prices
+from keybrake import Policy, _config, _places, _prices
 from keybrake.cli import _app
 from keybrake.vendors import VENDORS
 
@@ -162,8 +162,9 @@ def test_every_config_key_is_documented():
     money = {f"money.{name}" for name in _config.MONEY_KEYS}
     prices = {f"prices.{v}.{name}" for v, names in _prices.NAMES.items() for name in names}
     top = {"ledger", "lock_timeout", "durability", "policies.NAME", "vendors.stripe.extra_hosts"}
+    credentials = {f"credentials.{name}" for name in (*_places.VENDORS, "ttl")}
 
-    assert top | money | prices | policy == keys
+    assert top | money | prices | policy | credentials == keys
 
 
 def test_the_documented_config_keys_are_all_there_are():
@@ -173,7 +174,16 @@ def test_the_documented_config_keys_are_all_there_are():
 
     known = str(told.value).rpartition("known are ")[2].split(", ")
     assert known == sorted(
-        ["ledger", "lock_timeout", "durability", "money", "policies", "prices", "vendors"]
+        [
+            "credentials",
+            "ledger",
+            "lock_timeout",
+            "durability",
+            "money",
+            "policies",
+            "prices",
+            "vendors",
+        ]
     )
 
 

@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterator
 
 from keybrake import Limit, _clock
-from keybrake._ask import Credential
 from keybrake._model import Attempt, Reply
 from keybrake._reconcile import Reconciler
 from keybrake._terms import Policy, Terms, terms_of
+from keybrake.credentials import Credential
 from keybrake.errors import KeybrakeError
 from keybrake.ledger import NewRun
 from keybrake.vendors._inquiry import Inquiry

@@ -1,0 +1,16 @@
+"""Where the vendors' real secrets come from: the place where the user keeps them already."""
+
+from keybrake.credentials._current import current
+from keybrake.credentials._secret import Credential, Secret
+from keybrake.credentials._source import Source, SourceFailed
+from keybrake.credentials._store import FROM_ENVIRONMENT, Credentials
+
+__all__ = [
+    "FROM_ENVIRONMENT",
+    "Credential",
+    "Credentials",
+    "Secret",
+    "Source",
+    "SourceFailed",
+    "current",
+]

@@ -1,0 +1,43 @@
+"""What a place that keeps secrets has to be able to do, and which places there are."""
+
+from __future__ import annotations
+
+import functools
+from typing import Protocol
+
+from keybrake._references import Reference, schemes
+
+
+class SourceFailed(Exception):
+    """A source did not give the secret. The text says why, and carries nothing of the secret."""
+
+
+class Source(Protocol):
+    """One kind of place; made once, when it is first asked. It may be asked by several threads."""
+
+    def fetch(self, reference: Reference) -> str:
+        """
+        Return what the reference leads to.
+
+        Raises:
+            SourceFailed: It is not there, may not be read, or the place does not answer.
+        """
+
+
+@functools.cache
+def source(scheme: str) -> Source:
+    """
+    Return the source for a scheme.
+
+    Raises:
+        SourceFailed: It cannot be loaded: the extra that it needs is not installed.
+    """
+    point = schemes()[scheme]
+    try:
+        made: Source = point.load()()
+    except ImportError as error:
+        package = point.dist.name if point.dist else "its package"
+        extra = f"{package}[{scheme}]" if package == "keybrake" else package
+        msg = f"needs {error.name or 'a package'}; pip install '{extra}'"
+        raise SourceFailed(msg) from error
+    return made

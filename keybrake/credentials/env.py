@@ -1,0 +1,20 @@
+"""``env://NAME``: an environment variable of this process."""
+
+from __future__ import annotations
+
+import os
+
+from keybrake._references import Reference
+from keybrake.credentials._source import SourceFailed
+
+
+class EnvSource:
+    """See ``Source``."""
+
+    def fetch(self, reference: Reference) -> str:
+        """See ``Source.fetch``."""
+        value = os.environ.get(reference.path)
+        if not value:
+            msg = "is not set in this process's environment"
+            raise SourceFailed(msg)
+        return reference.pick(value)

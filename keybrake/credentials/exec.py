@@ -1,0 +1,43 @@
+"""``exec://op?args=read%20op://agents/stripe/key``: what a command prints."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+from keybrake._references import Reference
+from keybrake.credentials._source import SourceFailed
+from keybrake.credentials.file import text_of
+
+_TIMEOUT_S = 10.0
+
+
+class ExecSource:
+    """See ``Source``. The command is run without a shell; one line end at the end is dropped."""
+
+    def fetch(self, reference: Reference) -> str:
+        """See ``Source.fetch``."""
+        try:
+            words = shlex.split(reference.param("args") or "")
+        except ValueError as error:
+            msg = f"has args that cannot be read: {error}"
+            raise SourceFailed(msg) from error
+        try:
+            # What it writes to standard error goes where ours goes: a person may have to see it.
+            ran = subprocess.run(  # noqa: S603 -- the operator wrote down what is run
+                [reference.path, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                timeout=_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            msg = f"did not end within {_TIMEOUT_S:g} s"
+            raise SourceFailed(msg) from None
+        except OSError as error:
+            msg = f"cannot be run: {error.strerror}"
+            raise SourceFailed(msg) from error
+        if ran.returncode != 0:
+            msg = f"ended with exit code {ran.returncode}"
+            raise SourceFailed(msg)
+        return text_of(ran.stdout, reference)

@@ -1,0 +1,180 @@
+"""Is a credential fetched once, kept for its time, fetched anew when refused, and never shown?"""
+
+import copy
+import pickle
+import threading
+import traceback
+from collections.abc import Callable
+
+import pytest
+
+import keybrake
+from keybrake import credentials
+from keybrake._places import places
+from keybrake.credentials import Credential, Credentials, Secret, _store
+from keybrake.errors import CredentialError
+
+SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Callable[[float], None]:
+    """Return a function that lets seconds pass."""
+    now = [1000.0]
+    monkeypatch.setattr(_store.time, "monotonic", lambda: now[0])
+
+    def passes(seconds: float) -> None:
+        now[0] += seconds
+
+    return passes
+
+
+def kept_at(**table: object) -> Credentials:
+    """Return the credentials that are kept at these places."""
+    found, _ = places(table, "credentials")
+    return Credentials(found, 60)
+
+
+def test_it_is_kept_for_its_time_and_then_asked_for_anew(monkeypatch, clock):
+    """A secret that was rotated is seen once the old one's time is over."""
+    monkeypatch.setenv("MINE", "one")
+    known = kept_at(stripe="env://MINE")
+    assert known.kept("stripe") is None
+    assert known.get("stripe") == Credential("one")
+    monkeypatch.setenv("MINE", "two")
+    clock(59.9)
+    assert known.get("stripe") == known.kept("stripe") == Credential("one")
+    clock(0.1)
+    assert known.kept("stripe") is None
+    assert known.get("stripe") == Credential("two")
+
+
+def test_one_that_was_refused_is_asked_for_anew_once(monkeypatch, clock):
+    """If another thread has done so meanwhile, what that one got is good."""
+    monkeypatch.setenv("MINE", "one")
+    known = kept_at(stripe="env://MINE")
+    old = known.get("stripe")
+    monkeypatch.setenv("MINE", "two")
+    new = known.get("stripe", refused=old)
+    assert new == Credential("two")
+    monkeypatch.setenv("MINE", "three")
+    assert known.get("stripe", refused=old) == new
+    assert known.get("stripe", refused=new) == Credential("three")
+
+
+def test_one_thread_asks_and_the_others_wait(tmp_path):
+    """A source is asked once, however many calls begin at the same time."""
+    asked = tmp_path / "asked"
+    script = tmp_path / "get"
+    script.write_text(f"#!/bin/sh\necho asked >> {asked}\nsleep 0.2\necho {SECRET}\n")
+    script.chmod(0o700)
+    known = kept_at(stripe=f"exec://{script}")
+    got: list[Credential] = []
+    threads = [threading.Thread(target=lambda: got.append(known.get("stripe"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [Credential(SECRET)] * 8
+    assert asked.read_text().count("asked") == 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "found"),
+    [
+        ({"STRIPE_API_KEY": "sk"}, {"stripe": ("sk", "")}),
+        ({"STRIPE_SECRET_KEY": "sk"}, {"stripe": ("sk", "")}),
+        ({"STRIPE_API_KEY": "one", "STRIPE_SECRET_KEY": "two"}, {"stripe": ("one", "")}),
+        ({"TWILIO_ACCOUNT_SID": "AC1", "TWILIO_AUTH_TOKEN": "t"}, {"twilio": ("t", "AC1")}),
+        ({"TWILIO_API_KEY": "SK1", "TWILIO_API_SECRET": "s"}, {"twilio": ("s", "SK1")}),
+        ({"RESEND_API_KEY": "re"}, {"resend": ("re", "")}),
+        ({"TWILIO_ACCOUNT_SID": "AC1"}, {}),
+        ({}, {}),
+    ],
+)
+def test_without_a_word_the_environment_is_looked_at(monkeypatch, environ, found):
+    """The names are those the vendors' own tools use; half a pair is none."""
+    for choices in credentials.FROM_ENVIRONMENT.values():
+        for names in choices:
+            for name in names.values():
+                monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    known = kept_at()
+    for vendor in ("stripe", "twilio", "resend"):
+        if vendor in found:
+            assert tuple(known.get(vendor)) == found[vendor]
+        else:
+            with pytest.raises(CredentialError, match=f"no credential for {vendor}; set "):
+                known.get(vendor)
+
+
+def test_what_was_said_goes_before_the_environment(monkeypatch):
+    """And if that fails, nothing else is taken in its place."""
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_of_somebody_else")
+    monkeypatch.setenv("MINE", "mine")
+    assert kept_at(stripe="env://MINE").get("stripe") == Credential("mine")
+    monkeypatch.delenv("MINE")
+    with pytest.raises(CredentialError, match=r"^credentials.stripe: env://MINE is not set"):
+        kept_at(stripe="env://MINE").get("stripe")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", "it is empty"),
+        ("hunter2\nhunter3", "characters that no header may carry"),
+        ("hunter2é", "characters that no header may carry"),
+        ("hunter2" * 200, "longer than 1024 characters"),
+        ("kb_live_hunter2", "it is a vault key"),
+    ],
+)
+def test_what_is_no_credential_is_not_sent(tmp_path, content, why):
+    """And not shown."""
+    file = tmp_path / "secret"
+    file.write_text(content)
+    with pytest.raises(CredentialError) as refused:
+        kept_at(stripe=f"file://{file}").get("stripe")
+    assert why in str(refused.value)
+    assert f"file://{file}" in str(refused.value)
+    assert "hunter" not in str(refused.value)
+
+
+def test_no_error_has_the_secret_in_reach(tmp_path):
+    """Neither in its text nor in what it was raised from: a traceback with locals shows both."""
+    file = tmp_path / "secret"
+    file.write_text(f'{{"key": ["{SECRET}"]}}')
+    with pytest.raises(CredentialError) as refused:
+        kept_at(stripe=f"file://{file}#/key").get("stripe")
+    seen = refused.value
+    assert seen.__cause__ is None
+    assert seen.__suppress_context__
+    shown = "".join(traceback.format_exception(seen))
+    assert SECRET not in shown
+
+
+def test_a_secret_is_usable_and_not_to_be_seen():
+    """It is a text; only what shows or stores it gets something else."""
+    secret = Secret(SECRET)
+    credential = Credential(secret, "AC1")
+    assert f"{secret}" == SECRET
+    assert credential.authorization.startswith("Basic ")
+    assert Credential(secret).authorization == f"Bearer {SECRET}"
+    for thing in (secret, credential, credential.authorization, [secret], {"key": secret}):
+        assert SECRET not in repr(thing)
+        assert "QUMx" not in repr(thing)
+        assert SECRET.encode() not in pickle.dumps(thing)
+    assert copy.copy(secret) is copy.deepcopy(secret) is secret
+    assert pickle.loads(pickle.dumps(secret)) == "<credential>"
+
+
+def test_another_configuration_has_its_own(monkeypatch):
+    """What was fetched for one is not used for the next."""
+    monkeypatch.setenv("A", "a")
+    monkeypatch.setenv("B", "b")
+    keybrake.configure(credentials={"stripe": "env://A"})
+    first = credentials.current()
+    assert first.get("stripe") == Credential("a")
+    assert credentials.current() is first
+    keybrake.configure(credentials={"stripe": "env://B"})
+    assert credentials.current().get("stripe") == Credential("b")
