@@ -29,7 +29,7 @@ _MAY_CHANGE = f"""
 SELECT seq FROM call WHERE state = 'unknown'
 UNION
 SELECT call.seq FROM scope CROSS JOIN call ON call.run = scope.id
-WHERE scope.kind = 'run' AND scope.reserved > 0 AND call.state = 'reserved'
+WHERE scope.reserved > 0 AND call.state = 'reserved'
 UNION
 SELECT seq FROM call WHERE state = 'reserved' AND reserved = 0 AND position IS NOT NULL
 UNION

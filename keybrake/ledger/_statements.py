@@ -156,7 +156,7 @@ _SEQ_IN_DOUBT = """
 SELECT seq FROM call WHERE state = 'unknown'
 UNION
 SELECT call.seq FROM scope CROSS JOIN call ON call.run = scope.id
-WHERE scope.kind = 'run' AND scope.reserved > 0 AND call.state = 'reserved'
+WHERE scope.reserved > 0 AND call.state = 'reserved'
 UNION
 SELECT seq FROM call WHERE state = 'reserved' AND reserved = 0 AND position IS NOT NULL
 """

@@ -133,12 +133,14 @@ from tests.ledger.test_contract import asking, opened, settled
 
 ledger = SQLiteLedger(Path(sys.argv[1]), lock_timeout_s=20, durability="process")
 run = opened(ledger)
-done = []
+done, hits = [], []
 
 def work():
-    for _ in range(60):
+    mine = 0
+    while mine < 60 or not hits:
         ledger.settle(ledger.admit(asking(1, run)), settled(1))
-        done.append(1)
+        mine += 1
+    done.append(mine)
 
 threads = [threading.Thread(target=work) for _ in range(8)]
 for thread in threads:
@@ -152,7 +154,6 @@ def strike():
 
 striker = threading.Thread(target=strike)
 striker.start()
-struck = 0
 while not stop.is_set():
     try:
         while any(thread.is_alive() for thread in threads):
@@ -160,9 +161,9 @@ while not stop.is_set():
         stop.set()
         striker.join()
     except KeyboardInterrupt:
-        struck += 1
+        hits.append(1)
 striker.join()
-print(len(done), struck, ledger.run(run).spent + ledger.run(run).reserved, ledger.run(run).calls)
+print(len(done), len(hits), ledger.run(run).spent + ledger.run(run).reserved, ledger.run(run).calls)
 """
 
 
@@ -173,7 +174,7 @@ def test_an_interrupted_leader_strands_nobody(tmp_path):
     assert out.returncode == 0, out.stderr[-2000:]
     done, struck, counted, calls = map(int, out.stdout.split())
 
-    assert done == 8 * 60
+    assert done == 8
     assert struck > 0
     # Every call is counted once; the interrupted ones may stay reserved.
     assert counted == calls * 10**6
