@@ -1,0 +1,95 @@
+"""``awssecrets://NAME#/KEY`` and ``awsssm://NAME``: AWS Secrets Manager and Parameter Store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from keybrake._references import Reference
+from keybrake.credentials._source import SourceFailed
+from keybrake.credentials.file import text_of
+
+_TIMEOUT_S = 10.0
+
+
+class _AwsSource:
+    """
+    What both stores have in common.
+
+    Where and as whom, boto3 finds out as it always does: ``AWS_REGION``, ``AWS_PROFILE``,
+    ``AWS_ENDPOINT_URL``, a role of the machine. ``region`` and ``profile`` in the reference go
+    before that.
+    """
+
+    service: str
+    ask: Callable[[Any, Reference], str | bytes]
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[str | None, str | None], Any] = {}
+
+    def _client(self, reference: Reference) -> Any:
+        place = (reference.param("profile"), reference.param("region"))
+        with self._lock:  # making a client is not safe in several threads
+            if place not in self._clients:
+                session = boto3.session.Session(profile_name=place[0], region_name=place[1])
+                how = Config(
+                    connect_timeout=_TIMEOUT_S,
+                    read_timeout=_TIMEOUT_S,
+                    retries={"total_max_attempts": 2},
+                )
+                self._clients[place] = session.client(self.service, config=how)
+            return self._clients[place]
+
+    def fetch(self, reference: Reference) -> str:
+        """See ``Source.fetch``."""
+        try:
+            found = type(self).ask(self._client(reference), reference)
+        except ClientError as error:
+            said = error.response.get("Error", {}).get("Code", "an error")
+            msg = f"was not given: {said}"
+            raise SourceFailed(msg) from None
+        except BotoCoreError as error:
+            msg = f"cannot be asked for: {type(error).__name__}"
+            raise SourceFailed(msg) from None
+        if isinstance(found, bytes):
+            return text_of(found, reference)
+        return reference.pick(found)
+
+
+def _secret(client: Any, reference: Reference) -> str | bytes:
+    which = {"VersionId": reference.param("version"), "VersionStage": reference.param("stage")}
+    wanted = {name: value for name, value in which.items() if value}
+    answer = client.get_secret_value(SecretId=reference.path, **wanted)
+    found: str | bytes = answer["SecretString" if "SecretString" in answer else "SecretBinary"]
+    return found
+
+
+def _parameter(client: Any, reference: Reference) -> str:
+    name, version = reference.path, reference.param("version")
+    # A name with a slash in it begins with one.
+    if "/" in name and not name.startswith(("/", "arn:")):
+        name = f"/{name}"
+    if version:
+        name = f"{name}:{version}"
+    answer = client.get_parameter(Name=name, WithDecryption=True)
+    return str(answer["Parameter"]["Value"])
+
+
+class SecretsManagerSource(_AwsSource):
+    """See ``Source``. ``version`` and ``stage`` in the reference name an older version."""
+
+    service = "secretsmanager"
+    ask = staticmethod(_secret)
+
+
+class ParameterStoreSource(_AwsSource):
+    """See ``Source``. Encrypted parameters are decrypted; ``version`` names an older version."""
+
+    service = "ssm"
+    ask = staticmethod(_parameter)

@@ -1,0 +1,165 @@
+"""Do Secrets Manager and Parameter Store give what is there, and say why not otherwise?"""
+
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keybrake._places import places
+from keybrake._references import Reference, Unreadable
+from keybrake.credentials import Credential, Credentials, SourceFailed
+
+pytestmark = [
+    pytest.mark.system,
+    # The server's own, of the packages it is made of.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Start moto's server in a thread."""
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def aws(server, monkeypatch):
+    """Return the operator's clients of both stores, with a secret in each."""
+    import boto3
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }.items():
+        monkeypatch.setenv(name, value)
+    secrets, parameters = boto3.client("secretsmanager"), boto3.client("ssm")
+    keep(secrets, "agents/stripe", f'{{"api_key": "{SECRET}", "n": {{"a": 1}}}}')
+    parameters.put_parameter(
+        Name="/agents/resend", Value="re_1", Type="SecureString", Overwrite=True
+    )
+    return secrets, parameters
+
+
+def keep(secrets, name, text):
+    """Write a secret, new or not."""
+    try:
+        secrets.create_secret(Name=name, SecretString=text)
+    except secrets.exceptions.ResourceExistsException:
+        secrets.put_secret_value(SecretId=name, SecretString=text)
+
+
+def fetch(path="agents/stripe", keys=("api_key",), **facts):
+    """Return what Secrets Manager gives."""
+    from keybrake.credentials.aws import SecretsManagerSource
+
+    return SecretsManagerSource().fetch(Reference("awssecrets", path, tuple(facts.items()), keys))
+
+
+def parameter(path="/agents/resend", keys=(), **facts):
+    """Return what Parameter Store gives."""
+    from keybrake.credentials.aws import ParameterStoreSource
+
+    return ParameterStoreSource().fetch(Reference("awsssm", path, tuple(facts.items()), keys))
+
+
+def test_a_secret(aws):
+    """A value of a JSON object, or the text itself; a rotated one is there the next time."""
+    secrets, _ = aws
+    assert fetch() == SECRET
+    keep(secrets, "agents/stripe", '{"api_key": "rotated"}')
+    assert fetch() == "rotated"
+    keep(secrets, "plain", SECRET)
+    assert fetch("plain", ()) == SECRET
+
+
+def test_an_older_version(aws):
+    """By its stage, as rotation leaves it."""
+    secrets, _ = aws
+    keep(secrets, "agents/stripe", '{"api_key": "rotated"}')
+    assert fetch(stage="AWSPREVIOUS") == SECRET
+
+
+def test_a_binary_secret(aws):
+    """Is a text in UTF-8, or nothing."""
+    secrets, _ = aws
+    secrets.create_secret(Name="binary", SecretBinary=SECRET.encode())
+    assert fetch("binary", ()) == SECRET
+    secrets.create_secret(Name="bytes", SecretBinary=b"\xff")
+    with pytest.raises(SourceFailed, match="no text in UTF-8"):
+        fetch("bytes", ())
+
+
+def test_a_parameter(aws):
+    """Decrypted; the slash at its beginning may be left out."""
+    _, parameters = aws
+    assert parameter() == parameter("agents/resend") == "re_1"
+    parameters.put_parameter(
+        Name="/agents/resend", Value="re_2", Type="SecureString", Overwrite=True
+    )
+    assert parameter() == "re_2"
+    parameters.put_parameter(Name="flat", Value='{"key": "re_3"}', Type="String", Overwrite=True)
+    assert parameter("flat", ("key",)) == "re_3"
+
+
+def test_another_region_may_be_named(aws):
+    """What is in one is not in the other."""
+    with pytest.raises(SourceFailed, match="ResourceNotFoundException"):
+        fetch(region="us-west-2")
+
+
+@pytest.mark.parametrize(
+    ("ask", "why"),
+    [
+        (lambda: fetch("none"), "was not given: ResourceNotFoundException"),
+        (lambda: parameter("/none"), "was not given: ParameterNotFound"),
+        (lambda: fetch(keys=("none",)), "has no #/none"),
+        (lambda: fetch(keys=("n",)), "holds no text at #/n"),
+        (lambda: fetch(profile="none"), "cannot be asked for: ProfileNotFound"),
+    ],
+)
+def test_what_is_not_there_is_said(aws, ask, why):
+    """In the words of AWS, without what is there instead."""
+    with pytest.raises((SourceFailed, Unreadable), match=why) as refused:
+        ask()
+    assert SECRET not in str(refused.value)
+
+
+def test_a_server_that_is_down_is_said(aws, monkeypatch):
+    """It is tried twice, and no more."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(SourceFailed, match="cannot be asked for: EndpointConnectionError"):
+            fetch()
+
+
+def test_the_page_is_true(aws):
+    """What docs/how-to/aws.md has in keybrake.toml finds what it says it finds."""
+    secrets, _ = aws
+    page = (Path(__file__).parents[2] / "docs/how-to/aws.md").read_text("utf-8")
+    (written,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    keep(secrets, "agents/twilio", '{"sid": "AC1", "token": "t"}')
+    found, ttl = places(tomllib.loads(written)["credentials"], "credentials")
+    known = Credentials(found, ttl)
+    assert known.get("stripe") == Credential(SECRET)
+    assert known.get("twilio") == Credential("t", "AC1")
+    assert known.get("resend") == Credential("re_1")
