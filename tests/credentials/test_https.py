@@ -1,0 +1,248 @@
+"""Do Doppler and 1Password give what is there, and does no token go anywhere else?"""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from keybrake._references import Reference
+from keybrake.credentials import SourceFailed
+from keybrake.credentials._source import source
+
+SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
+TOKEN = "dp.st.hunter2"
+VAULT, ITEM = "v" * 26, "i" * 26
+
+
+class Server:
+    """Answers by path; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, tuple[int, object]] = {}
+        self.asked: list[tuple[str, str | None]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked.append((self.path, self.headers.get("Authorization")))
+                parts = urlsplit(self.path)
+                wanted = parse_qs(parts.query).get("filter", [""])[0]
+                status, body = outer.answers.get(f"{parts.path} {wanted}".strip(), (404, {}))
+                self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", str(body))
+                self.end_headers()
+                self.wfile.write(body if isinstance(body, bytes) else json.dumps(body).encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[Server]:
+    """Start one that is both, with a secret in each."""
+    running = Server()
+    monkeypatch.setenv("DOPPLER_TOKEN", TOKEN)
+    monkeypatch.setenv("DOPPLER_API_HOST", running.url)
+    monkeypatch.setenv("OP_CONNECT_HOST", running.url)
+    monkeypatch.setenv("OP_CONNECT_TOKEN", TOKEN)
+    keep(running, SECRET)
+    yield running
+    running.stop()
+
+
+def keep(server, secret):
+    """Have *secret* in both."""
+    item = {
+        "sections": [{"id": "s1", "label": "live"}, {"id": "s2", "label": "test"}],
+        "fields": [
+            {"id": "f1", "label": "key", "value": secret, "section": {"id": "s1"}},
+            {"id": "f2", "label": "key", "value": "sk_test", "section": {"id": "s2"}},
+            {"id": "f3", "label": "note", "value": "x"},
+            {"id": "f4", "label": "empty"},
+        ],
+    }
+    server.answers = {
+        "/v3/configs/config/secret": (
+            200,
+            {"name": "KEY", "value": {"raw": "x", "computed": secret}},
+        ),
+        '/v1/vaults name eq "agents"': (200, [{"id": VAULT}]),
+        '/v1/vaults name eq "twice"': (200, [{"id": VAULT}, {"id": "w" * 26}]),
+        f'/v1/vaults/{VAULT}/items title eq "stripe"': (200, [{"id": ITEM}]),
+        f"/v1/vaults/{VAULT}/items/{ITEM}": (200, item),
+    }
+
+
+def doppler(path="agents/prd/KEY", keys=()):
+    """Return what Doppler gives."""
+    return source("doppler").fetch(Reference("doppler", path, (), keys))
+
+
+def connect(path="agents/stripe", keys=("live", "key")):
+    """Return what 1Password Connect gives."""
+    return source("onepasswordconnect").fetch(Reference("onepasswordconnect", path, (), keys))
+
+
+def test_doppler(server):
+    """The computed value, of the secret that was asked for; a rotated one is there the next time."""
+    assert doppler() == SECRET
+    assert server.asked == [
+        ("/v3/configs/config/secret?project=agents&config=prd&name=KEY", f"Bearer {TOKEN}")
+    ]
+    keep(server, '{"key": "rotated"}')
+    assert doppler(keys=("key",)) == "rotated"
+
+
+def test_connect(server):
+    """A field by its name or id, in a section or anywhere; vault and item by name or id."""
+    assert connect() == connect(keys=("f1",)) == connect(keys=("s1", "f1")) == SECRET
+    assert connect(f"{VAULT}/{ITEM}") == connect(f"/agents/{ITEM}/") == SECRET
+    assert connect(keys=("note",)) == "x"
+    keep(server, "rotated")
+    assert connect() == "rotated"
+    assert {token for _, token in server.asked} == {f"Bearer {TOKEN}"}
+
+
+@pytest.mark.parametrize(
+    ("ask", "why"),
+    [
+        (lambda: doppler("agents/KEY"), "is not PROJECT/CONFIG/NAME"),
+        (lambda: connect("stripe"), "is not VAULT/ITEM#/FIELD"),
+        (lambda: connect("a/b/c"), "is not VAULT/ITEM#/FIELD"),
+        (lambda: connect(keys=()), "is not VAULT/ITEM#/FIELD"),
+        (lambda: connect(keys=("key",)), "has 2 fields of that name"),
+        (lambda: connect(keys=("none",)), "has 0 fields of that name"),
+        (lambda: connect(keys=("empty",)), "holds no value"),
+        (lambda: connect("twice/stripe"), "has a name that 2 have; name one by its id"),
+        (lambda: connect('a" or name eq "b/stripe'), "has a name that cannot be asked for"),
+        (lambda: connect("none/stripe"), r"was not given: .* answered 404"),
+    ],
+)
+def test_what_is_not_there_is_said(server, ask, why):
+    """Without what is there instead."""
+    with pytest.raises(SourceFailed, match=why) as refused:
+        ask()
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 500])
+def test_no_success_is_no_secret(server, status):
+    """Nor is a redirect followed: the token is for the address that was named."""
+    elsewhere = Server()
+    try:
+        server.answers["/v3/configs/config/secret"] = (status, f"{elsewhere.url}/x")
+        with pytest.raises(SourceFailed, match=f"answered {status}") as refused:
+            doppler()
+        assert TOKEN not in str(refused.value)
+        assert elsewhere.asked == []
+    finally:
+        elsewhere.stop()
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[]", b'{"value": {"computed": null}}', b'{"value": {}}']
+)
+def test_an_answer_that_says_nothing(server, body):
+    """Is no secret either."""
+    server.answers["/v3/configs/config/secret"] = (200, body)
+    with pytest.raises(SourceFailed, match="cannot be read|holds no value"):
+        doppler()
+
+
+def test_a_server_that_is_down_is_named(server, monkeypatch):
+    """And an address that is not encrypted is not asked at all."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("DOPPLER_API_HOST", url)
+        with pytest.raises(SourceFailed, match=f"{url} does not answer: ConnectionRefusedError"):
+            doppler()
+    monkeypatch.setenv("DOPPLER_API_HOST", "http://doppler.example.com")
+    with pytest.raises(SourceFailed, match="would be asked for unencrypted"):
+        doppler()
+
+
+@pytest.mark.parametrize(
+    ("name", "ask"), [("DOPPLER_TOKEN", doppler), ("OP_CONNECT_TOKEN", connect)]
+)
+def test_what_has_to_be_set_is_said(server, monkeypatch, name, ask):
+    """With the names of the variables."""
+    monkeypatch.delenv(name)
+    with pytest.raises(SourceFailed, match=f"set .*{name}"):
+        ask()
+
+
+def test_op_read(tmp_path, monkeypatch):
+    """The command is asked for the reference as 1Password writes it."""
+    script = tmp_path / "op"
+    script.write_text('#!/bin/sh\n[ "$1 $2" = "read --no-newline" ] && printf %s "$3"\n')
+    script.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    read = source("op").fetch
+    assert read(Reference("op", "agents/my item/key")) == "op://agents/my item/key"
+    assert (
+        read(Reference("op", "a/it's/key", (("attribute", "otp"),)))
+        == "op://a/it's/key?attribute=otp"
+    )
+    script.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(SourceFailed, match="ended with exit code 1"):
+        read(Reference("op", "agents/stripe/key"))
+
+
+# The system's keyring
+
+
+def test_the_keyring(monkeypatch):
+    """By service and user; a keyring that is locked, or not there at all, says so."""
+    import keyring
+    from keyring import backend, errors
+
+    class Ring(backend.KeyringBackend):
+        priority = 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.error: Exception | None = None
+            self.kept: dict[tuple[str, str], str] = {}
+
+        def set_password(self, service: str, username: str, password: str) -> None:
+            self.kept[service, username] = password
+
+        def get_password(self, service: str, username: str) -> str | None:
+            if self.error is not None:
+                raise self.error
+            return self.kept.get((service, username))
+
+    ring, before = Ring(), keyring.get_keyring()
+    keyring.set_keyring(ring)
+    try:
+        read = source("keyring").fetch
+        where = Reference("keyring", "keybrake/stripe/live")
+        with pytest.raises(SourceFailed, match="is not there; keyring set keybrake stripe/live"):
+            read(where)
+        keyring.set_password("keybrake", "stripe/live", SECRET)
+        assert read(where) == SECRET
+        keyring.set_password("keybrake", "stripe/live", '{"key": "rotated"}')
+        assert read(Reference("keyring", "keybrake/stripe/live", (), ("key",))) == "rotated"
+        ring.error = errors.KeyringLocked("hunter2")
+        with pytest.raises(SourceFailed, match="cannot be read: KeyringLocked"):
+            read(where)
+        ring.error = errors.NoKeyringError()
+        with pytest.raises(SourceFailed, match="this machine has no keyring"):
+            read(where)
+    finally:
+        keyring.set_keyring(before)
