@@ -159,7 +159,7 @@ def test_no_success_is_no_secret(server, status):
 def test_an_answer_that_says_nothing(server, body):
     """Is no secret either."""
     server.answers["/v3/configs/config/secret"] = (200, body)
-    with pytest.raises(SourceFailed, match="cannot be read|holds no value"):
+    with pytest.raises(SourceFailed, match=r"cannot be read|holds no value"):
         doppler()
 
 
