@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -392,6 +393,23 @@ def test_a_call_is_resolved_once_and_says_how(ledger, select):
     assert told(lambda: ledger.resolve(99, Outcome(State.VOIDED), "x")) == (
         "there is no call 99 in this ledger; keybrake unresolved lists those in doubt"
     )
+
+
+@pytest.mark.parametrize("resolved", [False, True], ids=["settled", "resolved"])
+def test_what_an_end_does_not_say_stays_as_it_was_admitted(ledger, select, resolved):
+    """The position it is a write on, and what it may come to; whoever ends it, and in whatever way."""
+    pk = opened(ledger)
+    ledger.settle(ledger.admit(asking(5, pk)), settled(5, "pi_1"))
+    held = ledger.admit(asking(9, pk, position="pi_1", contingent_micros=7))
+    if resolved:
+        ledger.close()  # as if its process had ended
+        ledger.resolve(held.seq, Outcome(State.VOIDED), "by hand")
+    else:
+        ledger.settle(held, Outcome(State.VOIDED))
+    assert select("state, position, contingent FROM call WHERE seq = 2") == [("voided", "pi_1", 7)]
+    other = ledger.admit(asking(9, pk, contingent_micros=7))
+    ledger.settle(other, replace(settled(9, "pi_2"), contingent_micros=8))
+    assert select("position, contingent FROM call WHERE seq = 3") == [("pi_2", 8)]
 
 
 def test_a_call_that_others_count_on_is_resolved_last(ledger):
