@@ -174,7 +174,10 @@ class LedgerLock:
     def before_fork(self) -> tuple[bool, bool]:
         """Wait until no thread of this process is inside; return which locks that took."""
         patience = _forking.PATIENCE_S
-        return self._mutex.acquire(timeout=patience), self.reading.acquire(timeout=patience)
+        taken = self._mutex.acquire(timeout=patience), self.reading.acquire(timeout=patience)
+        if taken[0]:
+            self._stand_in.retire()
+        return taken
 
     def after_fork(self, taken: tuple[bool, bool], *, child: bool) -> None:
         """Let go again. The child opens its own descriptor: an inherited one shares the lock."""

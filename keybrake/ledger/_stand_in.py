@@ -30,7 +30,7 @@ class StandIn:
         self._path = path
         self.is_asked = False
         self._guard = threading.Lock()
-        self._asked: SimpleQueue[int] = SimpleQueue()
+        self._asked: SimpleQueue[int | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._fd: int | None = None
         self._stands = False
@@ -71,6 +71,21 @@ class StandIn:
                 self._has = False
             self.is_asked = False
 
+    def retire(self) -> None:
+        """End the thread, unless it is waiting: a process that forks should have none it can do without."""
+        # A handler that forks in the middle of this would wait for itself.
+        if not self._guard.acquire(timeout=_SLICE_S):
+            return
+        try:
+            thread = None if self._stands else self._thread
+            if thread is not None:
+                self._thread = None
+                self._asked.put(None)
+        finally:
+            self._guard.release()
+        if thread is not None:
+            thread.join()
+
     def inherit(self) -> None:
         """Close in a forked child what is its parent's: an inherited descriptor shares the lock."""
         if self._fd is not None:
@@ -97,8 +112,8 @@ class StandIn:
         self._asked.put(self._fd)
 
     def _serve(self) -> None:
-        while True:
-            fd, error = self._asked.get(), None
+        while (fd := self._asked.get()) is not None:
+            error = None
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
             except OSError as found:

@@ -188,6 +188,10 @@ def test_what_the_system_says_is_said(lock, other):
         pass
 
 
+_FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # while a thread waits
+
+
+@_FORKS
 def test_a_forked_child_has_no_part_in_it(lock, other, locks):
     """Its parent waits; what comes to the parent is the parent's to give back."""
     other.acquire(0)
@@ -216,6 +220,7 @@ def test_a_forked_child_has_no_part_in_it(lock, other, locks):
         os.close(write)
 
 
+@_FORKS
 def test_a_child_keeps_nothing_locked_that_its_dead_parent_had(lock, other, locks):
     """It shares no descriptor with it, so the parent's death lets go of everything."""
     other.acquire(0)
@@ -245,6 +250,20 @@ def test_a_child_keeps_nothing_locked_that_its_dead_parent_had(lock, other, lock
         os.waitpid(parent, 0)
         os.close(read)
         os.close(write)
+
+
+def test_a_process_that_forks_has_no_thread_it_can_do_without(lock, other):
+    """One that waits for nothing ends before the fork, and the next wait begins another."""
+    before = len(threads())
+    for _ in range(2):
+        with other.held(20), pytest.raises(Busy):
+            lock.acquire(0.02)
+        while lock._stand_in._stands:
+            time.sleep(0.001)
+        assert len(threads()) == before + 1
+        taken = lock.before_fork()
+        assert len(threads()) == before
+        lock.after_fork(taken, child=False)
 
 
 def test_it_follows_no_link(tmp_path):
