@@ -77,8 +77,5 @@ def _ttl(value: object, where: str) -> float:
     plain = isinstance(value, int | Decimal) and not isinstance(value, bool)
     if plain and _SHORTEST_TTL_S <= value <= _LONGEST_TTL_S:  # type: ignore[operator]  # plain says it is a number
         return float(value)  # type: ignore[arg-type]  # the same
-    msg = (
-        f"{where}={shown(value)} is not a number of seconds from {_SHORTEST_TTL_S} to "
-        f"{_LONGEST_TTL_S}"
-    )
+    msg = f"{where} is not a number of seconds from {_SHORTEST_TTL_S} to {_LONGEST_TTL_S}"
     raise PolicyError(msg)

@@ -43,8 +43,10 @@ def _after_in_child() -> None:
 def _let_go(*, child: bool) -> None:
     for _, after in _more:
         after(child)
-    # Whoever held it in the parent is not in the child to give it back.
-    if _taken.pop() or child:
+    # Whoever held it in the parent is not in the child to give it back. An interrupt may have kept
+    # the parent from taking it.
+    taken = _taken.pop() if _taken else False
+    if taken or (child and opening.locked()):
         opening.release()
 
 

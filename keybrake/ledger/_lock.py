@@ -155,7 +155,6 @@ class LedgerLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-        self._stand_in.close()
 
     @contextlib.contextmanager
     def held(self, deadline_s: float) -> Iterator[None]:
@@ -174,10 +173,7 @@ class LedgerLock:
     def before_fork(self) -> tuple[bool, bool]:
         """Wait until no thread of this process is inside; return which locks that took."""
         patience = _forking.PATIENCE_S
-        taken = self._mutex.acquire(timeout=patience), self.reading.acquire(timeout=patience)
-        if taken[0]:
-            self._stand_in.retire()
-        return taken
+        return self._mutex.acquire(timeout=patience), self.reading.acquire(timeout=patience)
 
     def after_fork(self, taken: tuple[bool, bool], *, child: bool) -> None:
         """Let go again. The child opens its own descriptor: an inherited one shares the lock."""
@@ -203,13 +199,20 @@ _TAKEN: list[tuple[LedgerLock, tuple[bool, bool]]] = []
 
 
 def _before_fork() -> None:
-    _TAKEN.extend((lock, lock.before_fork()) for lock in list(_ALL))
+    for lock in list(_ALL):
+        _TAKEN.append((lock, lock.before_fork()))  # noqa: PERF401 -- one by one: an interrupt may strike
 
 
 def _after_fork(child: bool) -> None:  # noqa: FBT001 -- called by _forking alone
+    if child:
+        # All of them: an interrupt may have kept the parent from taking some, and nothing of the
+        # parent's may stay with the child.
+        _TAKEN.clear()
+        for lock in list(_ALL):
+            lock.after_fork((True, True), child=True)
     while _TAKEN:
         lock, taken = _TAKEN.pop()
-        lock.after_fork(taken, child=child)
+        lock.after_fork(taken, child=False)
 
 
 _forking.also(_before_fork, _after_fork)

@@ -66,9 +66,9 @@ def test_a_twilio_key_may_be_fetched_with_its_secret(tmp_path):
         ('twilio = { account_sid = "AC1", auth_token = "hunter2" }', "credentials.twilio.auth_token is no reference"),
         ('twilio = { account_sid = "A:C", auth_token = "env://A" }', "credentials.twilio.account_sid='A:C' is neither"),
         ('paypal = "env://A"', "unknown key 'paypal'; known are stripe, twilio, resend, ttl"),
-        ("ttl = 0", "credentials.ttl=0 is not a number of seconds from 1 to 86400"),
-        ("ttl = true", "credentials.ttl=True is not"),
-        ('ttl = "5m"', "credentials.ttl='5m' is not"),
+        ("ttl = 0", "credentials.ttl is not a number of seconds from 1 to 86400"),
+        ("ttl = true", "credentials.ttl is not"),
+        ('ttl = "hunter2"', "credentials.ttl is not"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_and_no_secret_repeated(tmp_path, written, words):

@@ -1,5 +1,6 @@
 """Does whoever waits for the file get the lock when it is free, and does nobody keep it by mistake?"""
 
+import errno
 import fcntl
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from keybrake.ledger import _lock, _stand_in
 from keybrake.ledger._lock import LedgerLock
 from keybrake.ledger._stand_in import StandIn
 from keybrake.ledger.protocol import Busy
@@ -42,9 +44,9 @@ def other(locks) -> LedgerLock:
     return locks()
 
 
-def threads() -> list[threading.Thread]:
-    """Return the threads that stand in."""
-    return [thread for thread in threading.enumerate() if thread.name == "keybrake-lock"]
+def places(lock: LedgerLock) -> int:
+    """Return how many stand in the queue for *lock*."""
+    return len(lock._stand_in._open)
 
 
 def is_free(lock: LedgerLock, within_s: float = 5.0) -> bool:
@@ -61,7 +63,6 @@ def is_free(lock: LedgerLock, within_s: float = 5.0) -> bool:
 
 def test_it_waits_as_long_as_is_said(lock, other):
     """To a slice's end and no further, and not at all if it may not."""
-    before = len(threads())
     with other.held(0):
         for deadline_s in (0.0, 0.05, 0.3):
             began = time.monotonic()
@@ -69,7 +70,7 @@ def test_it_waits_as_long_as_is_said(lock, other):
                 lock.acquire(deadline_s)
             assert deadline_s <= time.monotonic() - began <= deadline_s + 10
             assert not lock.is_mine()
-            assert len(threads()) - before == (deadline_s > 0)
+            assert places(lock) == (deadline_s > 0 or places(lock))
 
 
 def drop(lock: LedgerLock) -> None:
@@ -98,12 +99,11 @@ def test_what_comes_too_late_is_given_back(lock, other, locks):
 
 def test_who_comes_later_takes_over_the_place(lock, other):
     """One thread stands in the queue, however many have given up."""
-    before = len(threads())
     other.acquire(0)
     for _ in range(3):
         with pytest.raises(Busy):
             lock.acquire(0.02)
-    assert len(threads()) == before + 1
+    assert places(lock) == 1
     got: list[bool] = []
 
     def wait() -> None:
@@ -157,35 +157,59 @@ def test_an_interrupt_while_it_waits_leaves_nothing_locked(lock, other, locks, l
 def test_without_a_thread_it_says_so(lock, other, monkeypatch):
     """The process may have as many as it may have; the next time it tries again."""
 
-    def cannot(_: threading.Thread) -> None:
+    def cannot(*_: object) -> None:
         msg = "can't start new thread"
         raise RuntimeError(msg)
 
     with other.held(0):
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", cannot)
+            patch.setattr(_stand_in, "start_new_thread", cannot)
             with pytest.raises(OSError, match="no thread can be"):
                 lock.acquire(20)
+        assert places(lock) == 0
         with pytest.raises(Busy):
             lock.acquire(0.02)
 
 
-def test_what_the_system_says_is_said(lock, other):
-    """That a descriptor cannot be locked, say; the next time it tries again."""
-    other.acquire(0)
-    with pytest.raises(Busy):
-        lock.acquire(0.02)
-    drop(other)
-    while lock._stand_in._stands:
+def test_a_place_that_an_interrupt_made_forget_disturbs_nobody(lock, other, locks, monkeypatch):
+    """Ctrl-C strikes right after its thread was started; it takes its turn and gives it back."""
+    start = _stand_in.start_new_thread
+
+    def struck(*how: object) -> None:
+        start(*how)
+        raise Struck
+
+    with other.held(0):
+        for _ in range(3):
+            with monkeypatch.context() as patch:
+                patch.setattr(_stand_in, "start_new_thread", struck)
+                with pytest.raises(Struck):
+                    lock.acquire(20)
+        assert places(lock) == 3
+        threading.Timer(0.05, drop, (other,)).start()
+        with lock.held(20), pytest.raises(Busy):
+            locks().acquire(0.1)
+    while places(lock):
         time.sleep(0.001)
-    other.lock_file(20)
-    there, lock._stand_in._fd = lock._stand_in._fd, 10**6
-    with pytest.raises(OSError, match="Bad file"):
-        lock.acquire(20)
-    lock._stand_in._fd = there
-    threading.Timer(0.05, drop, (other,)).start()
-    with lock.held(20):
-        pass
+    assert is_free(locks())
+
+
+def test_what_the_system_says_is_said(lock, other, monkeypatch):
+    """That a descriptor cannot be locked, say; the next time it tries again."""
+
+    def cannot(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with other.held(0):
+        with monkeypatch.context() as patch:
+            patch.setattr(_stand_in.fcntl, "flock", cannot)
+            with pytest.raises(OSError, match="No locks"):
+                lock._stand_in.wait(20)
+        lock._stand_in.let_go()
+        assert places(lock) == 0
+        threading.Timer(0.05, drop, (other,)).start()
+        with lock.held(20):
+            pass
 
 
 _FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # while a thread waits
@@ -197,14 +221,14 @@ def test_a_forked_child_has_no_part_in_it(lock, other, locks):
     other.acquire(0)
     with pytest.raises(Busy):
         lock.acquire(0.02)
-    assert lock._stand_in._stands
+    assert places(lock) == 1
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             with pytest.raises(Busy):
                 lock.acquire(0.05)  # a thread of its own stands in for it
-            os.write(write, b"%d" % len(threads()))
+            os.write(write, b"%d" % places(lock))
             time.sleep(20)
         finally:
             os._exit(0)
@@ -252,18 +276,32 @@ def test_a_child_keeps_nothing_locked_that_its_dead_parent_had(lock, other, lock
         os.close(write)
 
 
-def test_a_process_that_forks_has_no_thread_it_can_do_without(lock, other):
-    """One that waits for nothing ends before the fork, and the next wait begins another."""
-    before = len(threads())
-    for _ in range(2):
-        with other.held(20), pytest.raises(Busy):
-            lock.acquire(0.02)
-        while lock._stand_in._stands:
-            time.sleep(0.001)
-        assert len(threads()) == before + 1
-        taken = lock.before_fork()
-        assert len(threads()) == before
-        lock.after_fork(taken, child=False)
+@pytest.mark.parametrize("which", [0, 1], ids=["first", "second"])
+def test_a_fork_that_was_interrupted_leaves_the_child_nothing(locks, monkeypatch, which):
+    """Ctrl-C strikes while the fork waits for one of the ledgers; the child has free locks all the same."""
+    both = [locks(), locks()]
+    for lock in both:
+        with lock.held(0):
+            pass
+    inherited = [lock._fd for lock in both]
+    monkeypatch.setattr(_lock, "_ALL", both)
+    wait = both[which].before_fork
+
+    def struck() -> None:
+        wait()
+        raise Struck
+
+    with monkeypatch.context() as patch:
+        patch.setattr(both[which], "before_fork", struck)
+        with pytest.raises(Struck):
+            _lock._before_fork()
+    _lock._after_fork(True)
+    for lock, fd in zip(both, inherited, strict=True):
+        assert lock._fd is None
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(fd)
+        with lock.held(0):
+            pass
 
 
 def test_it_follows_no_link(tmp_path):
