@@ -14,6 +14,7 @@ _NOTED = {State.REFUSED: "refused", State.UNGUARDED: "unguarded"}
 
 
 def write_note(writing: Writing, note: Note) -> int:
+    """Append a row that charges nothing, ended as it begins; return its number."""
     scopes = () if note.run is None else (note.run,)
     admission = Admission(note.uid, note.call, scopes, note.tool)
     row = row_of(admission, note.state, writing.now, reason=note.reason)
