@@ -94,6 +94,8 @@ class Config:
             death of every process, but not of the machine.
         policies: ``[policies.NAME]`` tables, as written.
         extra_hosts: Vendor → origins that count as the vendor's own.
+        accounts: Vendor → accounts, beside its own, that a credential may act for.
+        proxies: Origins of proxies that calls with a credential may go through.
         credentials: Vendor → where its ``secret`` is kept, and its ``user``, if it has one.
         credentials_ttl: Seconds for which a credential is not asked for again.
         source: The file this came from, for error texts.
@@ -105,6 +107,8 @@ class Config:
     money: Money = field(default_factory=Money)
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     extra_hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    accounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    proxies: tuple[str, ...] = ()
     credentials: Mapping[str, Place] = field(default_factory=dict)
     credentials_ttl: float = 300.0
     source: str = "the defaults"
@@ -145,6 +149,8 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
     ecb_max_age_days: int | None = None,
     prices: Mapping[str, Mapping[str, Any]] | None = None,
     extra_hosts: Mapping[str, list[str]] | None = None,
+    accounts: Mapping[str, list[str]] | None = None,
+    proxies: list[str] | None = None,
     credentials: Mapping[str, Any] | None = None,
 ) -> None:
     """
@@ -162,6 +168,8 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
         ecb_max_age_days: How old such a rate may be, in days.
         prices: Vendor → name → price, as under ``[prices.*]``: USD as Decimal strings.
         extra_hosts: Vendor → origins that count as the vendor's own, such as a test server.
+        accounts: Vendor → accounts, beside its own, that a credential may act for.
+        proxies: Proxies that calls with a credential may go through.
         credentials: Vendor → reference to where its secret is kept, as under ``[credentials]``.
 
     Raises:
@@ -181,7 +189,7 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
     if prices is not None:
         money = replace(money, prices=money.prices.with_tables(prices, "prices"))
     hosts = _only(extra_hosts or {}, _VENDORS, "extra_hosts")
-    vendors = {name: {"extra_hosts": origins} for name, origins in hosts.items()}
+    others = _only(accounts or {}, _VENDORS, "accounts")
     kept, ttl = places(credentials or {}, "credentials")
     set_current(
         replace(
@@ -194,7 +202,15 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
                 config.durability if durability is None else durability, "durability"
             ),
             money=money,
-            extra_hosts={**config.extra_hosts, **_vendors(vendors, "extra_hosts")},
+            extra_hosts={
+                **config.extra_hosts,
+                **{name: _origins(given, f"extra_hosts.{name}") for name, given in hosts.items()},
+            },
+            accounts={
+                **config.accounts,
+                **{name: _accounts(given, f"accounts.{name}") for name, given in others.items()},
+            },
+            proxies=config.proxies if proxies is None else _proxies(proxies, "proxies"),
             credentials={**config.credentials, **kept},
             credentials_ttl=config.credentials_ttl if ttl is None else ttl,
         )
@@ -267,14 +283,14 @@ def parse(given: Mapping[str, Any], *, source: str, default: Config) -> Config:
         "prices": default.money.prices.with_tables,
         "policies": _policies,
         "vendors": _vendors,
+        "proxies": _proxies,
         "credentials": places,
     }
     _only(given, readers, source)
     read = {key: readers[key](value, f"{source}: {key}") for key, value in given.items()}
     if "prices" in read:
         read["money"] = replace(read.get("money", default.money), prices=read.pop("prices"))
-    if "vendors" in read:
-        read["extra_hosts"] = read.pop("vendors")
+    read |= read.pop("vendors", {})
     if "credentials" in read:
         read["credentials"], ttl = read["credentials"]
         read["credentials_ttl"] = default.credentials_ttl if ttl is None else ttl
@@ -417,19 +433,50 @@ def _policies(given: object, where: str) -> dict[str, Mapping[str, Any]]:
     return dict(given)
 
 
-def _vendors(given: object, where: str) -> dict[str, tuple[str, ...]]:
-    tables = _only(given, _VENDORS, where)
-    hosts = {}
-    for vendor, table in tables.items():
-        listed = _only(table, {"extra_hosts": None}, f"{where}.{vendor}").get("extra_hosts", [])
-        if not isinstance(listed, list | tuple):
-            msg = f"{where}.{vendor}.extra_hosts={shown(listed)} is not a list"
+def _vendors(given: object, where: str) -> dict[str, dict[str, tuple[str, ...]]]:
+    found: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in OF_A_VENDOR}
+    for vendor, table in _only(given, _VENDORS, where).items():
+        for name, value in _only(table, OF_A_VENDOR, f"{where}.{vendor}").items():
+            found[name][vendor] = OF_A_VENDOR[name](value, f"{where}.{vendor}.{name}")
+    return found
+
+
+def _listed(given: object, where: str) -> list[Any]:
+    if isinstance(given, list | tuple):
+        return list(given)
+    msg = f"{where}={shown(given)} is not a list"
+    raise PolicyError(msg)
+
+
+def _origins(given: object, where: str) -> tuple[str, ...]:
+    return tuple(_origin(host, where) for host in _listed(given, where))
+
+
+_ACCOUNT = re.compile(r"[A-Za-z0-9_]{1,100}")
+
+
+def _accounts(given: object, where: str) -> tuple[str, ...]:
+    listed = _listed(given, where)
+    for account in listed:
+        if not isinstance(account, str) or not _ACCOUNT.fullmatch(account):
+            msg = f'{where}: {shown(account)} is no account; write its id, such as "acct_1Abc"'
             raise PolicyError(msg)
-        hosts[vendor] = tuple(_origin(host, f"{where}.{vendor}.extra_hosts") for host in listed)
-    return hosts
+    return tuple(listed)
 
 
-def _origin(value: object, where: str) -> str:
+OF_A_VENDOR: Mapping[str, Callable[[Any, str], tuple[str, ...]]] = {
+    "extra_hosts": _origins,
+    "accounts": _accounts,
+}
+"""Every key of ``[vendors.NAME]``, and what reads its value."""
+
+
+def _proxies(given: object, where: str) -> tuple[str, ...]:
+    # What goes to a vendor through a proxy is encrypted from end to end, so http:// may be one.
+    return tuple(_origin(proxy, where, plain_http=True) for proxy in _listed(given, where))
+
+
+def _origin(value: object, where: str, *, plain_http: bool = False) -> str:
     """Return *value* if a credential may be sent there: https, or http on this machine."""
     try:
         # urlsplit() would drop tabs and line ends without a word.
@@ -446,7 +493,7 @@ def _origin(value: object, where: str) -> str:
         )
         raise PolicyError(msg)
     local = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+    if parts.scheme != "https" and not (parts.scheme == "http" and (local or plain_http)):
         msg = f"{where}: {shown(value)} would send a credential unencrypted; use https"
         raise PolicyError(msg)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname

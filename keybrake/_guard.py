@@ -17,13 +17,14 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from keybrake import _config, _scope
+from keybrake import _config, _hosts, _scope, credentials
 from keybrake._asking import Books
 from keybrake._model import Call, Effect, Lookup, Outcome, Position, Reply, Request, State
 from keybrake._scope import Caller, Unguarded
 from keybrake._steps import Way, Wire, walk, walk_async
-from keybrake.errors import CallRefused, LedgerUnavailable, NoActiveRun
-from keybrake.ledger import Admission, Admitted, Note
+from keybrake.credentials import Credential
+from keybrake.errors import CallRefused, CredentialError, LedgerUnavailable, NoActiveRun
+from keybrake.ledger import Admission, Admitted, Busy, Note
 from keybrake.vendors import VENDORS, Vendor
 
 _log = logging.getLogger("keybrake")
@@ -34,6 +35,14 @@ class Door(Protocol):
 
     request: Request
     vault_key: str | None
+    credential: Credential | None
+
+    def take(self, credential: Credential) -> tuple[str, str] | None:
+        """
+        Send the call with *credential*, in the place of the vault key it came with.
+
+        From here on ``request.owner`` is the credential's. Returns why the call may not have it.
+        """
 
     def forward(self, idempotency_key: str | None) -> Any:
         """Let the SDK go on; awaitable in an async door."""
@@ -85,8 +94,35 @@ def _guarded(door: Door) -> Way:
         return (yield Wire(functools.partial(door.forward, None)))
     if isinstance(caller, Unguarded):
         return (yield from _pass_by(door, call, caller))
+    if door.vault_key is not None:
+        call = yield from _credentialed(door, call)
     call = yield from _completed(door, vendor, call, caller)
     return (yield from _admitted(door, vendor, call, caller))
+
+
+def _credentialed(door: Door, call: Call) -> Way:
+    """Have the door take the credential that the vault key stands for, for this host only."""
+    refusal = _hosts.objection(call.vendor, door.request.url)
+    if refusal is None:
+        try:
+            credential = yield Books(lambda wait: _credential(call.vendor, wait=wait))
+        except CredentialError as error:
+            refusal = ("credential_unavailable", str(error))
+        else:
+            refusal = door.take(credential)
+    if refusal is not None:
+        return call._replace(refusal=refusal, lookup=None)
+    return call._replace(owner=door.request.owner)
+
+
+def _credential(vendor: str, *, wait: bool, refused: Credential | None = None) -> Credential:
+    known = credentials.current()
+    found = known.kept(vendor)
+    if found is not None and found != refused:
+        return found
+    if not wait:
+        raise Busy
+    return known.get(vendor, refused)
 
 
 def _admitted(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
@@ -99,16 +135,50 @@ def _admitted(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
         durable=call.effect is not Effect.READ,
     )
     key = call.idempotency_key or f"kb-{admission.uid}"
+    answer, error, told = yield from _forwarded(door, key)
+    yield from _settle(caller, admitted, _judge(vendor, call, told))
     try:
-        answer = yield Wire(functools.partial(door.forward, key))
-    except BaseException as error:
-        ended = _judge(vendor, call, functools.partial(door.failure, error))
-        yield from _settle(caller, admitted, ended)
-        raise
-    yield from _settle(
-        caller, admitted, _judge(vendor, call, functools.partial(door.reply, answer))
-    )
-    return answer
+        if error is not None:
+            raise error
+        return answer
+    finally:
+        del error  # it has this frame in its traceback
+
+
+def _forwarded(door: Door, key: str) -> Way:
+    """
+    Forward; once more if the vendor refused the credential and there is another by now.
+
+    Returns the answer or the error, and what says how to read it.
+    """
+    for may_renew in (door.vault_key is not None, False):
+        answer, error = None, None
+        try:
+            answer = yield Wire(functools.partial(door.forward, key))
+        except BaseException as raised:  # noqa: BLE001 -- raised again once it is written down
+            error = raised
+        told = (
+            functools.partial(door.failure, error)
+            if error
+            else functools.partial(door.reply, answer)
+        )
+        if not may_renew or not (yield from _renewed(door, told)):
+            break
+    return answer, error, told
+
+
+def _renewed(door: Door, told: Callable[[], Reply]) -> Way:
+    """Have the door take a credential fetched anew, if the vendor did nothing but refuse the old one."""
+    try:
+        reply = told()
+        if not reply.attempts or any(attempt.status != 401 for attempt in reply.attempts):
+            return False
+        old, vendor = door.credential, door.request.vendor
+        new = yield Books(lambda wait: _credential(vendor, wait=wait, refused=old))
+    except Exception as error:  # noqa: BLE001 -- then the vendor's 401 is the answer
+        _log.warning("the credential that was refused could not be fetched anew: %s", error)
+        return False
+    return new != old and door.take(new) is None
 
 
 def _admission(door: Door, call: Call, caller: Caller) -> Admission:
@@ -117,7 +187,7 @@ def _admission(door: Door, call: Call, caller: Caller) -> Admission:
         call,
         caller.scopes,
         caller.tool,
-        origin="/".join(door.request.url.split("/", 3)[:3]),
+        origin=_hosts.origin_of(door.request.url),
         request=_kept(call, door.request.params) if call.effect is Effect.MONEY else None,
     )
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+from urllib.request import (  # type: ignore[attr-defined]  # typeshed knows no proxy_bypass_environment
+    getproxies_environment,
+    proxy_bypass_environment,
+)
 
 from keybrake import _config
 
 # Sources, noted 2026-11-23: stripe-python 16.1.0, twilio-python 9.13.0 (product[[.edge].region]),
 # resend-python 2.52.0.
 _OWN = {
-    "stripe": re.compile(r"https://(api|files|connect|meter-events)\.stripe\.com"),
-    "twilio": re.compile(r"https://[a-z0-9-]+(\.[a-z0-9-]+){0,2}\.twilio\.com"),
-    "resend": re.compile(r"https://api\.resend\.com"),
+    "stripe": re.compile(r"https://(api|files|connect|meter-events)\.stripe\.com(:443)?"),
+    "twilio": re.compile(r"https://[a-z0-9-]+(\.[a-z0-9-]+){0,2}\.twilio\.com(:443)?"),
+    "resend": re.compile(r"https://api\.resend\.com(:443)?"),
 }
 
 
@@ -21,3 +27,56 @@ def is_own(vendor: str, origin: str) -> bool:
     if own is not None and own.fullmatch(origin):
         return True
     return origin in _config.current().extra_hosts.get(vendor, ())
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of an absolute URL, to the letter."""
+    return "/".join(url.split("/", 3)[:3])
+
+
+def objection(vendor: str, url: str) -> tuple[str, str] | None:
+    """
+    Return why the vendor's credential may not go to *url*, with the reason's code; None: it may.
+
+    Whatever is odd about the address, such as a user part or capitals, is not the vendor's.
+    """
+    origin = origin_of(url)
+    if not is_own(vendor, origin):
+        return "host_not_allowed", f"{origin!a:.100} is no host of {vendor}'s"
+    return through(_of_environment(origin))
+
+
+def through(proxies: Iterable[str]) -> tuple[str, str] | None:
+    """Return why a credential may not go through *proxies*, as in ``objection``."""
+    named = _config.current().proxies
+    for proxy in proxies:
+        place = _place(proxy)
+        if place not in named:
+            words = (
+                f"it would go through the proxy {place!a:.100}, which the operator has not named"
+            )
+            return "host_not_allowed", words
+    return None
+
+
+def _place(proxy: str) -> str:
+    """Return where a proxy is, without whatever says who may use it."""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        port = parts.port
+    except ValueError:
+        return "?"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+
+
+def _of_environment(origin: str) -> list[str]:
+    """Return the proxies that HTTP clients would take from the environment for *origin*."""
+    proxies = getproxies_environment()
+    if not proxies:
+        return []
+    scheme, _, host = origin.partition("://")
+    # The names under which requests and httpx look for one.
+    names = (scheme, "all", f"{scheme}://{host}", f"all://{host}")
+    found = [proxies[name] for name in names if proxies.get(name)]
+    return [] if not found or proxy_bypass_environment(host, proxies) else found

@@ -64,12 +64,12 @@ def _place(choices: tuple[tuple[str | None, str], ...], given: object, where: st
 
 
 def _user(value: object, where: str) -> Reference | str:
-    """Return a user's name, or where it is kept: it is no secret."""
+    """Return a user's name, or where it is kept. It is no secret, but what stands in its place may be."""
     if is_reference(value):
         return readable(value, where)
     if isinstance(value, str) and _NAME.fullmatch(value):
         return value
-    msg = f"{where}={shown(value)} is neither an id nor a reference to one"
+    msg = f"{where} is neither an id nor a reference to one"
     raise PolicyError(msg)
 
 

@@ -149,7 +149,7 @@ def _not_allowed(scope: Standing, caller: Standing, call: Call) -> CallRefused |
         )
     if call.effect is Effect.AUTHORITY:
         return _not_named(scope, caller, call)
-    if call.effect is Effect.UNCLASSIFIED:
+    if call.effect is Effect.UNCLASSIFIED and not _is_odd(call):
         return _refusal(
             errors.EndpointNotAllowed,
             "unclassified_endpoint",
@@ -160,6 +160,11 @@ def _not_allowed(scope: Standing, caller: Standing, call: Call) -> CallRefused |
             hint=_UNCOUNTED,
         )
     return None
+
+
+def _is_odd(call: Call) -> bool:
+    """Return whether nothing is known about a call because its path is unreadable, which is told then."""
+    return call.refusal is not None and call.refusal[0] == "path_not_canonical"
 
 
 def _not_named(scope: Standing, caller: Standing, call: Call) -> CallRefused | None:
@@ -217,18 +222,27 @@ def _beyond_counting(scope: Standing, caller: Standing, call: Call) -> CallRefus
 
 
 _NEVER_SENT = frozenset(
-    {"host_not_allowed", "header_override", "invalid_idempotency_key", "credential_unavailable"}
+    {
+        "account_not_allowed",
+        "credential_unavailable",
+        "header_override",
+        "host_not_allowed",
+        "invalid_idempotency_key",
+    }
 )
 
 _HINT_OF_REASON = {
     "no_rate": "Ask a person for the rate or price; do not try another currency.",
     "unknown_amount": "Check the ids in the call, or name the amount.",
     "credential_unavailable": "Ask a person for a credential.",
+    "host_not_allowed": "Leave the SDK's address, proxy and TLS settings as they are.",
+    "account_not_allowed": "Ask a person to name it in [vendors.*] accounts in keybrake.toml.",
 }
 
 _KIND_OF_REASON: dict[str, type[CallRefused]] = {
     "host_not_allowed": errors.HostNotAllowed,
     "path_not_canonical": errors.EndpointNotAllowed,
+    "account_not_allowed": errors.EndpointNotAllowed,
     "header_override": errors.EndpointNotAllowed,
     "invalid_idempotency_key": errors.EndpointNotAllowed,
     "credential_unavailable": errors.CredentialUnavailable,

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from keybrake import _clock, _config, _hosts, _token, credentials
+from keybrake import _clock, _config, _hosts, credentials
 from keybrake._ask import ask
 from keybrake._model import (
     Call,
@@ -164,7 +164,7 @@ class Reconciler:
             credential = self.credentials.get(one.vendor) or credentials.current().get(one.vendor)
         except CredentialError as error:
             return None, str(error)
-        if one.owner != _token.fingerprint(credential.user + credential.secret):
+        if one.owner != credential.fingerprint:
             return None, f"it was made with another credential for {one.vendor}"
         origin = self.bases.get(one.vendor, one.origin)
         if not _hosts.is_own(one.vendor, origin):

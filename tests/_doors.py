@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import keybrake
 from keybrake._model import Lookup, Reply, Request
+from keybrake.credentials import Credential
 from keybrake.vendors import VENDORS
 
 URL = "https://api.stripe.com"
@@ -17,6 +19,7 @@ class HandDoor:
     """A door that hands a request to a function instead of an SDK, and keeps what it was asked."""
 
     vault_key = None
+    credential = None
 
     def __init__(self, request: Request, send: Callable[[], Reply] = lambda: PAID) -> None:
         self.request = request
@@ -25,6 +28,11 @@ class HandDoor:
         self.failures: list[BaseException] = []
         self.looked_up: list[Lookup] = []
         self.found: Any = (None, 404)
+
+    def take(self, credential: Credential) -> tuple[str, str] | None:
+        self.credential = credential
+        self.request = replace(self.request, owner=credential.fingerprint)
+        return None
 
     def forward(self, idempotency_key: str | None) -> Reply:
         self.keys.append(idempotency_key)

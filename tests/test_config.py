@@ -32,6 +32,7 @@ def test_the_file_is_taken_as_written(toml):
     """Every section has its place in the configuration."""
     file = toml("""
         ledger = "sqlite:///here.db"
+        proxies = ["http://proxy.example:3128/"]
         lock_timeout = 2.5
         durability = "process"
         [money]
@@ -40,6 +41,7 @@ def test_the_file_is_taken_as_written(toml):
         usd_per = { EUR = "1.1172", jpy = "0.00636" }
         [vendors.stripe]
         extra_hosts = ["http://127.0.0.1:12111", "https://proxy.example:8443/", "http://[::1]:1"]
+        accounts = ["acct_1Abc"]
         [policies.refund-agent]
         cap = 200
     """)
@@ -56,6 +58,8 @@ def test_the_file_is_taken_as_written(toml):
         "https://proxy.example:8443",
         "http://[::1]:1",
     )
+    assert config.accounts == {"stripe": ("acct_1Abc",)}
+    assert config.proxies == ("http://proxy.example:3128",)
     assert config.source == str(file)
     assert list(config.policies) == ["refund-agent"]
 
@@ -130,6 +134,13 @@ def test_a_margin_is_added_to_every_rate_but_the_dollar():
         ("[vendors.stripe]\nextra_hosts = [5]", "is not an origin"),
         ("[vendors.stripe]\nextra_hosts = ['https://exam\\nple.com']", "is not an origin"),
         ('[vendors.stripe]\nextra_hosts = ["https://exam\\nple.com"]', "is not an origin"),
+        ("[vendors.stripe]\naccounts = 'acct_1'", "vendors.stripe.accounts='acct_1' is not a list"),
+        ("[vendors.stripe]\naccounts = ['acct 1']", "accounts: 'acct 1' is no account"),
+        ("[vendors.stripe]\naccounts = [5]", "accounts: 5 is no account"),
+        ("proxies = 'http://proxy.test'", "proxies='http://proxy.test' is not a list"),
+        ("proxies = ['proxy.test:3128']", "proxies: 'proxy.test:3128' is not an origin"),
+        ("proxies = ['http://me:pw@proxy.test']", "is not an origin"),
+        ("proxies = ['socks5://proxy.test']", "use https"),
         ("policies = 5", "policies holds something that is not a table"),
         ("[policies]\na = 5", "policies holds something that is not a table"),
         ("a = [", "cannot be read"),

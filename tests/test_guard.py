@@ -84,6 +84,7 @@ def test_a_read_keeps_no_request(ledger_url, rows):
 @pytest.mark.parametrize("place", ["slot", "environment"])
 def test_a_vault_key_says_whose_call_it_is(ledger_url, rows, monkeypatch, place):
     """In the SDK's slot or in the environment: the call is that run's, and capped as that run is."""
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_mine")
     key = str(keybrake.issue_vault_key("keyed", cap=6))
     door = HandDoor(request())
     if place == "slot":

@@ -163,7 +163,7 @@ CASES = {
         errors.HostNotAllowed,
         "host_not_allowed",
         "it says so",
-        "Change the call.",
+        "Leave the SDK's address, proxy and TLS settings as they are.",
     ),
     "path": Case(
         scope(),

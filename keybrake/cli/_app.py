@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
@@ -33,10 +34,11 @@ Completion: eval "$(_KEYBRAKE_COMPLETE=bash_source keybrake)"; zsh_source and fi
 
 
 # In the order in which they are first needed. Each has its name in the module of its name.
-_HOME = {name: name for name in ("demo", "init", "runs", "show", "log", "spend")}
+_HOME = {name: name for name in ("demo", "init", "runs", "show", "log", "spend", "key")}
 _HOME |= dict.fromkeys(("revoke", "pause", "resume"), "stop")
 _HOME |= dict.fromkeys(("unresolved", "resolve"), "unresolved")
-_HOME |= {name: name for name in ("reconcile", "prices", "verify", "doctor", "export", "archive")}
+_HOME |= {name: name for name in ("reconcile", "prices", "policy", "verify", "doctor")}
+_HOME |= {name: name for name in ("export", "archive")}
 
 
 class _Commands(dict[str, click.Command]):
@@ -167,7 +169,12 @@ def _where_to_read(error: click.UsageError) -> str:
     return f"({command} --help)"
 
 
+def _bare(message: str) -> str:
+    """Return a text with URLs that say who may use them without that part: it may be a password."""
+    return re.sub(r"(?<=://)[^\s/'\"]+@", "", message)
+
+
 def _say(message: str, status: int) -> int:
     with contextlib.suppress(OSError):
-        click.echo(f"keybrake: {safe(' '.join(message.split()))}", err=True)
+        click.echo(f"keybrake: {_bare(safe(' '.join(message.split())))}", err=True)
     return status

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from keybrake import _arguments, _config
+from keybrake._shown import without_secrets
+from keybrake.cli import _mistakes
 from keybrake.errors import KeybrakeError, PolicyError, UnsupportedSDK
 from keybrake.ledger import _files
 
@@ -40,21 +42,40 @@ def machine() -> Iterator[Finding]:
     yield Finding("sqlite", verdict, f"{sqlite3.sqlite_version}{f' {fault}' if fault else ''}")
 
 
-def config() -> Iterator[Finding]:
-    """Look at the configuration in force, down to every policy in it."""
+def config_fault() -> str | None:
+    """Return why the configuration cannot be meant, down to every policy in it; None: it can."""
     try:
         config = _config.current()
         for name in config.policies:
             _arguments.policy_from(name, {})
     except PolicyError as error:
-        yield Finding("config", "wrong", str(error))
+        return str(error)
+    return None
+
+
+def config(fault: str | None) -> Iterator[Finding]:
+    """Say what is wrong in the configuration, or which one is in force."""
+    if fault is not None:
+        for detail in _config_mistakes() or [without_secrets(fault)]:
+            yield Finding("config", "wrong", detail)
         return
+    config = _config.current()
     policies = f", policies: {', '.join(sorted(config.policies))}" if config.policies else ""
     named = [name for name in _READ_ENVIRONMENT if os.environ.get(name)]
     environment = f"; set in the environment: {', '.join(named)}" if named else ""
     file = _config.find_file()
     source = config.source if file is None else file.absolute()
     yield Finding("config", "ok", f"{source}{policies}{environment}")
+
+
+def _config_mistakes() -> list[str]:
+    """Return every mistake in the file, with its line; none if it is not the file that is wrong."""
+    try:
+        file = _config.find_file()
+        found = [] if file is None else _mistakes.mistakes(file.read_bytes(), str(file))
+    except (PolicyError, OSError):
+        return []
+    return [f"{mistake.file}:{mistake.line}: {mistake.message}" for mistake in found]
 
 
 def sdks() -> Iterator[Finding]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import click
 
-from keybrake.cli import _checks, _checks_ledger, _repairs
+from keybrake.cli import _checks, _checks_credentials, _checks_ledger, _repairs
 from keybrake.cli._checks import Finding
 from keybrake.cli._said import ledger_url
 from keybrake.cli._table import Cell, console, is_terminal
@@ -33,9 +34,10 @@ def doctor(ctx: click.Context, *, repair: bool, yes: bool, as_json: bool) -> Non
     """
     Look for what is wrong here; without --repair, nothing is changed.
 
-    Ledger, seal, lock, clock, configuration, SDKs and hooks. Exits with 3 if something would keep
-    keybrake from working; a note is worth knowing, but not wrong. With --repair, the seal is made
-    anew for the ledger as it is, after you have agreed to what that loses.
+    Ledger, seal, lock, clock, configuration, SDKs, hooks and credentials: each is asked for where
+    it is kept, and never shown. Exits with 3 if something would keep keybrake from working; a note
+    is worth knowing, but not wrong. With --repair, the seal is made anew for the ledger as it is,
+    after you have agreed to what that loses.
     """
     repaired = list(_repairs.carry_out(ctx, yes=yes, as_json=as_json)) if repair else []
     findings = []
@@ -58,15 +60,30 @@ def doctor(ctx: click.Context, *, repair: bool, yes: bool, as_json: bool) -> Non
 
 def _findings(ctx: click.Context) -> Iterator[Finding]:
     yield from _checks.machine()
-    yield from _checks.config()
+    fault = _checks.config_fault()
+    yield from _checks.config(fault)
+    rest = chain(_ledger(ctx), _checks.sdks(), _credentials(fault), _checks.hooks())
+    for finding in rest:
+        # Whatever needs the configuration stumbles over the same fault: it is told once.
+        yield finding if finding.detail != fault else _not_looked_at(finding.check)
+
+
+def _credentials(fault: str | None) -> Iterator[Finding]:
+    if fault is None:
+        yield from _checks_credentials.credentials()
+    else:
+        yield _not_looked_at("credential")
+
+
+def _not_looked_at(check: str) -> Finding:
+    return Finding(check, "note", "not looked at, because the configuration is wrong")
+
+
+def _ledger(ctx: click.Context) -> Iterator[Finding]:
     try:
-        url = ledger_url(ctx)
+        yield from _checks_ledger.ledger(ledger_url(ctx))
     except KeybrakeError as error:
         yield Finding("ledger", "wrong", str(error))
-    else:
-        yield from _checks_ledger.ledger(url)
-    yield from _checks.sdks()
-    yield from _checks.hooks()
 
 
 def _print(finding: Finding) -> None:

@@ -13,7 +13,7 @@ from keybrake.credentials._source import SourceFailed
 
 _TIMEOUT_S = 10.0
 _MOST_BYTES = 1024 * 1024
-_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -29,7 +29,7 @@ def get_json(base: str, path: str, query: Mapping[str, str], token: str) -> Any:
         SourceFailed: The address is not encrypted, nothing came back, or no success.
     """
     parts = urllib.parse.urlsplit(base)
-    if parts.scheme != "https" and parts.hostname not in _THIS_MACHINE:
+    if parts.scheme != "https" and parts.hostname not in THIS_MACHINE:
         msg = f"would be asked for unencrypted at {base}; use https"
         raise SourceFailed(msg)
     url = f"{base.rstrip('/')}{path}"
@@ -38,7 +38,7 @@ def get_json(base: str, path: str, query: Mapping[str, str], token: str) -> Any:
     request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310 -- checked above
     request.add_unredirected_header("Authorization", f"Bearer {token}")
     handlers: list[Any] = [_NoRedirect()]
-    if parts.hostname in _THIS_MACHINE:
+    if parts.hostname in THIS_MACHINE:
         handlers.append(urllib.request.ProxyHandler({}))
     try:
         with urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT_S) as answer:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any, NamedTuple, Self
 
+from keybrake import _token
+
 _SHOWN = "<credential>"
 
 
@@ -42,6 +44,11 @@ class Credential(NamedTuple):
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, (_SHOWN,)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what tells it from others; see ``_token.fingerprint``."""
+        return _token.fingerprint(self.user + self.secret)
 
     @property
     def authorization(self) -> str:

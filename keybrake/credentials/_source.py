@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from keybrake._references import Reference, schemes
 
@@ -13,7 +13,17 @@ class SourceFailed(Exception):
 
 
 class Source(Protocol):
-    """One kind of place; made once, when it is first asked. It may be asked by several threads."""
+    """
+    One kind of place; made once, when it is first asked. It may be asked by several threads.
+
+    Attributes:
+        SECRETS: The environment variables with what the place itself asks for: whoever has one of them
+            can fetch the secret without keybrake.
+    """
+
+    # Empty where an agent may need the same variables for its own work (AWS, Google Cloud), and where
+    # there are none.
+    SECRETS: ClassVar[tuple[str, ...]]
 
     def fetch(self, reference: Reference) -> str:
         """

@@ -16,6 +16,12 @@ from keybrake.errors import CredentialError
 # What may not stand in a header, or shows that something else than a secret was fetched.
 _LONGEST = 1024
 
+# Seconds for which a source that failed is not asked again: whoever waited behind the one that asked
+# need not wait for the same failure once more.
+_FAILS_FOR_S = 1.0
+# The same for one that still had, when asked anew, what the vendor had refused.
+_IN_VAIN_FOR_S = 5.0
+
 # Where a credential is if nobody has said so: in the variables the vendors' own tools read.
 FROM_ENVIRONMENT: Mapping[str, Sequence[Mapping[str, str]]] = {
     "stripe": ({"secret": "STRIPE_API_KEY"}, {"secret": "STRIPE_SECRET_KEY"}),
@@ -43,6 +49,8 @@ class Credentials:
         self._guard = threading.Lock()
         self._asking: dict[str, threading.Lock] = {}
         self._kept: dict[str, tuple[Credential, float]] = {}
+        self._failed: dict[str, tuple[str, float]] = {}
+        self._in_vain: dict[str, float] = {}
 
     def kept(self, vendor: str) -> Credential | None:
         """Return the credential if it need not be asked for; this never waits."""
@@ -65,10 +73,21 @@ class Credentials:
             asking = self._asking.setdefault(vendor, threading.Lock())
         with asking:  # one asks, the others wait for what it gets
             kept = self.kept(vendor)
-            if kept is not None and kept != refused:
+            now = time.monotonic()
+            if kept is not None and (kept != refused or now < self._in_vain.get(vendor, 0)):
                 return kept
-            found = self._fetch(vendor)
-            self._kept[vendor] = (found, time.monotonic() + self._ttl_s)
+            why, until = self._failed.get(vendor, ("", 0))
+            if now < until:
+                raise CredentialError(why)
+            try:
+                found = self._fetch(vendor)
+            except CredentialError as error:
+                self._failed[vendor] = (str(error), time.monotonic() + _FAILS_FOR_S)
+                raise
+            now = time.monotonic()
+            self._kept[vendor] = (found, now + self._ttl_s)
+            if found == refused:
+                self._in_vain[vendor] = now + _IN_VAIN_FOR_S
             return found
 
     def _fetch(self, vendor: str) -> Credential:

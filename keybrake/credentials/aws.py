@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 from botocore.config import Config
@@ -26,6 +26,7 @@ class _AwsSource:
     before that.
     """
 
+    SECRETS: ClassVar[tuple[str, ...]] = ()
     service: str
     ask: Callable[[Any, Reference], str | bytes]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import ClassVar
 
 from keybrake._references import Reference
 from keybrake.credentials._https import get_json
@@ -15,6 +16,8 @@ _PATH = "/v3/configs/config/secret"
 
 class DopplerSource:
     """See ``Source``. The token is that of ``DOPPLER_TOKEN``; ``DOPPLER_API_HOST`` is another host."""
+
+    SECRETS: ClassVar[tuple[str, ...]] = ("DOPPLER_TOKEN",)
 
     def fetch(self, reference: Reference) -> str:
         """See ``Source.fetch``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import ClassVar
 
 from keybrake._references import Reference
 from keybrake.credentials._source import SourceFailed
@@ -10,6 +11,8 @@ from keybrake.credentials._source import SourceFailed
 
 class EnvSource:
     """See ``Source``."""
+
+    SECRETS: ClassVar[tuple[str, ...]] = ()
 
     def fetch(self, reference: Reference) -> str:
         """See ``Source.fetch``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from typing import ClassVar
 
 from keybrake._references import Reference
 from keybrake.credentials._source import SourceFailed
@@ -14,6 +15,8 @@ _TIMEOUT_S = 10.0
 
 class ExecSource:
     """See ``Source``. The command is run without a shell; one line end at the end is dropped."""
+
+    SECRETS: ClassVar[tuple[str, ...]] = ()
 
     def fetch(self, reference: Reference) -> str:
         """See ``Source.fetch``."""

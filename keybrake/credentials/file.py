@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import ClassVar
 
 from keybrake._references import Reference
 from keybrake.credentials._source import SourceFailed
@@ -14,6 +15,8 @@ _MOST_BYTES = 64 * 1024
 
 class FileSource:
     """See ``Source``. One line end at the end of the file is no part of the secret."""
+
+    SECRETS: ClassVar[tuple[str, ...]] = ()
 
     def fetch(self, reference: Reference) -> str:
         """See ``Source.fetch``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import keyring
 from keyring import errors
 
@@ -11,6 +13,8 @@ from keybrake.credentials._source import SourceFailed
 
 class KeyringSource:
     """See ``Source``. Which keyring it is, the package ``keyring`` finds out."""
+
+    SECRETS: ClassVar[tuple[str, ...]] = ()
 
     def fetch(self, reference: Reference) -> str:
         """See ``Source.fetch``."""

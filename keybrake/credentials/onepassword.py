@@ -1,11 +1,12 @@
-"""``op://VAULT/ITEM/FIELD`` by 1Password's command, ``onepasswordconnect://VAULT/ITEM#/FIELD`` by its server."""
+"""1Password: ``op://VAULT/ITEM/FIELD``, and ``onepasswordconnect://VAULT/ITEM#/FIELD`` by its server."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from keybrake._references import Reference
@@ -19,20 +20,40 @@ _ID = re.compile(r"[a-z0-9]{26}")
 
 class OpSource:
     """
-    See ``Source``: what ``op read`` prints, as whoever is signed in there.
+    See ``Source``.
 
-    That is the desktop app's user, or the service account of ``OP_SERVICE_ACCOUNT_TOKEN``.
+    As the service account of ``OP_SERVICE_ACCOUNT_TOKEN``, by the package ``onepassword-sdk``; without
+    either, what ``op read`` prints, as whoever is signed in there.
     """
+
+    # The command asks a Connect server, too, if it is told of one.
+    SECRETS: ClassVar[tuple[str, ...]] = ("OP_SERVICE_ACCOUNT_TOKEN", "OP_CONNECT_TOKEN")
 
     def fetch(self, reference: Reference) -> str:
         """See ``Source.fetch``."""
-        asked = Reference("op", reference.path, reference.params)
-        words = f"read --no-newline {_quoted(str(asked))}"
+        asked = str(Reference("op", reference.path, reference.params))
+        token = os.environ.get("OP_SERVICE_ACCOUNT_TOKEN")
+        if token:
+            try:
+                from keybrake.credentials import _service_account
+            except ImportError:
+                pass  # the command knows the same variable
+            else:
+                return reference.pick(_service_account.resolve(asked, token))
+        if shutil.which("op") is None:
+            msg = (
+                "cannot be asked for: there is no command op; install it, or "
+                "pip install 'keybrake[onepassword]' and set OP_SERVICE_ACCOUNT_TOKEN"
+            )
+            raise SourceFailed(msg)
+        words = f"read --no-newline {_quoted(asked)}"
         return ExecSource().fetch(Reference("exec", "op", (("args", words),), reference.keys))
 
 
 class ConnectSource:
     """See ``Source``. The server is ``OP_CONNECT_HOST``, the token ``OP_CONNECT_TOKEN``."""
+
+    SECRETS: ClassVar[tuple[str, ...]] = ("OP_CONNECT_TOKEN",)
 
     def fetch(self, reference: Reference) -> str:
         """See ``Source.fetch``."""

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import hvac
 import requests
@@ -29,6 +29,13 @@ class VaultSource:
     As whom: ``VAULT_TOKEN``, ``BAO_TOKEN`` or ``~/.vault-token``, or else by AppRole with
     ``VAULT_ROLE_ID`` and ``VAULT_SECRET_ID``. A token that can be renewed is, while it is used.
     """
+
+    SECRETS: ClassVar[tuple[str, ...]] = (
+        "VAULT_TOKEN",
+        "BAO_TOKEN",
+        "VAULT_SECRET_ID",
+        "BAO_SECRET_ID",
+    )
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

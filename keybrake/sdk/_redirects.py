@@ -7,13 +7,30 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from keybrake.credentials import Credential
 from keybrake.sdk._patch import Hook
 
 
 class Flight:
-    """One guarded call on the wire. A task that was started meanwhile outlives it."""
+    """
+    One guarded call on the wire. A task that was started meanwhile outlives it.
 
+    Attributes:
+        vendor: Whose it is.
+        url: Where it was decided to go, without a query.
+        credential: What takes the place of the vault key it came with; None: nothing does.
+        handled: What the caller was handling when it made the call.
+    """
+
+    vendor = ""
+    url = ""
+    credential: Credential | None = None
+    handled: BaseException | None = None
     over = False
+
+    def carries(self, credential: Credential | None, vendor: str, url: str) -> None:
+        """Say what it carries, and where to."""
+        self.credential, self.vendor, self.url = credential, vendor, url
 
 
 in_flight: ContextVar[Flight | None] = ContextVar("keybrake_in_flight", default=None)

@@ -17,9 +17,8 @@ class Flight(_redirects.Flight):
     thread set there meanwhile is not what was decided on.
     """
 
-    def __init__(self, request: Any, url: str, api_key: Any, key: str | None) -> None:
+    def __init__(self, request: Any, api_key: Any, key: str | None) -> None:
         self.request = request
-        self.url = url
         self.api_key = api_key
         self.key = key
         # resend 2.0 hands the HTTP answer itself up from make_request.
@@ -34,7 +33,10 @@ class Flight(_redirects.Flight):
 
     def dressed(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Return the SDK's headers with credential and idempotency key as decided."""
-        decided = {"Authorization": f"Bearer {self.api_key}"}
+        carried = f"Bearer {self.api_key}"
+        if self.credential is not None:
+            carried = self.credential.authorization
+        decided = {"Authorization": carried}
         if self.key is not None:
             decided["Idempotency-Key"] = self.key
         return {**headers, **decided}

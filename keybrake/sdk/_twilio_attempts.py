@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from keybrake._model import Attempt
-from keybrake.sdk import _network, _redirects
+from keybrake.sdk import _injection, _network, _redirects
 
 
 class Seen(_redirects.Flight):
@@ -19,7 +19,6 @@ class Seen(_redirects.Flight):
     Attributes:
         headers: The very object that was handed down: the mark of this call, and no other.
         error: What the last attempt ended with, if it was no answer.
-        handled: What the caller was handling when it made the call.
     """
 
     def __init__(self, headers: Mapping[str, Any]) -> None:
@@ -42,6 +41,8 @@ class Seen(_redirects.Flight):
 
     def all_of(self, http_client: Any, error: BaseException) -> tuple[Attempt, ...]:
         """Return every attempt of a call that ended with *error*."""
+        if isinstance(error, _injection.Elsewhere):
+            return (*self.attempts, Attempt(None, unsent=True))
         if not self.attempts and (_is_the_sdks_own(http_client) or _never_left_the_sdk(error)):
             return (Attempt(None, unsent=True),)
         # Not the error that ended the last attempt: it struck in the middle of one more.
@@ -83,6 +84,7 @@ def attempt(
     seen = _current()
     if seen is None:
         return wrapped(*args, **kwargs)
+    _verify(seen, args, kwargs)
     try:
         answer = wrapped(*args, **kwargs)
     except BaseException as error:
@@ -99,7 +101,13 @@ def attempt_async(
     seen = _current()
     if seen is None:
         return wrapped(*args, **kwargs)
+    _verify(seen, args, kwargs)
     return _attempt_async(seen, instance, wrapped(*args, **kwargs))
+
+
+def _verify(seen: Seen, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    if seen.credential is not None:
+        _injection.verify(seen, str(kwargs["url"] if "url" in kwargs else args[1]))
 
 
 async def _attempt_async(seen: Seen, http_client: Any, attempt: Any) -> Any:

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlencode
@@ -14,8 +15,9 @@ from urllib.parse import urlencode
 from keybrake import _guard, _token
 from keybrake._model import Attempt, Lookup, Reply, Request
 from keybrake._token import PREFIX
+from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
-from keybrake.sdk import _headers
+from keybrake.sdk import _headers, _injection
 from keybrake.sdk._patch import Hook
 from keybrake.sdk._resend_errors import dual, never_left, status_told
 from keybrake.sdk._resend_wire import (
@@ -46,6 +48,7 @@ class _Door:
         # caller's dictionary meanwhile.
         self._params = copied(request.params)
         self._flight: Flight | None = None
+        self.credential: Credential | None = None
         key = self._api_key
         self.vault_key = key if isinstance(key, str) and key.startswith(PREFIX) else None
         self.request = self._describe()
@@ -62,8 +65,7 @@ class _Door:
             params=self._params,
             owner=_token.fingerprint(str(self._api_key or "")),
             idempotency_key=None if unfit else key,
-            refusal=self._no_credential()
-            or _overridden(self._options)
+            refusal=_overridden(self._options)
             or unfit
             or _elsewhere(self._base, path)
             or _doubled(method, query),
@@ -74,13 +76,12 @@ class _Door:
         given = self._options.get("idempotency_key")
         return None if method != "POST" or given in (None, "") else str(given)
 
-    def _no_credential(self) -> tuple[str, str] | None:
-        if self.vault_key is None:
-            return None
-        return (
-            "credential_unavailable",
-            "the API key is a vault key, and there is no credential to put in its place",
-        )
+    def take(self, credential: Credential) -> tuple[str, str] | None:
+        """See ``_guard.Door.take``."""
+        self.credential = credential
+        self.request = replace(self.request, owner=credential.fingerprint)
+        found = (_injection.objection(client) for client in self._clients())
+        return next((objection for objection in found if objection), None)
 
     def forward(self, idempotency_key: str | None) -> Any:
         """See ``_guard.Door.forward``."""
@@ -89,11 +90,17 @@ class _Door:
         key = self.request.idempotency_key or idempotency_key
         key_sent = key if self.request.method == "POST" else None
         url = f"{self._base}{self._path}"
-        self._flight = Flight(self._sdk_request, url, self._api_key, key_sent)
+        self._flight = self._flown(self._sdk_request, url, key_sent)
         return self._send(self._flight)
 
+    def _flown(self, request: Any, url: str, key: str | None) -> Flight:
+        flight = Flight(request, self._api_key, key)
+        flight.handled = self._handled
+        flight.carries(self.credential, "resend", url)
+        return flight
+
     def _send(self, flight: Flight) -> Any:
-        with under_way(flight, self._params):
+        with _injection.no_trace(flight), under_way(flight, self._params):
             return self._wrapped()
 
     def look_up(self, lookup: Lookup) -> Any:
@@ -111,7 +118,7 @@ class _Door:
         if lookup.method == "GET" and params:
             path, params = f"{path}?{urlencode(params)}", {}
         request = kind(path=path, params=params, verb=lookup.method.lower())
-        return Flight(request, f"{self._base}{path}", self._api_key, None)
+        return self._flown(request, f"{self._base}{path}", None)
 
     def reply(self, answer: Any) -> Reply:
         """See ``_guard.Door.reply``."""
@@ -153,7 +160,7 @@ class _AsyncDoor(_Door):
     """The same for ``AsyncRequest.perform``: only what goes to the wire is awaited."""
 
     async def _send(self, flight: Flight) -> Any:
-        with under_way(flight, self._params):
+        with _injection.no_trace(flight), under_way(flight, self._params):
             return await self._wrapped()
 
     async def look_up(self, lookup: Lookup) -> Any:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from keybrake import _guard, _token
+from keybrake import _config, _guard, _token
 from keybrake._model import Attempt, Lookup, Reply, Request
 from keybrake._token import PREFIX
+from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
-from keybrake.sdk import _network, _redirects
+from keybrake.sdk import _injection, _network, _redirects
 from keybrake.sdk._headers import name_of, overridden
 from keybrake.sdk._patch import Hook
+from keybrake.sdk._stripe_errors import dual
 
 SUPPORTED = ((8, 0), (17, 0))
 
@@ -28,7 +32,6 @@ class _Seen(_redirects.Flight):
     Attributes:
         options: The very object that was handed down: the mark of this call, and no other.
         error: What the last attempt ended with, if it was no answer.
-        handled: What the caller was handling when it made the call.
     """
 
     def __init__(self, options: Mapping[str, Any] | None) -> None:
@@ -59,12 +62,14 @@ class _Door:
         # What is decided on and what is sent is one copy, whatever another thread does to the
         # caller's dictionary meanwhile.
         self._params = _copied(bound.get("params") or {})
+        self.credential: Credential | None = None
         key = self._options.get("api_key") or requestor._options.api_key
-        self._owner = _token.fingerprint(str(key or ""))
-        self.vault_key = key if isinstance(key, str) and key.startswith(PREFIX) else None
-        self.request = self._describe()
+        # A call that brings a key of its own has a requestor of its own.
+        meant = getattr(requestor, _VAULT_KEY, None) or requestor._options.api_key
+        self.vault_key = _vault_key(key) or _vault_key(meant)
+        self.request = self._describe(_token.fingerprint(str(key or "")), key)
 
-    def _describe(self) -> Request:
+    def _describe(self, owner: str, given_key: object) -> Request:
         method = str(self._bound["method"]).upper()
         base = self._requestor._options.base_addresses.get(self._bound.get("base_address"))
         path, _, query = str(self._bound["url"]).partition("?")
@@ -79,22 +84,31 @@ class _Door:
             url=f"{base}{path}",
             params=self._params,
             account=account,
-            owner=self._owner,
+            owner=owner,
             idempotency_key=None if unfit else key,
-            refusal=self._no_credential()
+            refusal=self._other_key(given_key)
             or overridden(headers)
             or _foreign_account(account)
             or unfit
             or _elsewhere(method, path, query),
         )
 
-    def _no_credential(self) -> tuple[str, str] | None:
-        if self.vault_key is None:
+    def _other_key(self, given: object) -> tuple[str, str] | None:
+        """Refuse a key of the caller's own where a vault key was set for every call."""
+        if self.vault_key is None or given == self.vault_key:
             return None
-        return (
-            "credential_unavailable",
-            "the API key is a vault key, and there is no credential to put in its place",
-        )
+        return "header_override", "the call brings an api_key of its own beside the vault key"
+
+    def take(self, credential: Credential) -> tuple[str, str] | None:
+        """See ``_guard.Door.take``."""
+        self.credential = credential
+        self.request = replace(self.request, owner=credential.fingerprint)
+        account, known = self.request.account, _config.current().accounts.get("stripe", ())
+        if account and account not in known:
+            words = f"the credential may not act for the account {account!a:.60}"
+            return "account_not_allowed", words
+        client = self._requestor._get_http_client()
+        return _injection.objection(client)
 
     def _account(self, headers: Mapping[str, Any]) -> str:
         own = self._requestor._options
@@ -118,16 +132,24 @@ class _Door:
         return self._send({**self._bound, "params": self._params, "options": options})
 
     def _send(self, arguments: Mapping[str, Any]) -> Any:
-        self.seen = _Seen(arguments["options"])
+        self.seen = self._flight(arguments["options"], self.request.url)
         with _observed(self.seen):
             return self._wrapped(**arguments)
+
+    def _flight(self, options: Mapping[str, Any], url: str) -> _Seen:
+        seen = _Seen(options)
+        seen.carries(self.credential, "stripe", url)
+        return seen
 
     def look_up(self, lookup: Lookup) -> Any:
         """See ``_guard.Door.look_up``."""
         arguments = self._look_up_arguments(lookup)
-        with _observed(_Seen(arguments["options"])):
+        with _observed(self._flight(arguments["options"], self._look_up_url(lookup))):
             body, status, _ = self._wrapped(**arguments)
         return _found(body, status)
+
+    def _look_up_url(self, lookup: Lookup) -> str:
+        return f"{self._requestor._options.base_addresses.get('api')}{lookup.path}"
 
     def _look_up_arguments(self, lookup: Lookup) -> dict[str, Any]:
         # As the caller, to the caller's account; nothing else of this call is the look-up's.
@@ -154,7 +176,8 @@ class _Door:
     def failure(self, error: BaseException) -> Reply:
         """See ``_guard.Door.failure``."""
         attempts = list(self.seen.attempts)
-        if not attempts and _never_left_the_sdk(error):
+        stopped = isinstance(error, _injection.Elsewhere)
+        if not attempts and (stopped or _never_left_the_sdk(error)):
             attempts = [Attempt(None, unsent=True)]
         elif error is not self.seen.error:
             # Not the error that ended the last attempt: it struck in the middle of one more.
@@ -163,23 +186,27 @@ class _Door:
 
     def as_sdk_error(self, refusal: CallRefused) -> CallRefused:
         """See ``_guard.Door.as_sdk_error``."""
-        return _dual(type(refusal))(refusal.message, **refusal.fields)
+        return dual(type(refusal))(refusal.message, **refusal.fields)
 
 
 class _AsyncDoor(_Door):
     """The same for ``request_raw_async``: only what goes to the wire is awaited."""
 
     async def _send(self, arguments: Mapping[str, Any]) -> Any:
-        self.seen = _Seen(arguments["options"])
+        self.seen = self._flight(arguments["options"], self.request.url)
         with _observed(self.seen):
             return await self._wrapped(**arguments)
 
     async def look_up(self, lookup: Lookup) -> Any:
         """See ``_guard.Door.look_up``."""
         arguments = self._look_up_arguments(lookup)
-        with _observed(_Seen(arguments["options"])):
+        with _observed(self._flight(arguments["options"], self._look_up_url(lookup))):
             body, status, _ = await self._wrapped(**arguments)
         return _found(body, status)
+
+
+def _vault_key(key: object) -> str | None:
+    return key if isinstance(key, str) and key.startswith(PREFIX) else None
 
 
 def _found(body: Any, status: int) -> tuple[Any, int]:
@@ -242,14 +269,30 @@ def _never_left_the_sdk(error: BaseException) -> bool:
     return False
 
 
-def _observed(seen: _Seen) -> AbstractContextManager[None]:
-    return _redirects.under_way(seen, _seen)
+@contextlib.contextmanager
+def _observed(seen: _Seen) -> Iterator[None]:
+    with _injection.no_trace(seen), _redirects.under_way(seen, _seen):
+        yield
 
 
 def _is_on_its_way(kwargs: Mapping[str, Any]) -> bool:
     """Return whether this very call was hooked before, by way of somebody else's wrapper."""
     seen = _seen.get()
     return seen is not None and kwargs.get("options") is seen.options
+
+
+_VAULT_KEY = "_keybrake_vault_key"
+
+
+def _requestor_of_one_call(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Remember the vault key that a call's own options take the place of."""
+    made = wrapped(*args, **kwargs)
+    meant = getattr(instance, _VAULT_KEY, None) or _vault_key(instance._options.api_key)
+    if meant is not None and made is not instance:
+        setattr(made, _VAULT_KEY, meant)
+    return made
 
 
 def _request_raw(
@@ -266,6 +309,19 @@ def _request_raw_async(
     if _is_on_its_way(kwargs):
         return wrapped(*args, **kwargs)
     return _guard.call_async(_AsyncDoor(wrapped, instance, args, kwargs))
+
+
+def _with_retries(
+    wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """The last place that every call passes: the credential goes into the header here."""
+    seen = _seen.get()
+    if seen is None or seen.over or seen.credential is None:
+        return wrapped(*args, **kwargs)
+    bound = {**dict(zip(_SENT, args, strict=False)), **kwargs}
+    _injection.verify(seen, str(bound["url"]))
+    headers = {**bound["headers"], "Authorization": seen.credential.authorization}
+    return wrapped(**{**bound, "headers": headers})
 
 
 def _should_retry(
@@ -320,10 +376,21 @@ def _has_async(module: ModuleType) -> bool:
     return hasattr(requestor, "request_async") or hasattr(requestor, "request_raw_async")
 
 
+def _requestor_has(name: str, module: ModuleType) -> bool:
+    # A version that has neither is one nobody here knows: the first name's hook says so.
+    kind = module._APIRequestor
+    return hasattr(kind, name) or (name[1] == "n" and not hasattr(kind, "_replace_options"))
+
+
+def _is_async(module: ModuleType) -> bool:
+    return hasattr(module.HTTPClient, "request_with_retries_async")
+
+
 # In the order in which every supported version takes them; install checks that they are there.
 _POSITIONAL = ("method", "url", "params", "options", "is_streaming")
 _PARAMETERS = (*_POSITIONAL, "base_address", "api_mode")
 _RETRY_PARAMETERS = ("response", "api_connection_error")
+_SENT = ("method", "url", "headers", "post_data", "max_network_retries")
 
 HOOKS = (
     Hook("stripe", check=_check_version),
@@ -335,6 +402,25 @@ HOOKS = (
         _PARAMETERS,
         present=_has_async,
     ),
+    *(
+        Hook(
+            "stripe._api_requestor",
+            f"_APIRequestor.{name}",
+            _requestor_of_one_call,
+            ("options",),
+            present=functools.partial(_requestor_has, name),
+        )
+        # The second is its name before 14.
+        for name in ("_new_requestor_with_options", "_replace_options")
+    ),
+    *(
+        Hook("stripe._http_client", f"HTTPClient.{name}", _with_retries, _SENT)
+        for name in ("request_with_retries", "request_stream_with_retries")
+    ),
+    *(
+        Hook("stripe._http_client", f"HTTPClient.{name}", _with_retries, _SENT, present=_is_async)
+        for name in ("request_with_retries_async", "request_stream_with_retries_async")
+    ),
     Hook(
         "stripe._http_client",
         "HTTPClient._should_retry",
@@ -342,34 +428,3 @@ HOOKS = (
         _RETRY_PARAMETERS,
     ),
 )
-
-# Refusals that are Stripe's own error as well, made when stripe is there to inherit from.
-_duals: dict[type[CallRefused], type[CallRefused]] = {}
-
-
-def _dual(kind: type[CallRefused]) -> type[CallRefused]:
-    if kind not in _duals:
-        import stripe
-
-        # 403, which the SDK never retries, and which users' handlers for a restricted key know.
-        def __init__(self: Any, message: str, **fields: Any) -> None:  # noqa: N807
-            kind.__init__(self, message, **fields)
-            stripe.PermissionError.__init__(
-                self, message, http_status=403, code=fields.get("reason")
-            )
-
-        def __reduce__(self: Any) -> tuple[Any, ...]:  # noqa: N807
-            return _rebuild, (kind, self.message, self.fields)
-
-        body = {
-            "__init__": __init__,
-            "__reduce__": __reduce__,
-            "__module__": kind.__module__,
-            "__doc__": kind.__doc__,
-        }
-        _duals[kind] = type(kind.__name__, (kind, stripe.PermissionError), body)
-    return _duals[kind]
-
-
-def _rebuild(kind: type[CallRefused], message: str, fields: dict[str, Any]) -> CallRefused:
-    return _dual(kind)(message, **fields)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl
 
-from keybrake import _guard, _token
+from keybrake import _config, _guard, _token
 from keybrake._model import Lookup, Reply, Request
 from keybrake._token import PREFIX
+from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
-from keybrake.sdk import _headers
+from keybrake.sdk import _headers, _injection
 from keybrake.sdk._patch import Hook
 from keybrake.sdk._twilio_attempts import Seen, attempt, attempt_async, is_on_its_way, observed
+from keybrake.sdk._twilio_auth import Auth, forget
 
 SUPPORTED = ((8, 0), (10, 0))
 
@@ -33,12 +38,13 @@ class _Door:
             "headers": dict(self._bound.get("headers") or {}),
             "allow_redirects": False,
         }
+        self.credential: Credential | None = None
         pair = _pair(client, self._bound.get("auth"))
-        self._owner = _token.fingerprint("".join(pair))
-        self.vault_key = next((text for text in pair if text.startswith(PREFIX)), None)
-        self.request = self._describe()
+        own = _pair(client, None)
+        self.vault_key = _vault_key(pair) or _vault_key(own)
+        self.request = self._describe(_token.fingerprint("".join(pair)), pair)
 
-    def _describe(self) -> Request:
+    def _describe(self, owner: str, pair: tuple[str, ...]) -> Request:
         method = str(self._bound["method"]).upper()
         uri, misread = _final(self._client, self._bound["uri"])
         url, _, query = uri.partition("?")
@@ -48,8 +54,8 @@ class _Door:
             url=url,
             params=self._said(method, query),
             account=str(getattr(self._client, "account_sid", None) or ""),
-            owner=self._owner,
-            refusal=self._no_credential()
+            owner=owner,
+            refusal=self._other_key(pair)
             or _headers.overridden(self._decided["headers"])
             or misread,
         )
@@ -62,13 +68,26 @@ class _Door:
         # What Twilio makes of two places at once nobody knows: then they are not one dictionary.
         return [_merged([query, params]), data] if query or params else data or {}
 
-    def _no_credential(self) -> tuple[str, str] | None:
-        if self.vault_key is None:
+    def _other_key(self, pair: tuple[str, ...]) -> tuple[str, str] | None:
+        """Refuse a key of the caller's own where a vault key was set for every call."""
+        if self.vault_key is None or self.vault_key in pair:
             return None
-        return (
-            "credential_unavailable",
-            "the client's password is a vault key, and there is no credential to put in its place",
-        )
+        return "header_override", "the call brings an auth of its own beside the vault key"
+
+    def take(self, credential: Credential) -> tuple[str, str] | None:
+        """See ``_guard.Door.take``."""
+        self.credential = credential
+        self.request = replace(self.request, owner=credential.fingerprint)
+        if getattr(self._client, "credential_provider", None) is not None:
+            words = "a credential provider takes no vault key; use Client(account_sid, vault_key)"
+            return "credential_unavailable", words
+        known = (credential.user, *_config.current().accounts.get("twilio", ()))
+        account = _ACCOUNT.search(self.request.url)
+        # An API key belongs to one account, whose id it does not say; Twilio refuses any other.
+        if account and credential.user.startswith("AC") and account[1] not in known:
+            words = f"the credential may not act for the account {account[1]!a:.60}"
+            return "account_not_allowed", words
+        return _injection.objection(self._client.http_client)
 
     def forward(self, idempotency_key: str | None) -> Any:
         """See ``_guard.Door.forward``."""
@@ -78,15 +97,37 @@ class _Door:
         return self._send({**self._bound, **self._decided})
 
     def _send(self, arguments: Mapping[str, Any]) -> Any:
-        self.seen = Seen(arguments["headers"])
-        with observed(self.seen):
-            return self._wrapped(**arguments)
+        self.seen = self._flight(arguments["headers"], self.request.url)
+        with self._on_the_wire(self.seen, arguments) as dressed:
+            return self._wrapped(**dressed)
+
+    def _flight(self, headers: Mapping[str, Any], url: str) -> Seen:
+        seen = Seen(headers)
+        seen.carries(self.credential, "twilio", url)
+        return seen
+
+    @contextlib.contextmanager
+    def _on_the_wire(self, seen: Seen, arguments: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Have the credential in the vault key's place, and nothing of it left afterwards."""
+        if self.credential is None:
+            with observed(seen):
+                yield arguments
+            return
+        auth = Auth(self.credential, seen)
+        try:
+            with _injection.no_trace(seen), observed(seen):
+                yield {**arguments, "auth": auth}
+        finally:
+            forget(self._client.http_client, self.vault_key)
 
     def look_up(self, lookup: Lookup) -> Any:
         """See ``_guard.Door.look_up``."""
         arguments = self._look_up_arguments(lookup)
-        with observed(Seen(arguments["headers"])):
-            return _found(self._wrapped(**arguments))
+        with self._on_the_wire(self._asking(arguments), arguments) as dressed:
+            return _found(self._wrapped(**dressed))
+
+    def _asking(self, arguments: Mapping[str, Any]) -> Seen:
+        return self._flight(arguments["headers"], _final(self._client, arguments["uri"])[0])
 
     def _look_up_arguments(self, lookup: Lookup) -> dict[str, Any]:
         # As the caller, to the host of the call; nothing else of this call is the look-up's.
@@ -126,15 +167,22 @@ class _AsyncDoor(_Door):
     """The same for ``request_async``: only what goes to the wire is awaited."""
 
     async def _send(self, arguments: Mapping[str, Any]) -> Any:
-        self.seen = Seen(arguments["headers"])
-        with observed(self.seen):
-            return await self._wrapped(**arguments)
+        self.seen = self._flight(arguments["headers"], self.request.url)
+        with self._on_the_wire(self.seen, arguments) as dressed:
+            return await self._wrapped(**dressed)
 
     async def look_up(self, lookup: Lookup) -> Any:
         """See ``_guard.Door.look_up``."""
         arguments = self._look_up_arguments(lookup)
-        with observed(Seen(arguments["headers"])):
-            return _found(await self._wrapped(**arguments))
+        with self._on_the_wire(self._asking(arguments), arguments) as dressed:
+            return _found(await self._wrapped(**dressed))
+
+
+_ACCOUNT = re.compile(r"/Accounts/([^/?.]+)")
+
+
+def _vault_key(pair: Iterable[str]) -> str | None:
+    return next((text for text in pair if text.startswith(PREFIX)), None)
 
 
 def _found(answer: Any) -> tuple[Any, int]:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -143,7 +144,7 @@ def test_a_clock_behind_the_ledger_is_found(doctor, copy):
         ("[policies.x]\ncap = -1", "policies.x: cap=-1 is negative"),
         ('[policies.x]\ncap = 1\nallow = ["stripe.refunds.crate"]', "did you mean"),
         ("ledger = 'mysql://x'", "mysql"),
-        ("not toml", "cannot be read"),
+        ("not toml", "keybrake.toml:1: cannot be read as TOML"),
     ],
 )
 def test_a_wrong_configuration_is_found(cli, tmp_path, text, words):
@@ -151,6 +152,159 @@ def test_a_wrong_configuration_is_found(cli, tmp_path, text, words):
     (tmp_path / "keybrake.toml").write_text(text)
 
     assert words in " ".join(wrong(cli("doctor", "--json")).values())
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["--ledger", "configured"])
+def test_a_fault_of_the_configuration_is_told_once(cli, copy, tmp_path, named):
+    """Each mistake is one line, with its place; what stumbles over it is not told as another fault."""
+    (tmp_path / "keybrake.toml").write_text("lock_timout = 3\n\ndurability = 'x'\n")
+    option = ["--ledger", f"sqlite:///{copy}"] if named else []
+
+    told = cli(*option, "doctor")
+
+    assert told.code == 3
+    assert [line for line in told.out.splitlines() if line.startswith("WRONG")] == [
+        f"WRONG  config        keybrake.toml:1: unknown key 'lock_timout'; known are {KNOWN}",
+        'WRONG  config        keybrake.toml:3: durability=\'x\' is unknown; write "power" or "process"',
+    ]
+    assert told.out.count("lock_timout") == 1
+    for check in ("ledger    ", "hooks     ", "credential"):
+        assert f"note   {check}    not looked at, because the configuration is wrong" in told.out
+    assert told.out.endswith("\n2 things wrong\n")
+
+
+KNOWN = ", ".join(
+    sorted(
+        [
+            *("credentials", "durability", "ledger", "lock_timeout", "money", "policies"),
+            *("prices", "proxies", "vendors"),
+        ]
+    )
+)
+
+
+def test_a_configuration_that_is_not_there_is_told_once(cli):
+    """A KEYBRAKE_CONFIG that names no file is one fault."""
+    told = cli("doctor", KEYBRAKE_CONFIG="missing.toml")
+
+    assert told.code == 3
+    assert told.out.count("missing.toml") == 1
+
+
+# Credentials
+
+SECRET = "sk_test_s3cr3t"
+VARIABLES = (
+    *("STRIPE_API_KEY", "STRIPE_SECRET_KEY", "RESEND_API_KEY", "TWILIO_ACCOUNT_SID"),
+    *("TWILIO_AUTH_TOKEN", "TWILIO_API_KEY", "TWILIO_API_SECRET"),
+)
+
+
+@pytest.fixture
+def ask(cli, tmp_path, monkeypatch):
+    """Return a function that asks about credentials: verdicts and details, by what is configured."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+    def run(table="", **changes):
+        (tmp_path / "keybrake.toml").write_text(f"[credentials]\n{table}\n")
+        told = cli("doctor", "--json", **changes)
+        assert "s3cr3t" not in told.out + told.err
+        found = [c for c in told.json["checks"] if c["check"] == "credential"]
+        assert told.code == (3 if any(one["verdict"] == "wrong" for one in found) else 0)
+        return [(one["verdict"], one["detail"]) for one in found]
+
+    return run
+
+
+def test_a_credential_that_can_be_had_is_named_by_its_place(ask, tmp_path):
+    """A credential of the configuration is asked for; where it is kept is shown, and how long it took."""
+    (tmp_path / "stripe").write_text(SECRET)
+    slow = f"exec://sh?args=-c%20'sleep%200.3;echo%20{SECRET[:8]}'"
+    told = ask(
+        f"stripe = 'file://{tmp_path}/stripe'\n"
+        "twilio = { account_sid = 'AC01', auth_token = 'env://TOKEN' }\n"
+        f'resend = "{slow}"',
+        TOKEN=SECRET,
+    )
+
+    assert [verdict for verdict, _ in told] == ["ok"] * 3
+    details = [re.fullmatch(r"(.*) \(([0-9,]+) ms\)", detail) for _, detail in told]
+    assert [match[1] for match in details] == [
+        f"stripe from file://{tmp_path}/stripe",
+        "twilio from AC01 and env://TOKEN",
+        f"resend from {slow.replace('%20', ' ')}",
+    ]
+    assert int(details[0][2]) < 300 <= int(details[2][2])
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("env://MISSING", "env://MISSING is not set in this process's environment"),
+        ("file://missing", "file://missing cannot be read: No such file or directory"),
+        ("vault://secret/stripe#/api_key", "has no address; set VAULT_ADDR"),
+        ("env://TOKEN", "env://TOKEN holds something that is no credential"),
+        ("exec://false", "exec://false ended with exit code 1"),
+    ],
+)
+def test_a_credential_that_cannot_be_had_is_wrong(ask, reference, words):
+    """It is named with its place, the reason and what to do, and nothing is taken in its stead."""
+    told = ask(f'stripe = "{reference}"', STRIPE_API_KEY=SECRET, TOKEN=f"{SECRET}\x01")
+
+    ((verdict, detail),) = told
+    assert verdict == "wrong"
+    assert detail.startswith("stripe: ")
+    assert words in detail
+    assert detail.endswith(" ms); mend that, or correct [credentials] in keybrake.toml")
+
+
+def test_without_a_word_the_variables_of_the_environment_are_looked_at(ask):
+    """Where nothing is configured, what is found in the environment is named by its variable."""
+    second = {"TWILIO_API_KEY": "SK01", "TWILIO_API_SECRET": SECRET}
+    first = {"TWILIO_ACCOUNT_SID": "AC01", "TWILIO_AUTH_TOKEN": SECRET}
+
+    told = ask(STRIPE_SECRET_KEY=SECRET, **second)
+
+    assert [(verdict, detail.rpartition(" (")[0]) for verdict, detail in told] == [
+        ("ok", "stripe from env://STRIPE_SECRET_KEY"),
+        ("ok", "twilio from env://TWILIO_API_KEY and env://TWILIO_API_SECRET"),
+    ]
+    ((verdict, detail),) = ask(**first, **second)
+    assert verdict == "ok"
+    assert detail.startswith("twilio from env://TWILIO_ACCOUNT_SID and env://TWILIO_AUTH_TOKEN (")
+
+
+def test_what_is_amiss_in_the_environment_is_a_note(ask):
+    """Half a credential, or a vault key in its place, may be meant: no call need be made with it."""
+    told = ask(TWILIO_ACCOUNT_SID="AC01", STRIPE_API_KEY="kb_live_s3cr3t")
+
+    assert [verdict for verdict, _ in told] == ["note", "note"]
+    assert "stripe: env://STRIPE_API_KEY holds something that is no credential" in told[0][1]
+    assert "twilio: env://TWILIO_AUTH_TOKEN is not set" in told[1][1]
+
+
+def test_where_no_credential_is_named_nothing_is_said(ask):
+    """An agent that brings its own key needs none here."""
+    assert ask() == []
+
+
+def test_a_source_of_others_that_fails_as_it_likes_is_a_finding(ask, tmp_path):
+    """Whatever a source of another package raises is told by its kind, and not by its words."""
+    package = tmp_path / "lib"
+    (package / "other-1.dist-info").mkdir(parents=True)
+    (package / "other-1.dist-info" / "METADATA").write_text("Name: other\nVersion: 1\n")
+    (package / "other-1.dist-info" / "entry_points.txt").write_text(
+        "[keybrake.credentials]\nother = other:Source\n"
+    )
+    (package / "other.py").write_text(
+        f"class Source:\n    def fetch(self, reference): raise LookupError('{SECRET}')\n"
+    )
+
+    ((verdict, detail),) = ask('stripe = "other://place"', PYTHONPATH=str(package))
+
+    assert verdict == "wrong"
+    assert "stripe: other://place cannot be asked: LookupError (" in detail
 
 
 def test_an_sdk_that_cannot_be_guarded_is_found(cli, tmp_path):

@@ -1,8 +1,27 @@
 """Does ``keybrake init`` write a configuration that holds."""
 
 import re
+from importlib import resources
 
-from keybrake import Policy, _config
+import pytest
+
+from keybrake import Policy, _config, _references
+from keybrake.errors import PolicyError
+
+TEMPLATE = resources.files("keybrake.cli").joinpath("keybrake.toml").read_text("utf-8")
+
+
+def settings():
+    """Yield each setting with the table it stands in."""
+    table = ""
+    for line in re.findall(r"^#(?=\S)(.+)$", TEMPLATE, re.MULTILINE):
+        if line.startswith("["):
+            table = line
+        else:
+            yield table, line
+
+
+SETTINGS = list(settings())
 
 
 def test_init_writes_a_file_that_changes_nothing(cli, tmp_path, monkeypatch):
@@ -28,8 +47,42 @@ def test_every_setting_in_it_is_one_that_keybrake_knows(cli, tmp_path, monkeypat
 
     assert config.ledger == "sqlite:///ledger.db"
     assert config.money.usd_per.keys() == {"eur", "jpy"}
+    assert config.proxies == ("http://proxy.example:3128",)
+    assert config.credentials.keys() == {"stripe", "twilio", "resend"}
+    assert config.extra_hosts == {"stripe": ("http://127.0.0.1:12111",)}
+    assert config.accounts == {"stripe": ("acct_1Abc",)}
+    assert (config.credentials_ttl, config.lock_timeout) == (300, 10)
     assert Policy.from_mapping(config.policies["refund-agent"], where="here").cap == 200
-    assert cli("doctor").out.count("refund-agent") == 1
+    assert cli("policy", "check").out.count("refund-agent") == 1
+
+
+@pytest.mark.parametrize(("table", "line"), SETTINGS, ids=lambda said: said.partition(" ")[0])
+def test_every_setting_in_it_may_be_the_only_one(quick, tmp_path, table, line):
+    """Each line is accepted with nothing but its table before it, and what a policy must say."""
+    cap = "cap = 1\n" if table.startswith("[policies.") and not line.startswith("cap ") else ""
+    (tmp_path / "keybrake.toml").write_text(f"{table}\n{cap}{line}\n")
+
+    told = quick("policy", "check")
+
+    assert (told.code, told.out.splitlines()[0]) == (0, "keybrake.toml has no mistakes")
+
+
+def test_every_place_it_names_can_be_read():
+    """Each reference in it, also in its prose, is one for which there is a source."""
+    named = re.findall(r'"([a-z]+://[^"]+)"', TEMPLATE)
+    places = [name for name in named if not name.startswith(("http://", "sqlite://"))]
+
+    schemes = {_references.readable(name, "here").scheme for name in places}
+    assert schemes >= {"env", "vault", "op", "awssecrets"}
+
+
+def test_no_setting_of_the_configuration_is_missing():
+    """Every key that keybrake.toml may have at its top is shown."""
+    with pytest.raises(PolicyError) as told:
+        _config.parse({"x": 1}, source="f", default=_config.Config("sqlite:///x"))
+
+    known = str(told.value).rpartition("known are ")[2].split(", ")
+    assert [key for key in known if not re.search(rf"^#\[?{key}\b", TEMPLATE, re.MULTILINE)] == []
 
 
 def test_init_keeps_a_file_that_is_there(quick, tmp_path):

@@ -213,6 +213,25 @@ def test_no_path_names_a_host(fake, path):
     assert fake.journal.entries == ()
 
 
+def test_a_vault_key_is_never_sent(fake, call, monkeypatch):
+    """The operator's credential goes out in its place; without one, or elsewhere, nothing does."""
+    key = keybrake.issue_vault_key("agent", cap=100)
+    monkeypatch.setattr(stripe, "api_key", key)
+    with pytest.raises(keybrake.HostNotAllowed):
+        call(stripe.PaymentIntent, "create", **ASK)
+    keybrake.configure(credentials={"stripe": "env://MINE"}, extra_hosts={"stripe": [fake.url]})
+    with pytest.raises(keybrake.CredentialUnavailable):
+        call(stripe.PaymentIntent, "create", **ASK)
+    assert fake.journal.entries == ()
+    keybrake.configure(credentials={"stripe": "env://MINE_TOO"})
+    monkeypatch.setenv("MINE_TOO", "rk_test_mine")
+    made = call(stripe.PaymentIntent, "create", **ASK)
+    with pytest.raises(keybrake.EndpointNotAllowed):
+        call(stripe.PaymentIntent, "create", **ASK, api_key="sk_test_other")
+    assert [entry.key_prefix for entry in fake.journal.entries] == ["rk_"]
+    assert "rk_test_mine" not in repr(vars(made))
+
+
 def test_hooks_in_place():
     """Every hook this version has room for is in, and uninstall() takes it out."""
     keybrake.install()

@@ -163,13 +163,19 @@ def test_redirects_are_not_followed(fake, call):
 
 
 def test_a_vault_key_is_never_sent(fake, call, monkeypatch):
-    """A vault key in the SDK's key slot does not leave this machine."""
-    with keybrake.run("agent", cap=1) as run:
-        monkeypatch.setattr(resend, "api_key", run.key)
-        with pytest.raises(keybrake.CredentialUnavailable):
-            call(resend.Emails, "send", MAIL)
-
+    """The operator's credential goes out in its place; without one, or elsewhere, nothing does."""
+    key = keybrake.issue_vault_key("agent", cap=1)
+    monkeypatch.setattr(resend, "api_key", key)
+    with pytest.raises(keybrake.HostNotAllowed):
+        call(resend.Emails, "send", MAIL)
+    keybrake.configure(credentials={"resend": "env://MINE"}, extra_hosts={"resend": [fake.url]})
+    with pytest.raises(keybrake.CredentialUnavailable):
+        call(resend.Emails, "send", MAIL)
     assert fake.journal.entries == ()
+    keybrake.configure(credentials={"resend": "env://MINE_TOO"})
+    monkeypatch.setenv("MINE_TOO", "re_mine")
+    call(resend.Emails, "send", MAIL)
+    assert [entry.key_prefix for entry in fake.journal.entries] == ["re_"]
 
 
 def test_hooks_in_place():

@@ -165,15 +165,31 @@ def test_a_session_that_retries_proves_nothing(fake):
         assert str(run.reserved) == "0.01"
 
 
-def test_a_vault_key_is_never_sent(fake):
-    """A vault key in the password is refused, and stands for its run."""
+def test_a_vault_key_is_never_sent(fake, monkeypatch):
+    """The operator's pair goes out in its place; without one, or elsewhere, nothing does."""
     key = keybrake.issue_vault_key("agent", cap=1)
-    client = Client("AC1", key, http_client=fake.http_client())
+    client = Client(fake.account_sid, key, http_client=fake.http_client())
     with pytest.raises(keybrake.CredentialUnavailable) as caught:
         client.messages.create(**SMS)
-
     assert caught.value.run_id == key.run_id
+    place = {"account_sid": fake.account_sid, "auth_token": "env://MINE"}
+    keybrake.configure(credentials={"twilio": place})
+    monkeypatch.setenv("MINE", fake.auth_token)
+    with pytest.raises(keybrake.HostNotAllowed):
+        client.messages.create(**SMS)
     assert fake.journal.entries == ()
+    keybrake.configure(extra_hosts={"twilio": [fake.url]})
+    assert client.messages.create(**SMS).sid
+    assert client.http_client._test_only_last_request.auth == ("", key)
+
+    async def main():
+        client.http_client = fake.async_http_client()
+        try:
+            return await client.messages.create_async(**SMS)
+        finally:
+            await client.http_client.close()
+
+    assert asyncio.run(main()).sid
 
 
 def test_hooks_in_place(fake):

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from keybrake._places import places
-from keybrake._references import Reference, Unreadable
+from keybrake._references import Reference, Unreadable, parse
 from keybrake.credentials import Credential, Credentials, SourceFailed
 
 pytestmark = [
@@ -148,8 +149,34 @@ def test_a_server_that_is_down_is_said(aws, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
-        with pytest.raises(SourceFailed, match="cannot be asked for: EndpointConnectionError"):
-            fetch()
+        for ask in (fetch, parameter):
+            with pytest.raises(SourceFailed, match="cannot be asked for: EndpointConnectionError"):
+                ask()
+
+
+@pytest.mark.parametrize(
+    "reference", ["awssecrets://agents/stripe#/api_key", "awsssm://agents/stripe#/api_key"]
+)
+def test_a_rotated_one_is_seen(aws, reference):
+    """After its time, and at once if the vendor has refused the old one."""
+    secrets, parameters = aws
+
+    def write(secret: str) -> None:
+        text = f'{{"api_key": "{secret}"}}'
+        keep(secrets, "agents/stripe", text)
+        parameters.put_parameter(
+            Name="/agents/stripe", Value=text, Type="SecureString", Overwrite=True
+        )
+
+    write(SECRET)
+    place = {"stripe": {"secret": parse(reference, "stripe")}}
+    lasting, short = Credentials(place, 3600), Credentials(place, 0.01)
+    assert lasting.get("stripe") == short.get("stripe") == Credential(SECRET)
+    write("rotated")
+    assert lasting.get("stripe") == Credential(SECRET)
+    time.sleep(0.02)
+    assert short.get("stripe") == Credential("rotated")
+    assert lasting.get("stripe", refused=Credential(SECRET)) == Credential("rotated")
 
 
 def test_the_page_is_true(aws):

@@ -1,90 +1,30 @@
 """Do Doppler and 1Password give what is there, and does no token go anywhere else?"""
 
-import json
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from keybrake._references import Reference
 from keybrake.credentials import SourceFailed
 from keybrake.credentials._source import source
+from tests.credentials._servers import ITEM, VAULT, HttpServer
 
 SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
 TOKEN = "dp.st.hunter2"
-VAULT, ITEM = "v" * 26, "i" * 26
-
-
-class Server:
-    """Answers by path; remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, object]] = {}
-        self.asked: list[tuple[str, str | None]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked.append((self.path, self.headers.get("Authorization")))
-                parts = urlsplit(self.path)
-                wanted = parse_qs(parts.query).get("filter", [""])[0]
-                status, body = outer.answers.get(f"{parts.path} {wanted}".strip(), (404, {}))
-                self.send_response(status)
-                if status == 302:
-                    self.send_header("Location", str(body))
-                self.end_headers()
-                self.wfile.write(body if isinstance(body, bytes) else json.dumps(body).encode())
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def stop(self) -> None:
-        """Stop."""
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture
-def server(monkeypatch) -> Iterator[Server]:
+def server(monkeypatch) -> Iterator[HttpServer]:
     """Start one that is both, with a secret in each."""
-    running = Server()
+    running = HttpServer()
     monkeypatch.setenv("DOPPLER_TOKEN", TOKEN)
     monkeypatch.setenv("DOPPLER_API_HOST", running.url)
     monkeypatch.setenv("OP_CONNECT_HOST", running.url)
     monkeypatch.setenv("OP_CONNECT_TOKEN", TOKEN)
-    keep(running, SECRET)
+    running.keep(SECRET)
     yield running
     running.stop()
-
-
-def keep(server, secret):
-    """Have *secret* in both."""
-    item = {
-        "sections": [{"id": "s1", "label": "live"}, {"id": "s2", "label": "test"}],
-        "fields": [
-            {"id": "f1", "label": "key", "value": secret, "section": {"id": "s1"}},
-            {"id": "f2", "label": "key", "value": "sk_test", "section": {"id": "s2"}},
-            {"id": "f3", "label": "note", "value": "x"},
-            {"id": "f4", "label": "empty"},
-        ],
-    }
-    server.answers = {
-        "/v3/configs/config/secret": (
-            200,
-            {"name": "KEY", "value": {"raw": "x", "computed": secret}},
-        ),
-        '/v1/vaults name eq "agents"': (200, [{"id": VAULT}]),
-        '/v1/vaults name eq "twice"': (200, [{"id": VAULT}, {"id": "w" * 26}]),
-        f'/v1/vaults/{VAULT}/items title eq "stripe"': (200, [{"id": ITEM}]),
-        f"/v1/vaults/{VAULT}/items/{ITEM}": (200, item),
-    }
 
 
 def doppler(path="agents/prd/KEY", keys=()):
@@ -103,7 +43,7 @@ def test_doppler(server):
     assert server.asked == [
         ("/v3/configs/config/secret?project=agents&config=prd&name=KEY", f"Bearer {TOKEN}")
     ]
-    keep(server, '{"key": "rotated"}')
+    server.keep('{"key": "rotated"}')
     assert doppler(keys=("key",)) == "rotated"
 
 
@@ -112,7 +52,7 @@ def test_connect(server):
     assert connect() == connect(keys=("f1",)) == connect(keys=("s1", "f1")) == SECRET
     assert connect(f"{VAULT}/{ITEM}") == connect(f"/agents/{ITEM}/") == SECRET
     assert connect(keys=("note",)) == "x"
-    keep(server, "rotated")
+    server.keep("rotated")
     assert connect() == "rotated"
     assert {token for _, token in server.asked} == {f"Bearer {TOKEN}"}
 
@@ -142,7 +82,7 @@ def test_what_is_not_there_is_said(server, ask, why):
 @pytest.mark.parametrize("status", [302, 401, 403, 500])
 def test_no_success_is_no_secret(server, status):
     """Nor is a redirect followed: the token is for the address that was named."""
-    elsewhere = Server()
+    elsewhere = HttpServer()
     try:
         server.answers["/v3/configs/config/secret"] = (status, f"{elsewhere.url}/x")
         with pytest.raises(SourceFailed, match=f"answered {status}") as refused:
@@ -188,6 +128,7 @@ def test_what_has_to_be_set_is_said(server, monkeypatch, name, ask):
 
 def test_op_read(tmp_path, monkeypatch):
     """The command is asked for the reference as 1Password writes it."""
+    monkeypatch.delenv("OP_SERVICE_ACCOUNT_TOKEN", raising=False)
     script = tmp_path / "op"
     script.write_text('#!/bin/sh\n[ "$1 $2" = "read --no-newline" ] && printf %s "$3"\n')
     script.chmod(0o700)

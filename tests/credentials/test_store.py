@@ -49,6 +49,33 @@ def test_it_is_kept_for_its_time_and_then_asked_for_anew(monkeypatch, clock):
     assert known.get("stripe") == Credential("two")
 
 
+def test_a_place_that_fails_is_not_asked_by_everybody(monkeypatch, clock):
+    """Whoever comes within a second learns what the last one was told; after that it is asked again."""
+    known = kept_at(stripe="env://MINE")
+    monkeypatch.delenv("MINE", raising=False)
+    with pytest.raises(CredentialError, match="env://MINE"):
+        known.get("stripe")
+    monkeypatch.setenv("MINE", "one")
+    clock(0.9)
+    with pytest.raises(CredentialError, match="env://MINE"):
+        known.get("stripe")
+    clock(0.2)
+    assert known.get("stripe") == Credential("one")
+
+
+def test_a_vendor_that_refuses_what_is_kept_does_not_wear_out_the_place(monkeypatch, clock):
+    """If there was nothing newer, it is not asked again for five seconds, however many 401s come."""
+    monkeypatch.setenv("MINE", "one")
+    known = kept_at(stripe="env://MINE")
+    old = known.get("stripe")
+    assert known.get("stripe", refused=old) == old
+    monkeypatch.setenv("MINE", "two")
+    clock(4.9)
+    assert known.get("stripe", refused=old) == old
+    clock(0.2)
+    assert known.get("stripe", refused=old) == Credential("two")
+
+
 def test_one_that_was_refused_is_asked_for_anew_once(monkeypatch, clock):
     """If another thread has done so meanwhile, what that one got is good."""
     monkeypatch.setenv("MINE", "one")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from keybrake._places import places
-from keybrake._references import Reference, Unreadable
+from keybrake._references import Reference, Unreadable, parse
 from keybrake.credentials import Credential, Credentials, SourceFailed
 from keybrake.credentials.vault import VaultSource
 
@@ -98,6 +98,20 @@ def test_both_engines_are_read(root, monkeypatch, path):
     assert fetch(source, path) == SECRET
     keep(root, "rotated")
     assert fetch(source, path) == "rotated"
+
+
+@pytest.mark.parametrize("scheme", ["vault", "openbao"])
+def test_a_rotated_one_is_seen(root, monkeypatch, scheme):
+    """After its time, and at once if the vendor has refused the old one."""
+    monkeypatch.setenv("VAULT_TOKEN", token(root))
+    reference = parse(f"{scheme}://secret/agents/stripe#/api_key", "stripe")
+    lasting, short = (Credentials({"stripe": {"secret": reference}}, ttl) for ttl in (3600, 0.01))
+    assert lasting.get("stripe") == short.get("stripe") == Credential(SECRET)
+    keep(root, "rotated")
+    assert lasting.get("stripe") == Credential(SECRET)
+    time.sleep(0.02)
+    assert short.get("stripe") == Credential("rotated")
+    assert lasting.get("stripe", refused=Credential(SECRET)) == Credential("rotated")
 
 
 def test_an_older_version_may_be_named(root, monkeypatch):

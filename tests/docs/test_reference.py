@@ -161,7 +161,8 @@ def test_every_config_key_is_documented():
     policy = {field.name for field in fields(Policy)}
     money = {f"money.{name}" for name in _config.MONEY_KEYS}
     prices = {f"prices.{v}.{name}" for v, names in _prices.NAMES.items() for name in names}
-    top = {"ledger", "lock_timeout", "durability", "policies.NAME", "vendors.stripe.extra_hosts"}
+    top = {"ledger", "lock_timeout", "durability", "policies.NAME", "proxies"}
+    top |= {f"vendors.stripe.{name}" for name in _config.OF_A_VENDOR}
     credentials = {f"credentials.{name}" for name in (*_places.VENDORS, "ttl")}
 
     assert top | money | prices | policy | credentials == keys
@@ -182,6 +183,7 @@ def test_the_documented_config_keys_are_all_there_are():
             "money",
             "policies",
             "prices",
+            "proxies",
             "vendors",
         ]
     )

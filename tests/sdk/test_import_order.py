@@ -82,6 +82,14 @@ _REQUESTOR = """
 class _APIRequestor:
     def {name}(self, method, url, params=None, options=None, is_streaming=False, *, base_address, api_mode, usage=None):
         return b"{{}}", 200, {{}}
+
+    def _replace_options(self, options): ...
+"""
+_HTTP_CLIENT = """
+class HTTPClient:
+    def request_with_retries(self, method, url, headers, post_data=None, max_network_retries=None): ...
+    def request_stream_with_retries(self, method, url, headers, post_data=None, max_network_retries=None): ...
+    def _should_retry(self, response, api_connection_error, num_retries, max_network_retries): ...
 """
 
 
@@ -96,9 +104,7 @@ def stub(tmp_path):
             f"{version_name} = {version!r}\nclass PermissionError(Exception): ...\n"
         )
         (folder / "_api_requestor.py").write_text(_REQUESTOR.format(name=chokepoint))
-        (folder / "_http_client.py").write_text(
-            "class HTTPClient:\n    def _should_retry(self, response, api_connection_error, num_retries, max_network_retries): ...\n"
-        )
+        (folder / "_http_client.py").write_text(_HTTP_CLIENT)
         return str(tmp_path / "stub")
 
     return make

@@ -202,7 +202,7 @@ def test_a_stopped_run_does_not_even_look_up(fake_twilio, client):
 @pytest.mark.parametrize("mode", ["enforce", "report"])
 @pytest.mark.parametrize("slot", ["password", "username", "api key", "auth"])
 def test_a_vault_key_is_never_sent(fake_twilio, ledger_url, rows, slot, mode):
-    """A vault key in the SDK's slots is refused as long as nothing can take its place."""
+    """A vault key in the SDK's slots is refused if there is nothing to take its place."""
     price_all()
     with keybrake.run("agent", cap=1, mode=mode) as run:
         http_client = fake_twilio.http_client()

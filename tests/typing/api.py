@@ -200,6 +200,9 @@ def set_up(rates: Mapping[str, str]) -> None:
         ecb=False,
         ecb_max_age_days=45,
         extra_hosts={"stripe": ["http://127.0.0.1:12111"]},
+        accounts={"stripe": ["acct_1Abc"]},
+        proxies=["http://proxy.example:3128"],
+        credentials={"stripe": "env://STRIPE_API_KEY"},
     )
     keybrake.install()
     keybrake.uninstall()

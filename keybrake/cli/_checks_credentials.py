@@ -1,0 +1,61 @@
+"""Can each vendor's credential be had: what ``keybrake doctor`` asks of the places that keep them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+
+from keybrake import _config, _places, _references
+from keybrake._places import Place
+from keybrake.cli._checks import Finding
+from keybrake.credentials import FROM_ENVIRONMENT, Credentials
+from keybrake.errors import CredentialError
+
+_CHECK = "credential"
+_REMEDY = "mend that, or correct [credentials] in keybrake.toml"
+
+
+def credentials() -> Iterator[Finding]:
+    """Ask for each credential that a call would be made with; none of them is shown."""
+    table = _config.current().credentials
+    for vendor in _places.VENDORS:
+        if vendor in table:
+            had, words = _ask(vendor, table[vendor])
+            yield Finding(_CHECK, "ok" if had else "wrong", words if had else f"{words}; {_REMEDY}")
+        else:
+            yield from _in_environment(vendor)
+
+
+def _in_environment(vendor: str) -> Iterator[Finding]:
+    """Look at the variables that the vendor's own tools read; what is amiss there may be meant."""
+    for names in FROM_ENVIRONMENT[vendor]:
+        if not any(map(os.environ.get, names.values())):
+            continue
+        place = {part: _references.parse(f"env://{name}", name) for part, name in names.items()}
+        had, words = _ask(vendor, place)
+        yield Finding(_CHECK, "ok" if had else "note", words)
+        if had:
+            return
+
+
+def _ask(vendor: str, place: Place) -> tuple[bool, str]:
+    """Return whether the credential can be had, and what there is to say about that."""
+    begun = time.monotonic()
+    try:
+        Credentials({vendor: place}, ttl_s=1).get(vendor)
+    except CredentialError as error:
+        return False, f"{str(error).removeprefix('credentials.')}{_took(begun)}"
+    except Exception as error:  # noqa: BLE001 -- a source of others may raise, and say, anything
+        kind = type(error).__name__
+        return False, f"{vendor}: {place['secret']} cannot be asked: {kind}{_took(begun)}"
+    return True, f"{vendor} from {_shown(place)}{_took(begun)}"
+
+
+def _took(begun: float) -> str:
+    return f" ({(time.monotonic() - begun) * 1000:,.0f} ms)"
+
+
+def _shown(place: Mapping[str, object]) -> str:
+    """Return where it is kept, with the user's name or place before it."""
+    return " and ".join(str(place[part]) for part in ("user", "secret") if part in place)

@@ -1,0 +1,82 @@
+"""``gcpsecrets://PROJECT/SECRET?version=N#/KEY``: Google Cloud's Secret Manager."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import google_crc32c
+import grpc
+from google.api_core import exceptions
+from google.auth.exceptions import GoogleAuthError
+from google.cloud.secretmanager_v1 import SecretManagerServiceClient
+from google.cloud.secretmanager_v1.services.secret_manager_service import transports
+
+from keybrake._references import Reference
+from keybrake.credentials._https import THIS_MACHINE
+from keybrake.credentials._source import SourceFailed
+from keybrake.credentials.file import text_of
+
+_TIMEOUT_S = 10.0
+# What goes wrong before anybody is asked: no account, or a file of one that cannot be used.
+_NO_ACCOUNT = (GoogleAuthError, OSError, ValueError)
+_SILENT = (exceptions.ServiceUnavailable, exceptions.DeadlineExceeded)
+
+
+class SecretManagerSource:
+    """
+    See ``Source``.
+
+    As whom, Google's client finds out as it always does: ``GOOGLE_APPLICATION_CREDENTIALS``, what
+    ``gcloud auth application-default login`` left, an account of the machine.
+    ``SECRET_MANAGER_EMULATOR_HOST`` is a server on this machine that is asked instead.
+    """
+
+    SECRETS: ClassVar[tuple[str, ...]] = ()
+
+    def fetch(self, reference: Reference) -> str:
+        """See ``Source.fetch``."""
+        name = _name(reference)
+        try:
+            # One of its own each time: an account that was changed is seen, and none is forked.
+            with _client() as client:
+                request = {"name": name}
+                found = client.access_secret_version(request, retry=None, timeout=_TIMEOUT_S)
+        except _NO_ACCOUNT as error:
+            msg = f"cannot be asked for: {type(error).__name__}"
+            raise SourceFailed(msg) from None
+        except _SILENT as error:
+            msg = f"cannot be asked for: Secret Manager does not answer: {type(error).__name__}"
+            raise SourceFailed(msg) from None
+        except exceptions.GoogleAPIError as error:
+            msg = f"was not given: {type(error).__name__}"
+            raise SourceFailed(msg) from None
+        content: bytes = found.payload.data
+        if google_crc32c.value(content) != found.payload.data_crc32c:
+            msg = "was changed on its way: its checksum is another"
+            raise SourceFailed(msg)
+        return text_of(content, reference)
+
+
+def _name(reference: Reference) -> str:
+    """Return the name by which Google knows the version that is meant."""
+    place = reference.path.strip("/").split("/")
+    version = reference.param("version") or "latest"
+    if len(place) != 2 or not all(place) or "/" in version:
+        msg = "is not PROJECT/SECRET?version=VERSION"
+        raise SourceFailed(msg)
+    return f"projects/{place[0]}/secrets/{place[1]}/versions/{version}"
+
+
+def _client() -> Any:
+    emulator = os.environ.get("SECRET_MANAGER_EMULATOR_HOST")
+    if not emulator:
+        return SecretManagerServiceClient()
+    if urlsplit(f"//{emulator}").hostname not in THIS_MACHINE:
+        msg = f"would be asked for unencrypted at {emulator}; an emulator runs on this machine"
+        raise SourceFailed(msg)
+    channel = grpc.insecure_channel(emulator, options=[("grpc.enable_http_proxy", 0)])
+    return SecretManagerServiceClient(
+        transport=transports.SecretManagerServiceGrpcTransport(channel=channel)
+    )

@@ -1,0 +1,261 @@
+"""Does Google's real client get what a server of Secret Manager's kind has, and say why not otherwise?"""
+
+import json
+import re
+import socket
+import sys
+import threading
+import time
+import tomllib
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from keybrake._places import places
+from keybrake._references import Reference, Unreadable, parse
+from keybrake.credentials import Credential, Credentials, SourceFailed
+from keybrake.credentials._source import source
+from keybrake.credentials.gcp import SecretManagerSource
+from keybrake.errors import CredentialError
+from tests.credentials._servers import SecretManager
+
+SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Start a stand-in, with a secret in it."""
+    running = SecretManager()
+    monkeypatch.setenv("SECRET_MANAGER_EMULATOR_HOST", running.address)
+    running.keep("stripe", f'{{"api_key": "{SECRET}", "n": {{"a": 1}}}}')
+    yield running
+    running.stop()
+
+
+def fetch(path="agents/stripe", keys=("api_key",), **facts):
+    """Return what Secret Manager gives."""
+    return SecretManagerSource().fetch(Reference("gcpsecrets", path, tuple(facts.items()), keys))
+
+
+def known(ttl_s=3600):
+    """Return credentials of which Stripe's is there."""
+    return Credentials(
+        {"stripe": {"secret": parse("gcpsecrets://agents/stripe#/api_key", "")}}, ttl_s
+    )
+
+
+def test_a_secret(server):
+    """A value of a JSON object, or the text itself; a line end at its end is no part of it."""
+    assert fetch() == SECRET
+    assert fetch(keys=("n", "a")) == "1"
+    server.keep("plain", f"{SECRET}\n")
+    assert fetch("/agents/plain/", ()) == SECRET
+    assert server.asked[-1] == "projects/agents/secrets/plain/versions/latest"
+
+
+def test_a_version(server):
+    """The newest, unless one is named, by number or alias."""
+    server.keep("stripe", "older", version="3")
+    server.keep("stripe", "mine", version="live")
+    assert fetch(keys=(), version="3") == "older"
+    assert fetch(keys=(), version="live") == "mine"
+
+
+def test_a_rotated_one_is_seen(server):
+    """After its time, and at once if the vendor has refused the old one."""
+    lasting, short = known(), known(0.01)
+    assert lasting.get("stripe") == short.get("stripe") == Credential(SECRET)
+    server.keep("stripe", '{"api_key": "rotated"}')
+    assert lasting.get("stripe") == Credential(SECRET)
+    time.sleep(0.02)
+    assert short.get("stripe") == Credential("rotated")
+    assert lasting.get("stripe", refused=Credential(SECRET)) == Credential("rotated")
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (grpc.StatusCode.PERMISSION_DENIED, "was not given: PermissionDenied"),
+        (grpc.StatusCode.UNAUTHENTICATED, "was not given: Unauthenticated"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "was not given: ResourceExhausted"),
+        (grpc.StatusCode.FAILED_PRECONDITION, "was not given: FailedPrecondition"),
+        (grpc.StatusCode.INTERNAL, "was not given: InternalServerError"),
+        (grpc.StatusCode.UNAVAILABLE, "Secret Manager does not answer: ServiceUnavailable"),
+    ],
+)
+def test_a_refusal_is_said(server, status, why):
+    """By Google's word for it; its text may say more than an error should. It is asked once."""
+    server.refuses = status
+    with pytest.raises(SourceFailed, match=why) as refused:
+        fetch()
+    assert SECRET not in str(refused.value)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("ask", "why"),
+    [
+        (lambda: fetch("agents/none"), "was not given: NotFound"),
+        (lambda: fetch(version="7"), "was not given: NotFound"),
+        (lambda: fetch(keys=("none",)), "has no #/none"),
+        (lambda: fetch(keys=("n",)), "holds no text at #/n"),
+        (lambda: fetch("stripe"), "is not PROJECT/SECRET"),
+        (lambda: fetch("agents//stripe"), "is not PROJECT/SECRET"),
+        (lambda: fetch("agents/stripe/versions"), "is not PROJECT/SECRET"),
+        (lambda: fetch(version="1/../2"), "is not PROJECT/SECRET"),
+    ],
+)
+def test_what_is_not_there_is_said(server, ask, why):
+    """Without what is there instead."""
+    with pytest.raises((SourceFailed, Unreadable), match=why) as refused:
+        ask()
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("checksum", [0, 1])
+def test_what_was_changed_on_its_way_is_refused(server, checksum):
+    """Its checksum is not the one that came with it, or none came."""
+    server.checksum = checksum
+    with pytest.raises(SourceFailed, match="was changed on its way") as refused:
+        fetch()
+    assert SECRET not in str(refused.value)
+
+
+def test_bytes_are_no_secret(server):
+    """Only text is."""
+    server.keep("bytes", b"\xff\xfe")
+    with pytest.raises(SourceFailed, match="is no text in UTF-8"):
+        fetch("agents/bytes", ())
+
+
+def test_a_server_that_is_down_is_said(server, monkeypatch):
+    """At once, with the reference and without the secret."""
+    assert known().get("stripe") == Credential(SECRET)
+    server.stop()
+    began = time.monotonic()
+    with pytest.raises(CredentialError) as refused:
+        known().get("stripe")
+    assert time.monotonic() - began < 10
+    assert str(refused.value) == (
+        "credentials.stripe: gcpsecrets://agents/stripe#/api_key cannot be asked for: "
+        "Secret Manager does not answer: ServiceUnavailable"
+    )
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
+    """The connection is there, and no answer ever comes."""
+    monkeypatch.setattr("keybrake.credentials.gcp._TIMEOUT_S", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("SECRET_MANAGER_EMULATOR_HOST", address)
+        began = time.monotonic()
+        with pytest.raises(SourceFailed, match="does not answer: DeadlineExceeded"):
+            fetch()
+        assert time.monotonic() - began < 10
+
+
+def test_an_emulator_is_on_this_machine(server, monkeypatch):
+    """A secret does not cross a network unencrypted, nor go through somebody's proxy."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert fetch() == SECRET
+    monkeypatch.setenv("SECRET_MANAGER_EMULATOR_HOST", "emulator.example.com:8085")
+    with pytest.raises(SourceFailed, match="would be asked for unencrypted"):
+        fetch()
+
+
+@pytest.fixture
+def account(monkeypatch, tmp_path):
+    """Return a function that writes down an account of a cloud that nobody can reach."""
+    monkeypatch.delenv("SECRET_MANAGER_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "example.invalid")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+
+    def write(**other: str) -> None:
+        content = {
+            "type": "service_account",
+            "project_id": "agents",
+            "private_key": private_key(),
+            "client_email": "agent@example.invalid",
+            "token_uri": "https://oauth2.example.invalid/token",
+            "universe_domain": "example.invalid",
+        }
+        (tmp_path / "account.json").write_text(json.dumps(content | other))
+
+    return write
+
+
+def private_key():
+    """Return a new key, as it stands in an account's file."""
+    made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    how = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return made.private_bytes(*how).decode()
+
+
+def test_a_cloud_that_cannot_be_reached_is_said(account):
+    """By a client as it is without an emulator: with an account, and encrypted."""
+    account()
+    began = time.monotonic()
+    with pytest.raises(SourceFailed, match="Secret Manager does not answer"):
+        fetch()
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"private_key": "hunter2"}, "[A-Za-z]*Error"),
+        ({"type": "hunter2"}, "DefaultCredentialsError"),
+    ],
+)
+def test_an_account_that_cannot_be_used_is_said(account, other, why):
+    """In the word of Google's client, and without what stands in the account's file."""
+    account(**other)
+    with pytest.raises(SourceFailed, match=f"^cannot be asked for: {why}$"):
+        fetch()
+
+
+def test_without_an_account_nobody_is_asked(account, monkeypatch, tmp_path):
+    """What Google's client misses, or cannot read, is said in its word."""
+    with pytest.raises(SourceFailed, match="cannot be asked for: DefaultCredentialsError"):
+        fetch()
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path))
+    with pytest.raises(SourceFailed, match="cannot be asked for: IsADirectoryError"):
+        fetch()
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    """By the name of the scheme."""
+    monkeypatch.setitem(sys.modules, "google.cloud.secretmanager_v1", None)
+    monkeypatch.delitem(sys.modules, "keybrake.credentials.gcp")
+    with pytest.raises(SourceFailed, match=r"pip install 'keybrake\[gcpsecrets\]'"):
+        source.__wrapped__("gcpsecrets")
+
+
+def test_several_threads_may_ask(server):
+    """At the same time, one source."""
+    made, got = SecretManagerSource(), []
+    where = Reference("gcpsecrets", "agents/stripe", (), ("api_key",))
+    threads = [threading.Thread(target=lambda: got.append(made.fetch(where))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [SECRET] * 8
+
+
+def test_the_page_is_true(server):
+    """What docs/how-to/gcp.md has in keybrake.toml finds what it says it finds."""
+    page = (Path(__file__).parents[2] / "docs/how-to/gcp.md").read_text("utf-8")
+    (written,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    server.keep("twilio", '{"sid": "AC1", "token": "t"}')
+    server.keep("resend", "re_1", version="3")
+    found, ttl = places(tomllib.loads(written)["credentials"], "credentials")
+    told = Credentials(found, ttl)
+    assert told.get("stripe") == Credential(SECRET)
+    assert told.get("twilio") == Credential("t", "AC1")
+    assert told.get("resend") == Credential("re_1")

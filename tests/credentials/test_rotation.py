@@ -1,0 +1,303 @@
+"""Does every source that needs no service of its own see a rotated secret, and say that its place is gone?"""
+
+import re
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from keybrake._places import places
+from keybrake._references import parse, schemes
+from keybrake.credentials import Credential, Credentials
+from keybrake.errors import CredentialError
+from tests.credentials._servers import HttpServer, SecretManager, onepassword_core
+
+OLD, NEW = "sk_live_4eC39HqLyjWDarjtT1zdp7dc", "sk_live_rotated9HqLyjWDarjtT1zdp"
+TOKEN = "ops_hunter2"
+ROOT = Path(__file__).parents[2]
+
+
+class At(NamedTuple):
+    """A place: its reference, what puts a secret there, what takes the place away, what is said then."""
+
+    reference: str
+    keep: Callable[[str], object]
+    lose: Callable[[], object]
+    why: str
+
+
+@contextmanager
+def variable(patch, _) -> Iterator[At]:
+    """Keep it in this process's environment."""
+
+    def keep(secret: str) -> None:
+        patch.setenv("MINE", secret)
+
+    yield At("env://MINE", keep, lambda: patch.delenv("MINE"), "is not set")
+
+
+@contextmanager
+def file(_, folder) -> Iterator[At]:
+    """Keep it in a file."""
+    path = folder / "secret"
+    yield At(f"file://{path}", path.write_text, path.unlink, "No such file or directory")
+
+
+@contextmanager
+def command(patch, folder) -> Iterator[At]:
+    """Keep it where a command finds it."""
+    script = folder / "get"
+
+    def keep(secret: str) -> None:
+        script.write_text(f"#!/bin/sh\necho {secret}\n")
+        script.chmod(0o700)
+
+    yield At(f"exec://{script}", keep, script.unlink, "cannot be run: No such file or directory")
+
+
+@contextmanager
+def op(patch, folder) -> Iterator[At]:
+    """Keep it where the command ``op`` finds it; the command is a script that stands in for it."""
+    patch.delenv("OP_SERVICE_ACCOUNT_TOKEN", raising=False)
+    patch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    script = folder / "op"
+
+    def keep(secret: str) -> None:
+        script.write_text(f"#!/bin/sh\nprintf %s {secret}\n")
+        script.chmod(0o700)
+
+    yield At("op://agents/stripe/key", keep, script.unlink, "there is no command op")
+
+
+@contextmanager
+def service_account(patch, _) -> Iterator[At]:
+    """Keep it in 1Password, on a stand-in for the package's native library."""
+    patch.setenv("OP_SERVICE_ACCOUNT_TOKEN", TOKEN)
+    reference = "op://agents/stripe/key"
+    with onepassword_core(patch) as core:
+
+        def keep(secret: str) -> None:
+            core.kept[reference] = secret
+
+        def lose() -> None:
+            core.refuses = "error sending request"
+
+        yield At(reference, keep, lose, "was not given: error sending request")
+
+
+@contextmanager
+def doppler(patch, _) -> Iterator[At]:
+    """Keep it in a server of Doppler's kind."""
+    server = HttpServer()
+    patch.setenv("DOPPLER_TOKEN", TOKEN)
+    patch.setenv("DOPPLER_API_HOST", server.url)
+    why = f"{server.url} does not answer: ConnectionRefusedError"
+    yield At("doppler://agents/prd/KEY", server.keep, server.stop, why)
+    server.stop()
+
+
+@contextmanager
+def connect(patch, _) -> Iterator[At]:
+    """Keep it in a server of 1Password Connect's kind."""
+    server = HttpServer()
+    patch.setenv("OP_CONNECT_TOKEN", TOKEN)
+    patch.setenv("OP_CONNECT_HOST", server.url)
+    why = f"{server.url} does not answer: ConnectionRefusedError"
+    yield At("onepasswordconnect://agents/stripe#/live/key", server.keep, server.stop, why)
+    server.stop()
+
+
+@contextmanager
+def secret_manager(patch, _) -> Iterator[At]:
+    """Keep it in a server of Google's kind."""
+    server = SecretManager()
+    patch.setenv("SECRET_MANAGER_EMULATOR_HOST", server.address)
+
+    def keep(secret: str) -> None:
+        server.keep("stripe", secret)
+
+    yield At("gcpsecrets://agents/stripe", keep, server.stop, "Secret Manager does not answer")
+    server.stop()
+
+
+@contextmanager
+def system_keyring(*_) -> Iterator[At]:
+    """Keep it in a keyring of the package's, in memory."""
+    import keyring
+    from keyring.backends import fail
+
+    before = keyring.get_keyring()
+    keyring.set_keyring(_ring())
+
+    def keep(secret: str) -> None:
+        keyring.set_password("keybrake", "stripe", secret)
+
+    def lose() -> None:
+        keyring.set_keyring(fail.Keyring())
+
+    try:
+        yield At("keyring://keybrake/stripe", keep, lose, "this machine has no keyring")
+    finally:
+        keyring.set_keyring(before)
+
+
+def _ring():
+    from keyring import backend
+
+    class Ring(backend.KeyringBackend):
+        priority = 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept: dict[tuple[str, str], str] = {}
+
+        def set_password(self, service: str, username: str, password: str) -> None:
+            self.kept[service, username] = password
+
+        def get_password(self, service: str, username: str) -> str | None:
+            return self.kept.get((service, username))
+
+    return Ring()
+
+
+ALL: list[Callable[..., AbstractContextManager[At]]] = [
+    variable, file, command, op, service_account, doppler, connect, secret_manager, system_keyring,
+]  # fmt: skip
+# These have servers of their own, in test_vault.py and test_aws.py.
+ELSEWHERE = {"vault", "openbao", "awssecrets", "awsssm"}
+
+
+@pytest.fixture(params=ALL, ids=lambda place: place.__name__)
+def at(request, monkeypatch, tmp_path) -> Iterator[At]:
+    """Go to each place, one after the other, with a secret in it."""
+    with request.param(monkeypatch, tmp_path) as place:
+        place.keep(OLD)
+        yield place
+
+
+def known(at, ttl_s=3600):
+    """Return credentials of which Stripe's is there."""
+    return Credentials({"stripe": {"secret": parse(at.reference, "stripe")}}, ttl_s)
+
+
+def test_it_is_read_and_kept(at):
+    """For its time it is not asked for again, so a place that is gone by then does not matter."""
+    told = known(at)
+    assert told.get("stripe") == Credential(OLD)
+    at.lose()
+    assert told.get("stripe") == Credential(OLD)
+
+
+def test_a_rotated_one_is_seen_after_its_time(at):
+    """Without a restart."""
+    told = known(at, 0.01)
+    assert told.get("stripe") == Credential(OLD)
+    at.keep(NEW)
+    time.sleep(0.02)
+    assert told.get("stripe") == Credential(NEW)
+
+
+def test_a_rotated_one_is_seen_at_once_when_the_old_one_is_refused(at):
+    """And not before, while its time is not over."""
+    told = known(at)
+    old = told.get("stripe")
+    at.keep(NEW)
+    assert told.get("stripe") == old == Credential(OLD)
+    assert told.get("stripe", refused=old) == Credential(NEW)
+    assert told.get("stripe", refused=old) == told.get("stripe") == Credential(NEW)
+
+
+def test_a_place_that_is_gone_is_said(at):
+    """In bounded time, with the reference; neither the secret nor what the place was asked with."""
+    at.lose()
+    began = time.monotonic()
+    with pytest.raises(CredentialError) as refused:
+        known(at).get("stripe")
+    assert time.monotonic() - began < 10
+    said = str(refused.value)
+    assert said.startswith(f"credentials.stripe: {at.reference} ")
+    assert at.why in said
+    assert OLD not in said
+    assert TOKEN not in said
+
+
+def test_an_old_one_is_not_given_when_the_place_is_gone(at):
+    """Neither after its time, nor to whom it was refused."""
+    short, lasting = known(at, 0.01), known(at)
+    old = lasting.get("stripe")
+    assert short.get("stripe") == old
+    at.lose()
+    time.sleep(0.02)
+    for ask in (lambda: short.get("stripe"), lambda: lasting.get("stripe", refused=old)):
+        with pytest.raises(CredentialError, match=re.escape(at.why)):
+            ask()
+
+
+def test_no_source_is_left_out(monkeypatch, tmp_path):
+    """Whoever adds one adds it here."""
+    tried = set()
+    for place in ALL:
+        with monkeypatch.context() as patch, place(patch, tmp_path) as at:
+            tried.add(parse(at.reference, "").scheme)
+    assert tried | ELSEWHERE == set(schemes())
+
+
+def test_what_a_child_must_not_have_is_named():
+    """Each source says which variables hold what it asks with."""
+    secrets = {scheme: point.load().SECRETS for scheme, point in schemes().items()}
+    assert secrets["vault"] == secrets["openbao"]
+    assert {"VAULT_TOKEN", "BAO_TOKEN", "VAULT_SECRET_ID", "BAO_SECRET_ID"} == {*secrets["vault"]}
+    assert secrets["doppler"] == ("DOPPLER_TOKEN",)
+    assert "OP_SERVICE_ACCOUNT_TOKEN" in secrets["op"]
+    assert secrets["onepasswordconnect"] == ("OP_CONNECT_TOKEN",)
+    for scheme in ("awssecrets", "awsssm", "gcpsecrets", "keyring", "env", "file", "exec"):
+        assert secrets[scheme] == ()
+
+
+# The pages
+
+
+def told_by(page):
+    """Return the credentials that the page's keybrake.toml speaks of."""
+    text = (ROOT / "docs/how-to" / page).read_text("utf-8")
+    (written,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    found, ttl = places(tomllib.loads(written)["credentials"], "credentials")
+    return Credentials(found, ttl)
+
+
+def test_the_page_about_doppler_is_true(monkeypatch):
+    """What docs/how-to/doppler.md has in keybrake.toml is asked for as it stands there."""
+    server = HttpServer()
+    monkeypatch.setenv("DOPPLER_TOKEN", TOKEN)
+    monkeypatch.setenv("DOPPLER_API_HOST", server.url)
+    told = told_by("doppler.md")
+    try:
+        server.keep(OLD)
+        assert told.get("stripe") == Credential(OLD)
+        server.keep("re_1")
+        assert told.get("resend") == Credential("re_1")
+        server.keep('{"sid": "AC1", "token": "t"}')
+        assert told.get("twilio") == Credential("t", "AC1")
+    finally:
+        server.stop()
+    asked = [path.partition("?")[2] for path, _ in server.asked]
+    names = ("STRIPE_KEY", "RESEND_KEY", "TWILIO", "TWILIO")
+    assert asked == [f"project=agents&config=prd&name={name}" for name in names]
+
+
+def test_the_page_about_the_keyring_is_true():
+    """What docs/how-to/keyring.md has in keybrake.toml finds what the command puts there."""
+    import keyring
+
+    with system_keyring() as at:
+        at.keep(OLD)
+        keyring.set_password("keybrake", "twilio", "t")
+        keyring.set_password("keybrake", "mail", '{"key": "re_1"}')
+        told = told_by("keyring.md")
+        assert told.get("stripe") == Credential(OLD)
+        assert told.get("twilio") == Credential("t", "AC0123456789abcdef0123456789abcdef")
+        assert told.get("resend") == Credential("re_1")
