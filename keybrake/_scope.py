@@ -176,7 +176,7 @@ def resolve(slot_key: str | None, *, wait: bool = True) -> Caller | Unguarded | 
             if slot_key is None and not tools:
                 return _unguarded(around)
             break
-        elif slot_key is None:
+        elif slot_key is None or _stands_under(around, slot_key):
             return _caller(around, tools, wait=wait)
         else:
             break
@@ -188,6 +188,14 @@ def resolve(slot_key: str | None, *, wait: bool = True) -> Caller | Unguarded | 
     if tools or open_runs.newest_ledger() is not None:
         raise _no_active_run(tools)
     return None
+
+
+def _stands_under(run: RunFrame, key: str) -> bool:
+    """Return whether a vault key is that of a run, or of one around it: then it adds nothing."""
+    if not _token.is_wellformed(key):
+        return False
+    record = run.ledger.join(_token.digest(key))
+    return record is not None and record.pk in run.scopes
 
 
 def _caller(run: RunFrame, tools: list[ToolFrame], *, wait: bool) -> Caller:

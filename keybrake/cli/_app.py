@@ -26,6 +26,7 @@ keybrake demo                   watch a runaway agent being stopped
 keybrake runs                   who has spent what
 keybrake log --follow           every call, as it happens
 keybrake revoke run_1a2b3c4d    end a run now, whatever process it is in
+keybrake exec --cap 5 -- CMD    run a program, unchanged, under a cap
 
 \b
 Exit status: 0 done, 1 failed, 2 used wrongly, 3 found something wrong, 130 interrupted.
@@ -38,7 +39,7 @@ _HOME = {name: name for name in ("demo", "init", "runs", "show", "log", "spend",
 _HOME |= dict.fromkeys(("revoke", "pause", "resume"), "stop")
 _HOME |= dict.fromkeys(("unresolved", "resolve"), "unresolved")
 _HOME |= {name: name for name in ("reconcile", "prices", "policy", "verify", "doctor")}
-_HOME |= {name: name for name in ("export", "archive")}
+_HOME |= {name: name for name in ("export", "archive", "exec")}
 
 
 class _Commands(dict[str, click.Command]):
@@ -48,7 +49,8 @@ class _Commands(dict[str, click.Command]):
         found = super().__getitem__(name)
         if found is _NOT_LOADED:
             module = importlib.import_module(f"keybrake.cli.{_HOME[name]}")
-            found = self[name] = getattr(module, name)
+            # exec is a function of Python's, so the command has another name in its module.
+            found = self[name] = getattr(module, "exec_" if name == "exec" else name)
         return found
 
     def get(self, name: str, default: Any = None) -> Any:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 from keybrake import _config
+from keybrake.credentials._broker import ADDRESS, Brokered, Known
 from keybrake.credentials._store import Credentials
 
 _lock = threading.Lock()
-_made: tuple[_config.Config, Credentials] | None = None
+_made: tuple[_config.Config, Known] | None = None
 
 
-def current() -> Credentials:
+def current() -> Known:
     """
     Return the credentials of the configuration in force; another configuration has its own.
+
+    In a process that ``keybrake exec`` has started they are asked for there.
 
     Raises:
         PolicyError: The configuration cannot be read.
@@ -22,5 +26,12 @@ def current() -> Credentials:
     config = _config.current()
     with _lock:
         if _made is None or _made[0] is not config:
-            _made = (config, Credentials(config.credentials, config.credentials_ttl))
+            _made = (config, _known(config))
         return _made[1]
+
+
+def _known(config: _config.Config) -> Known:
+    address, key = os.environ.get(ADDRESS), os.environ.get("KEYBRAKE_VAULT_KEY")
+    if address and key:
+        return Brokered(address, key, config.credentials_ttl)
+    return Credentials(config.credentials, config.credentials_ttl)

@@ -64,7 +64,7 @@ def test_a_twilio_key_may_be_fetched_with_its_secret(tmp_path):
         ('twilio = "env://A"', 'credentials.twilio is not a table; write { account_sid = "…", auth_token = "…" }'),
         ('twilio = { account_sid = "AC1" }', "write account_sid and auth_token, or api_key and api_secret"),
         ('twilio = { account_sid = "AC1", auth_token = "hunter2" }', "credentials.twilio.auth_token is no reference"),
-        ('twilio = { account_sid = "A:C", auth_token = "env://A" }', "credentials.twilio.account_sid='A:C' is neither"),
+        ('twilio = { account_sid = "A:C", auth_token = "env://A" }', "credentials.twilio.account_sid is neither"),
         ('paypal = "env://A"', "unknown key 'paypal'; known are stripe, twilio, resend, ttl"),
         ("ttl = 0", "credentials.ttl is not a number of seconds from 1 to 86400"),
         ("ttl = true", "credentials.ttl is not"),

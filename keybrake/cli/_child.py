@@ -1,0 +1,77 @@
+"""A child under a vault key: what stands in its environment, and what no longer does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from keybrake import _config, _scope
+from keybrake._references import Reference, schemes
+from keybrake.credentials import ADDRESS, FROM_ENVIRONMENT, Credential
+
+_STARTUP = Path(__file__).parents[1] / "startup"
+
+
+def vendors_with_credentials(environ: Mapping[str, str]) -> list[str]:
+    """Return the vendors whose credential somebody has said the place of, in the file or by a variable."""
+    named = _config.current().credentials
+    return [
+        vendor
+        for vendor, choices in FROM_ENVIRONMENT.items()
+        if vendor in named or any(all(map(environ.get, names.values())) for names in choices)
+    ]
+
+
+def environment(
+    environ: Mapping[str, str], key: str, had: Mapping[str, Credential], ledger: str, address: str
+) -> dict[str, str]:
+    """
+    Return the environment of a child that has a vault key where it had the vendors' secrets.
+
+    Args:
+        environ: That of this process.
+        key: The vault key.
+        had: By vendor, what it had or could fetch.
+        ledger: URL of the ledger, absolute.
+        address: Where it may ask for credentials.
+    """
+    own = set(_own_secrets())
+    made = {name: value for name, value in environ.items() if name not in own | _managers_secrets()}
+    for vendor, credential in had.items():
+        # An agent that reads its key from the environment finds the vault key there.
+        named = {names["secret"] for names in FROM_ENVIRONMENT[vendor]} & set(environ)
+        first = FROM_ENVIRONMENT[vendor][0]
+        kept = _variables(_config.current().credentials.get(vendor, {}).get("secret"))
+        made |= dict.fromkeys({first["secret"], *named, *kept}, str(key))
+        if "user" in first and credential.user.startswith("AC"):
+            made.setdefault(first["user"], credential.user)
+    made |= {_scope.AMBIENT_KEY: str(key), "KEYBRAKE_LEDGER": ledger, ADDRESS: address}
+    if (file := _config.find_file(environ)) is not None:
+        made["KEYBRAKE_CONFIG"] = str(file.resolve())
+    path = environ.get("PYTHONPATH")
+    made["PYTHONPATH"] = f"{_STARTUP}{os.pathsep}{path}" if path else str(_STARTUP)
+    return made
+
+
+def _own_secrets() -> Iterable[str]:
+    """Yield the variables that hold a vendor's secret."""
+    for choices in FROM_ENVIRONMENT.values():
+        yield from (names["secret"] for names in choices)
+    for place in _config.current().credentials.values():
+        yield from _variables(place["secret"])
+
+
+def _variables(where: Reference | str | None) -> tuple[str, ...]:
+    is_variable = isinstance(where, Reference) and where.scheme == "env"
+    return (where.path,) if is_variable else ()  # type: ignore[union-attr]  # is_variable says so
+
+
+def _managers_secrets() -> set[str]:
+    """Return the variables with which a child could ask the places in use itself."""
+    places = _config.current().credentials.values()
+    used = {at.scheme for place in places for at in place.values() if isinstance(at, Reference)}
+    found: set[str] = set()
+    for scheme in used:
+        found |= set(getattr(schemes()[scheme].load(), "SECRETS", ()))
+    return found

@@ -1,0 +1,45 @@
+"""
+Hook the vendors' SDKs before a program's first line.
+
+``keybrake exec`` puts this folder on PYTHONPATH, so that every Python it starts, and every Python that
+one starts, comes by here. It must not fail into a program that runs unguarded.
+"""
+
+import importlib.machinery
+import importlib.util
+import os
+import sys
+
+_HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 -- pathlib takes time to load
+
+
+def _begin() -> None:
+    try:
+        from keybrake import install
+    except ImportError:
+        # The credentials are not here either: what this process calls, the vendors refuse.
+        sys.stderr.write(
+            f"keybrake: not installed for {sys.executable}: its vendor calls are not guarded, and "
+            f"have no credential\n"
+        )
+        return
+    try:
+        install()
+    except BaseException as error:  # noqa: BLE001 -- whatever it is, the program must not begin
+        sys.stderr.write(f"keybrake: the vendors' SDKs cannot be guarded here: {error}\n")
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _go_on() -> None:
+    """Run the sitecustomize that this one stands before, if there is one."""
+    elsewhere = [path for path in sys.path if os.path.abspath(path) != _HERE]  # noqa: PTH100 -- see above
+    found = importlib.machinery.PathFinder.find_spec("sitecustomize", elsewhere)
+    if found is not None and found.loader is not None:
+        module = importlib.util.module_from_spec(found)
+        sys.modules["sitecustomize"] = module
+        found.loader.exec_module(module)
+
+
+_begin()
+_go_on()

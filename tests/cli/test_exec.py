@@ -1,0 +1,554 @@
+"""Does ``keybrake exec`` hold an unchanged program to its cap, without the vendors' secrets, and end cleanly?"""
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import keybrake
+from keybrake.credentials import Brokered
+from keybrake.errors import CredentialError
+from keybrake.testing import FakeResend, FakeStripe, FakeTwilio
+from tests.cli.conftest import PATIENCE_S, command, environment
+from tests.conftest import ScriptedServer
+
+SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
+SPENDS = """
+import os, stripe
+stripe.api_key, stripe.api_base = os.environ["STRIPE_API_KEY"], os.environ["STRIPE_API_BASE"]
+stripe.max_network_retries = 0
+def charge(cents=100):
+    return stripe.PaymentIntent.create(amount=cents, currency="usd", payment_method="pm_card_visa", confirm=True)
+"""
+
+
+@pytest.fixture
+def fake():
+    """Start a fake Stripe."""
+    with FakeStripe() as running:
+        yield running
+
+
+@pytest.fixture
+def project(tmp_path, fake):
+    """Return a folder in which the operator has named the fake as Stripe's own."""
+    (tmp_path / "keybrake.toml").write_text(f'[vendors.stripe]\nextra_hosts = ["{fake.url}"]\n')
+    return tmp_path
+
+
+def start(project, fake, *words, **changes):
+    """Start a keybrake command in a project whose environment has the secret."""
+    ledger = f"sqlite:///{project}/ledger.db"
+    facts = {"STRIPE_API_KEY": SECRET, "STRIPE_API_BASE": fake.url, "KEYBRAKE_LEDGER": ledger}
+    return subprocess.Popen(
+        command(*words),
+        cwd=project,
+        env=environment(project, **{**facts, **changes}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def run(project, fake):
+    """Return a function that runs a script under ``keybrake exec`` and returns what came of it."""
+
+    def go(script, *options, words=(), **changes):
+        (project / "agent.py").write_text(SPENDS + textwrap.dedent(script))
+        given = options or ("--cap", "5")
+        ran = start(
+            project, fake, "exec", *given, "--", sys.executable, "agent.py", *words, **changes
+        )
+        out, err = ran.communicate(timeout=PATIENCE_S)
+        return ran.returncode, out, err
+
+    return go
+
+
+def rows(project):
+    """Return the runs of a project's ledger as ``keybrake runs --json`` has them."""
+    told = subprocess.run(
+        command("--ledger", f"sqlite:///{project}/ledger.db", "runs", "--json"),
+        env=environment(project),
+        capture_output=True,
+        check=True,
+        timeout=PATIENCE_S,
+    )
+    return json.loads(told.stdout)
+
+
+def test_an_unchanged_script_is_stopped_at_its_cap(run, project, fake):
+    """Five charges of a dollar go out with the real key; the sixth ends the script, and the last line says so."""
+    code, out, err = run("while True: print(charge().id)")
+
+    assert (code, len(out.split())) == (1, 5)
+    assert "CapExceeded" in err
+    last = err.splitlines()[-1]
+    assert last.startswith("keybrake: agent.py run_")
+    assert (
+        "$5.00 of $5.00 spent in 5 calls, 1 refused, the last: stripe.payment_intents.create"
+        in last
+    )
+    assert last.endswith("(cap_exceeded); exit status 1")
+    assert [entry.key_prefix for entry in fake.journal.entries] == ["sk_"] * 5
+    (made,) = rows(project)
+    assert (made["state"], made["spent_micros"], made["refused"]) == ("closed", 5_000_000, 1)
+
+
+def test_the_child_has_no_secret(run, project):
+    """Neither in its environment nor in its arguments, whatever variable it stood in; the key is there instead."""
+    (project / "keybrake.toml").write_text(
+        '[credentials]\nstripe = "env://MY_STRIPE"\nresend = "env://MAIL"\n'
+    )
+    code, out, _ = run(
+        """
+        import json, sys
+        print(json.dumps([dict(os.environ), sys.argv, open("/proc/self/cmdline").read()]))
+        """,
+        MY_STRIPE=SECRET,
+        MAIL="re_secret",
+        STRIPE_SECRET_KEY=SECRET,
+        TWILIO_AUTH_TOKEN="tw_secret",
+        TWILIO_ACCOUNT_SID="AC1",
+    )
+    assert code == 0
+    assert not any(secret in out for secret in (SECRET, "re_secret", "tw_secret"))
+    environ = json.loads(out)[0]
+    same = {"STRIPE_API_KEY", "MY_STRIPE", "STRIPE_SECRET_KEY", "MAIL", "RESEND_API_KEY"}
+    same |= {"TWILIO_AUTH_TOKEN", "KEYBRAKE_VAULT_KEY"}
+    assert {environ[name] for name in same} == {environ["KEYBRAKE_VAULT_KEY"]}
+    assert environ["KEYBRAKE_VAULT_KEY"].startswith("kb_live_")
+    assert environ["TWILIO_ACCOUNT_SID"] == "AC1"
+
+
+def test_what_a_manager_is_asked_with_is_taken_out_too(run, project, tmp_path):
+    """Whoever has the manager's token could fetch the secret; an agent keeps what it may need itself."""
+    (tmp_path / "secret").write_text(SECRET)
+    (project / "keybrake.toml").write_text(
+        '[credentials]\nstripe = "file://secret"\nresend = "doppler://a/b/C"\n'
+    )
+    code, out, err = run(
+        "print('began')", DOPPLER_TOKEN="dp.st.x", DOPPLER_API_HOST="http://127.0.0.1:9"
+    )
+    assert (code, out) == (1, "")
+    assert "credentials.resend: doppler://a/b/C" in err
+    (project / "keybrake.toml").write_text('[credentials]\nstripe = "op://a/b/c"\n')
+    op = tmp_path / "bin" / "op"
+    op.parent.mkdir()
+    op.write_text(f"#!/bin/sh\nprintf {SECRET}\n")
+    op.chmod(0o755)
+    path = f"{op.parent}{os.pathsep}{os.environ['PATH']}"
+    hidden = "print([os.environ.get(n) for n in ('OP_CONNECT_TOKEN', 'AWS_SECRET_ACCESS_KEY')])"
+    code, out, err = run(hidden, PATH=path, OP_CONNECT_TOKEN="x", AWS_SECRET_ACCESS_KEY="own")
+    assert (code, out.strip()) == (0, "[None, 'own']"), err
+
+
+def test_every_python_below_is_guarded(run, fake, project):
+    """A grandchild, in another folder and by a shell, spends under the same cap."""
+    (project / "elsewhere").mkdir()
+    below = 'charge(200)\nprint("below", flush=True)\ncharge(200)\n'
+    (project / "elsewhere" / "below.py").write_text(SPENDS + below)
+    script = """
+        import subprocess, sys
+        charge(200)
+        done = subprocess.run(["sh", "-c", 'cd elsewhere && exec "$0" below.py', sys.executable])
+        print(done.returncode)
+    """
+    code, out, err = run(script)
+    assert (code, out.split()) == (0, ["below", "1"]), err
+    assert len(fake.journal.entries) == 2
+    assert "CapExceeded" in err
+
+
+@pytest.mark.parametrize("how", ["spawn", "fork", "forkserver"])
+def test_multiprocessing(run, fake, how):
+    """Workers of any kind stand under the same cap."""
+    script = f"""
+        import multiprocessing
+        def work(_):
+            try:
+                charge(100)
+            except stripe.PermissionError:
+                return "refused"
+            return "charged"
+        if __name__ == "__main__":
+            with multiprocessing.get_context({how!r}).Pool(3) as pool:
+                print(*sorted(pool.map(work, range(8))))
+    """
+    code, out, err = run(script)
+    assert (code, out.split()) == (0, ["charged"] * 5 + ["refused"] * 3), err
+    assert len(fake.journal.entries) == 5
+
+
+@pytest.mark.parametrize("code", [0, 1, 7, 255])
+def test_the_exit_status_goes_through(run, code):
+    """Whatever the program says."""
+    assert run(f"import sys; sys.exit({code})")[0] == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
+def test_a_signal_that_ended_it(run, project, number):
+    """As shells have it: 128 and its number; the run is closed all the same."""
+    assert run(f"import os; os.kill(os.getpid(), {int(number)})")[0] == 128 + number
+    assert rows(project)[0]["state"] == "closed"
+
+
+_WAITS = """
+import signal, sys, time
+def on(number, frame):
+    print("got", number, flush=True)
+    sys.exit(9)
+if len(sys.argv) > 1:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, on)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_go_through_once(project, fake, number):
+    """One that is sent to keybrake reaches the program, which ends as it likes."""
+    (project / "agent.py").write_text(_WAITS)
+    ran = start(project, fake, "exec", "--cap", "5", "--", sys.executable, "agent.py", "handles")
+    assert ran.stdout.readline() == "ready\n"
+    ran.send_signal(number)
+    out, err = ran.communicate(timeout=PATIENCE_S)
+    assert (ran.returncode, out.count(f"got {int(number)}")) == (9, 1), err
+    assert err.splitlines()[-1].endswith("exit status 9")
+    assert rows(project)[0]["state"] == "closed"
+
+
+def test_ctrl_c_in_a_terminal(project, fake):
+    """The program gets one KeyboardInterrupt, and the run is closed with its summary."""
+    (project / "agent.py").write_text(_WAITS)
+    ledger = f"sqlite:///{project}/ledger.db"
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(project)
+        words = command("exec", "--cap", "5", "--", sys.executable, "agent.py")
+        os.execve(words[0], words, environment(project, KEYBRAKE_LEDGER=ledger))
+    said = b""
+    until = time.monotonic() + PATIENCE_S
+    pressed = False
+    while time.monotonic() < until:
+        try:
+            said += os.read(terminal, 4096)
+        except OSError:
+            break
+        if b"ready" in said and not pressed:
+            pressed = True
+            os.write(terminal, b"\x03")
+    _, status = os.waitpid(child, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert said.count(b"KeyboardInterrupt") == 1
+    assert b"exit status 130" in said
+    assert rows(project)[0]["state"] == "closed"
+
+
+def test_what_outlives_it_may_not_call(run, fake, project):
+    """A process that the program leaves behind is in a closed run, and gets no credential."""
+    below = """
+import sys
+sys.stdin.read()
+try:
+    charge()
+except Exception as error:
+    open("told", "w").write(type(error).__name__)
+"""
+    (project / "below.py").write_text(SPENDS + below)
+    script = """
+        import subprocess, sys
+        left = subprocess.Popen([sys.executable, "below.py"], stdin=subprocess.PIPE, stdout=2)
+        subprocess.Popen(["sleep", "3"], pass_fds=[left.stdin.fileno()], stdout=2)
+    """
+    code, _, err = run(script)
+    assert code == 0, err
+    until = time.monotonic() + PATIENCE_S
+    while not (project / "told").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert (project / "told").read_text() == "RunClosed"
+    assert fake.journal.entries == ()
+
+
+def test_a_run_inside_is_a_child(run, project):
+    """A program that has runs of its own keeps them, each under the outer cap, each with its own rows."""
+    code, _, err = run(
+        """
+        import keybrake
+        with keybrake.run("inner", cap=200):
+            charge(300)
+            charge(300)
+        """
+    )
+    assert code == 1
+    assert "parent run" in err
+    outer, inner = rows(project)
+    assert (inner["label"], inner["parent_id"]) == ("inner", outer["id"])
+    assert (inner["calls"], inner["spent_micros"], outer["spent_micros"]) == (
+        1,
+        3_000_000,
+        3_000_000,
+    )
+
+
+def test_an_exec_inside_an_exec(run, fake, project):
+    """The inner one narrows, and asks the outer one for the credential."""
+    code, out, err = run(
+        """
+        import subprocess, sys
+        if len(sys.argv) > 1:
+            while True:
+                charge(100)
+                print("charged", flush=True)
+        words = [sys.executable, "-m", "keybrake", "exec", "--cap", "2", "--", sys.executable, "agent.py", "in"]
+        print(subprocess.run(words).returncode)
+        """
+    )
+    assert (code, out.split()) == (0, ["charged", "charged", "1"]), err
+    outer, inner = rows(project)
+    assert (outer["spent_micros"], inner["spent_micros"], inner["parent_id"]) == (
+        *(2_000_000, 2_000_000),
+        outer["id"],
+    )
+    assert [entry.key_prefix for entry in fake.journal.entries] == ["sk_"] * 2
+
+
+def test_a_policy_by_name_and_a_label(run, project, fake):
+    """The options are those of ``key issue``."""
+    policy = '[policies.tiny]\ncap = 1\nallow = ["stripe.payment_intents.create"]\n'
+    (project / "keybrake.toml").write_text(
+        f'[vendors.stripe]\nextra_hosts = ["{fake.url}"]\n{policy}'
+    )
+    code, _, err = run("charge(); stripe.Balance.retrieve()", "--policy", "tiny", "--label", "a b")
+    assert code == 1
+    assert "EndpointNotAllowed" in err
+    assert rows(project)[0]["label"] == "a b"
+    assert rows(project)[0]["cap_micros"] == 1_000_000
+
+
+def test_the_summary_as_json(run, project):
+    """One object on standard error; standard output is the program's."""
+    code, out, err = run("charge(); print('mine')", "--cap", "5", "--json")
+    assert (code, out) == (0, "mine\n")
+    told = json.loads(err.splitlines()[-1])
+    assert (told["spent_micros"], told["exit_status"], told["state"]) == (1_000_000, 0, "closed")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["exec", "--", "true"], 2, "--cap none is no cap"),
+        (["exec", "--cap", "5"], 2, "Missing argument"),
+        (["exec", "--cap", "lots", "--", "true"], 2, "cap='lots'"),
+        (["exec", "--cap", "-1", "--", "true"], 2, "cap="),
+        (["exec", "--cap", "5", "--nope", "--", "true"], 2, "No such option"),
+        (["exec", "--cap", "5", "--", "no-such-command"], 127, "there is no such command"),
+        (["exec", "--policy", "nope", "--", "true"], 2, "nope"),
+        (["exec", "--cap", "5", "--", "./no.txt"], 127, "there is no such command"),
+    ],
+)
+def test_what_cannot_be_meant_starts_nothing(project, fake, words, code, told):
+    """One line, and no run is written."""
+    (project / "no.txt").write_text("not a program")
+    ran = start(project, fake, *words)
+    out, err = ran.communicate(timeout=PATIENCE_S)
+    assert (ran.returncode, out, err.count("\n")) == (code, "", 1), err
+    assert told in err
+    assert not (project / "ledger.db").exists() or rows(project) == []
+
+
+def test_a_credential_that_cannot_be_had_starts_nothing(run, project):
+    """It is asked for before the program begins."""
+    (project / "keybrake.toml").write_text('[credentials]\nstripe = "file://nowhere"\n')
+    code, out, err = run("print('began')")
+    assert (code, out) == (1, "")
+    assert "credentials.stripe: file://nowhere" in err
+
+
+def test_an_sdk_that_cannot_be_guarded_ends_the_program(run, project):
+    """It does not begin, or it does not get past the import."""
+    (project / "stripe").mkdir()
+    (project / "stripe" / "__init__.py").write_text("VERSION = '99.0.0'\n")
+    code, _, err = run("print('unguarded')")
+    assert code == 1
+    assert "UnsupportedSDK" in err
+    assert "unguarded" not in err.splitlines()[0]
+
+
+def test_a_configuration_that_is_wrong_in_the_child_ends_it(run, project):
+    """The hooks must be in before the first line, or there is no first line."""
+    code, out, err = run(
+        """
+        import subprocess, sys
+        env = {**os.environ, "KEYBRAKE_CONFIG": "nowhere.toml"}
+        print(subprocess.run([sys.executable, "-c", "print('began')"], env=env).returncode)
+        """
+    )
+    assert (code, out.split()) == (0, ["1"])
+    assert "KEYBRAKE_CONFIG='nowhere.toml' is no file" in err
+
+
+def test_a_sitecustomize_of_the_users_own_runs_too(run, project):
+    """What was on PYTHONPATH before is still there."""
+    (project / "mine").mkdir()
+    (project / "mine" / "sitecustomize.py").write_text("import sys; sys.mine = 'ran'\n")
+    code, out, _ = run("import sys; print(sys.mine)", PYTHONPATH=str(project / "mine"))
+    assert (code, out) == (0, "ran\n")
+
+
+def test_an_interpreter_without_keybrake_is_told(project, fake):
+    """It has no credential either; the line says so, and the program runs."""
+    words = [sys.executable, "-S", "-c", "print('ran')"]
+    ran = start(project, fake, "exec", "--cap", "5", "--", *words)
+    assert ran.communicate(timeout=PATIENCE_S)[0] == "ran\n"
+    startup = Path(keybrake.__file__).parent / "startup" / "sitecustomize.py"
+    done = subprocess.run(
+        [sys.executable, "-S", str(startup)],
+        cwd="/",
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "its vendor calls are not guarded, and have no credential" in done.stderr
+
+
+def test_revoking_binds_the_next_call_and_the_next_credential(project, fake):
+    """From another terminal, by the id of the run."""
+    (project / "agent.py").write_text(
+        SPENDS + "import sys\ncharge()\nprint('one', flush=True)\nsys.stdin.read()\ncharge()\n"
+    )
+    ledger = f"sqlite:///{project}/ledger.db"
+    facts = {"STRIPE_API_KEY": SECRET, "STRIPE_API_BASE": fake.url, "KEYBRAKE_LEDGER": ledger}
+    ran = subprocess.Popen(
+        command("exec", "--cap", "5", "--", sys.executable, "agent.py"),
+        cwd=project,
+        env=environment(project, **facts),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert ran.stdout.readline() == "one\n"
+    run_id = rows(project)[0]["id"]
+    subprocess.run(
+        command("--ledger", ledger, "revoke", run_id), env=environment(project), check=True
+    )
+    _, err = ran.communicate(timeout=PATIENCE_S)
+    assert ran.returncode == 1
+    assert "RunRevoked" in err
+    assert f"{run_id} (revoked): $1.00 of $5.00 spent in 1 call, 1 refused" in err.splitlines()[-1]
+    assert len(fake.journal.entries) == 1
+
+
+def test_the_broker_gives_nothing_to_whoever_has_no_key(project, fake):
+    """Another program of the same user may find the socket: without the key it has nothing of it."""
+    (project / "agent.py").write_text(
+        SPENDS
+        + "import sys\nprint(os.environ['KEYBRAKE_CREDENTIALS'], os.environ['KEYBRAKE_VAULT_KEY'], flush=True)\nimport time\ntime.sleep(60)\n"
+    )
+    ran = start(project, fake, "exec", "--cap", "5", "--", sys.executable, "agent.py")
+    address, key = ran.stdout.readline().split()
+    assert Path(address).parent.stat().st_mode & 0o077 == 0
+    with pytest.raises(CredentialError, match="not that of this run"):
+        Brokered(address, key[:-1] + "x", 60).get("stripe")
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(address)
+        line.sendall(b"garbage\n")
+        assert line.recv(100) == b""
+    assert Brokered(address, key, 60).get("stripe").secret == SECRET
+    ledger = f"sqlite:///{project}/ledger.db"
+    run_id = rows(project)[0]["id"]
+    subprocess.run(
+        command("--ledger", ledger, "revoke", run_id), env=environment(project), check=True
+    )
+    with pytest.raises(CredentialError, match="is revoked"):
+        Brokered(address, key, 60).get("stripe")
+    ran.terminate()
+    ran.communicate(timeout=PATIENCE_S)
+    with pytest.raises(CredentialError, match="keybrake exec that started this process"):
+        Brokered(address, key, 60).get("stripe")
+    assert not Path(address).exists()
+
+
+def test_a_rotated_credential_reaches_the_child(project, fake, tmp_path):
+    """The vendor's 401 has the child ask anew, and keybrake fetch anew."""
+    place = project / "secret"
+    place.write_text("sk_live_old")
+    with ScriptedServer() as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        (project / "keybrake.toml").write_text(
+            f'[credentials]\nstripe = "file://{place}"\n[vendors.stripe]\nextra_hosts = ["{server.url}"]\n'
+        )
+        intent = {"id": "pi_1", "object": "payment_intent", "status": "succeeded"}
+        intent |= {"amount": 100, "amount_received": 100, "currency": "usd"}
+        server.answer(200, intent)
+        server.answer(401, {"error": {"message": "no"}})
+        server.answer(200, {**intent, "id": "pi_2"})
+        (project / "agent.py").write_text(
+            SPENDS + "import sys\ncharge()\nprint('one', flush=True)\nimport time\n"
+            f"while open({str(place)!r}).read() == 'sk_live_old': time.sleep(0.02)\ncharge()\n"
+        )
+        ran = start(
+            project,
+            fake,
+            *("exec", "--cap", "5", "--", sys.executable, "agent.py"),
+            STRIPE_API_BASE=server.url,
+        )
+        assert ran.stdout.readline() == "one\n"
+        place.write_text("sk_live_new")
+        _, err = ran.communicate(timeout=PATIENCE_S)
+        assert ran.returncode == 0, err
+        server.shutdown()
+    sent = [b"sk_live_new" in one for one in server.seen]
+    assert sent == [False, False, True]
+
+
+def test_the_other_vendors(project, fake):
+    """Twilio and Resend read their variables, and find the vault key."""
+    with FakeTwilio() as twilio, FakeResend() as resend:
+        (project / "keybrake.toml").write_text(
+            f'[vendors.twilio]\nextra_hosts = ["{twilio.url}"]\n'
+            f'[vendors.resend]\nextra_hosts = ["{resend.url}"]\n'
+            '[prices.twilio]\nsms_segment = { "*" = "0.01" }\n'
+        )
+        (project / "agent.py").write_text(
+            textwrap.dedent(
+                f"""
+                import resend
+                from twilio.rest import Client
+                from keybrake.testing._twilio import clients
+                resend.api_url = {resend.url!r}
+                resend.Emails.send({{"from": "a@example.com", "to": "b@example.com", "subject": "x", "html": "y"}})
+                client = Client(http_client=clients.sync_client({twilio.url!r}, pool_connections=False))
+                client.messages.create(to="+14155550100", from_="+14155550101", body="hello")
+                """
+            )
+        )
+        ran = start(
+            project,
+            fake,
+            *("exec", "--cap", "5", "--", sys.executable, "agent.py"),
+            RESEND_API_KEY="re_secret",
+            TWILIO_ACCOUNT_SID=twilio.account_sid,
+            TWILIO_AUTH_TOKEN=twilio.auth_token,
+        )
+        _, err = ran.communicate(timeout=PATIENCE_S)
+        assert ran.returncode == 0, err
+        assert [entry.key_prefix for entry in resend.journal.entries] == ["re_"]
+        assert len(twilio.journal.entries) == 1
+    assert "spent in 2 calls" in err.splitlines()[-1]
