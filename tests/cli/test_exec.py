@@ -214,7 +214,8 @@ if len(sys.argv) > 1:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, on)
 print("ready", flush=True)
-time.sleep(60)
+for _ in range(600):  # a signal that comes just before a sleep is handled after it
+    time.sleep(0.1)
 """
 
 
