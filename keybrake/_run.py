@@ -337,7 +337,7 @@ class Run:
         """
         Ask the vendors about this run's unknown outcomes and late prices; see ``keybrake reconcile``.
 
-        Uses the credentials in the environment, not those of the agent's clients. Call it after
+        Uses the credentials of ``[credentials]``, not those of the agent's clients. Call it after
         the block, and again later: a price may take a day.
 
         Returns:
