@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from keybrake import _token
+from keybrake import _config, _token
 from keybrake._terms import Terms
 from keybrake.errors import CredentialUnavailable, NoActiveRun, PolicyError
 from keybrake.ledger import Ledger, RunRecord, open_ledger
@@ -194,7 +194,7 @@ def _stands_under(run: RunFrame, key: str) -> bool:
     """Return whether a vault key is that of a run, or of one around it: then it adds nothing."""
     if not _token.is_wellformed(key):
         return False
-    record = run.ledger.join(_token.digest(key))
+    record = _record(run.ledger, key)
     return record is not None and record.pk in run.scopes
 
 
@@ -239,20 +239,54 @@ def frame_of(
     return RunFrame(ledger, record.pk, record.uid, record.label, unique, outer, handle)
 
 
+_MOST_KNOWN = 4096
+_known: dict[tuple[Ledger, bytes], RunRecord] = {}
+
+
 def join(token: str, ledger: Ledger | None = None) -> tuple[Ledger, RunRecord]:
     """
-    Return the run a vault key stands for.
+    Return the run a vault key stands for, as it was when this process first met the key.
+
+    What it is called and where it stands do not change; how it is, its state and what it spent, is
+    read where that is decided.
 
     Raises:
         CredentialUnavailable: The key is forged, or unknown to the ledger.
     """
     check(token)
-    ledger = ledger or open_ledger()
-    record = ledger.join(_token.digest(token))
+    ledger = ledger or _default_ledger()
+    record = _record(ledger, token)
     if record is None:
         why = f"is not known to the ledger {ledger.url}"
         raise _bad_key(why)
     return ledger, record
+
+
+def _record(ledger: Ledger, token: str) -> RunRecord | None:
+    digest = _token.digest(token)
+    known = _known.get((ledger, digest))
+    if known is None:
+        known = ledger.join(digest)
+        if known is not None:
+            if len(_known) >= _MOST_KNOWN:
+                _known.clear()
+            _known[ledger, digest] = known
+    return known
+
+
+_default: tuple[_config.Config, Ledger] | None = None
+
+
+def _default_ledger() -> Ledger:
+    global _default  # noqa: PLW0603 -- kept as long as the configuration is
+    config = _config.current()
+    if _default is None or _default[0] is not config:
+        ledger = open_ledger()
+        # A relative path means another file in another working directory.
+        if not config.ledger.startswith("sqlite:////"):
+            return ledger
+        _default = (config, ledger)
+    return _default[1]
 
 
 def check(token: str) -> None:

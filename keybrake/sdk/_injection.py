@@ -32,7 +32,7 @@ def verify(flight: _redirects.Flight, url: str) -> None:
         Elsewhere: It does not.
     """
     same = _path(url.partition("?")[0]) == _path(flight.url)
-    if same and not _hosts.objection(flight.vendor, url):
+    if same and _hosts.is_own(flight.vendor, _hosts.origin_of(url)):
         return
     words = "Its address was changed while it was decided on. Nothing was sent. Do not retry."
     raise Elsewhere(words, hint="Leave the SDK's addresses alone while calls are under way.")
