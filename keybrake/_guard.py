@@ -168,15 +168,23 @@ def _forwarded(door: Door, key: str) -> Way:
 
 
 def _renewed(door: Door, told: Callable[[], Reply]) -> Way:
-    """Have the door take a credential fetched anew, if the vendor did nothing but refuse the old one."""
+    """Have the door take another credential, if the vendor did nothing but refuse the one it has."""
     try:
-        reply = told()
-        if not reply.attempts or any(attempt.status != 401 for attempt in reply.attempts):
-            return False
-        old, vendor = door.credential, door.request.vendor
+        attempts = told().attempts
+    except Exception:  # noqa: BLE001 -- whoever judges the answer finds that, too
+        return False
+    if not attempts or any(attempt.status != 401 for attempt in attempts):
+        return False
+    return (yield from _renew(door))
+
+
+def _renew(door: Door) -> Way:
+    """Fetch the credential anew; return whether the door has another one now."""
+    old, vendor = door.credential, door.request.vendor
+    try:
         new = yield Books(lambda wait: _credential(vendor, wait=wait, refused=old))
-    except Exception as error:  # noqa: BLE001 -- then the vendor's 401 is the answer
-        _log.warning("the credential that was refused could not be fetched anew: %s", error)
+    except CredentialError as error:
+        _log.warning("the credential that %s refused could not be fetched anew: %s", vendor, error)
         return False
     return new != old and door.take(new) is None
 
@@ -251,11 +259,9 @@ def _completed(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
 
 def _looked_up(door: Door, call: Call, lookup: Lookup, caller: Caller) -> Way:
     """Ask the vendor, and write down that it was asked; what goes wrong leaves nothing found."""
-    found, status = None, None
-    try:
-        found, status = yield Wire(functools.partial(door.look_up, lookup), _LOOKUP_LIMIT_S)
-    except Exception as error:  # noqa: BLE001 -- whatever went wrong, the amount stays unknown
-        _log.debug("look-up of %s failed: %r", lookup.path, error)
+    found, status = yield from _answered(door, lookup)
+    if status == 401 and door.vault_key is not None and (yield from _renew(door)):
+        found, status = yield from _answered(door, lookup)
     note = Note(
         uid=secrets.token_hex(12),
         call=_lookup_call(call, lookup),
@@ -267,6 +273,14 @@ def _looked_up(door: Door, call: Call, lookup: Lookup, caller: Caller) -> Way:
     )
     yield Books(lambda wait: caller.ledger.note(note, wait=wait), ledger=caller.ledger)
     return found or {}
+
+
+def _answered(door: Door, lookup: Lookup) -> Way:
+    try:
+        return (yield Wire(functools.partial(door.look_up, lookup), _LOOKUP_LIMIT_S))
+    except Exception as error:  # noqa: BLE001 -- whatever went wrong, the amount stays unknown
+        _log.debug("look-up of %s failed: %r", lookup.path, error)
+        return None, None
 
 
 def _lookup_call(call: Call, lookup: Lookup) -> Call:

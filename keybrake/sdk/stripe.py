@@ -75,7 +75,8 @@ class _Door:
         path, _, query = str(self._bound["url"]).partition("?")
         given = dict(self._options.get("headers") or {})
         headers = {name_of(name): value for name, value in given.items()}
-        account = self._account(headers)
+        self._accounts = self._named_accounts(headers)
+        account = next(iter(self._accounts), "")
         key = self._options.get("idempotency_key")
         unfit = _unfit_key(key)
         return Request(
@@ -103,24 +104,23 @@ class _Door:
         """See ``_guard.Door.take``."""
         self.credential = credential
         self.request = replace(self.request, owner=credential.fingerprint)
-        account, known = self.request.account, _config.current().accounts.get("stripe", ())
-        if account and account not in known:
-            words = f"the credential may not act for the account {account!a:.60}"
-            return "account_not_allowed", words
+        known = _config.current().accounts.get("stripe", ())
+        for account in self._accounts:
+            if account not in known:
+                words = f"the credential may not act for the account {account!a:.60}"
+                return "account_not_allowed", words
         client = self._requestor._get_http_client()
         return _injection.objection(client)
 
-    def _account(self, headers: Mapping[str, Any]) -> str:
+    def _named_accounts(self, headers: Mapping[str, Any]) -> tuple[str, ...]:
         own = self._requestor._options
-        for name in ("stripe_account", "stripe_context"):
-            found = (
-                headers.get(name.replace("_", "-"))
-                or self._options.get(name)
-                or getattr(own, name, None)
-            )
-            if found:
-                return str(found)
-        return ""
+        found = (
+            headers.get(name.replace("_", "-"))
+            or self._options.get(name)
+            or getattr(own, name, None)
+            for name in ("stripe_account", "stripe_context")
+        )
+        return tuple(str(account) for account in found if account)
 
     def forward(self, idempotency_key: str | None) -> Any:
         """See ``_guard.Door.forward``."""

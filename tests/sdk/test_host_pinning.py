@@ -168,6 +168,17 @@ def test_another_account(refused, key, server, by):
     )
 
 
+def test_an_account_beside_one_that_was_named(refused, key, server):
+    """Each of them has to be named."""
+    keybrake.configure(accounts={"stripe": ["acct_1Other"]})
+    options = {"stripe_account": "acct_1Other", "stripe_context": "acct_1Third"}
+    refused(
+        lambda: _stripe_client(key, server.url).v1.payment_intents.create(ASK, options),
+        "account_not_allowed",
+        keybrake.EndpointNotAllowed,
+    )
+
+
 def test_an_account_that_was_named(server, key):
     """The operator's word lets a credential act for another account."""
     keybrake.configure(accounts={"stripe": ["acct_1Other"], "twilio": ["AC2"]})

@@ -1,5 +1,6 @@
 """Does the real credential go out in the vault key's place, and nothing of it stay behind?"""
 
+import asyncio
 import base64
 
 import pytest
@@ -100,6 +101,34 @@ def test_a_look_up_has_the_credential_too(server, key, rows, monkeypatch):
 
     assert [header("stripe") in sent.lower() for sent in server.seen] == [True, True]
     assert [row["reason"] for row in rows()] == ["lookup", None]
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_look_up_that_is_refused_has_it_fetched_anew(server, key, rows, monkeypatch, way):
+    """Rotated before the first question: it is asked once more, and the call goes out with the new one."""
+    assert credentials.current().get("stripe")
+    monkeypatch.setenv("REAL_STRIPE", "the_new_one")
+    charge = {"id": "ch_1", "object": "charge", "amount": 900, "amount_refunded": 0}
+    server.answer(401, {"error": {"message": "no"}})
+    server.answer(200, {**charge, "currency": "usd", "status": "succeeded", "refunded": False})
+    refund = {"id": "re_1", "object": "refund", "amount": 900, "currency": "usd"}
+    server.answer(200, {**refund, "status": "succeeded", "charge": "ch_1"})
+    caller("stripe", way, key, server.url, monkeypatch)
+    if way == "sync":
+        stripe.Refund.create(charge="ch_1")
+    else:
+
+        async def main():
+            stripe.default_http_client = stripe.HTTPXClient()
+            await stripe.Refund.create_async(charge="ch_1")
+            await stripe.default_http_client.close_async()
+
+        asyncio.run(main())
+
+    assert [header("stripe", "the_new_one") in sent.lower() for sent in server.seen] == [
+        *(False, True, True)
+    ]
+    assert [(row["reason"], row["http_status"]) for row in rows()] == [("lookup", 200), (None, 200)]
 
 
 @pytest.mark.parametrize(("vendor", "way"), KINDS)
