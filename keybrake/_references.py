@@ -21,7 +21,7 @@ _SHAPE = re.compile(
 GROUP = "keybrake.credentials"
 """Entry points of this group: a scheme, and a class that is a ``keybrake.credentials.Source``."""
 
-_EXAMPLE = '"env://STRIPE_API_KEY"'
+_EXAMPLE = '"env://NAME_OF_A_VARIABLE"'
 
 
 class Unreadable(Exception):

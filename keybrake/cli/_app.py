@@ -35,11 +35,12 @@ Completion: eval "$(_KEYBRAKE_COMPLETE=bash_source keybrake)"; zsh_source and fi
 
 
 # In the order in which they are first needed. Each has its name in the module of its name.
-_HOME = {name: name for name in ("demo", "init", "runs", "show", "log", "spend", "key")}
+_HOME = {name: name for name in ("demo", "init", "exec", "runs", "show", "log")}
+_HOME |= {name: name for name in ("spend", "key")}
 _HOME |= dict.fromkeys(("revoke", "pause", "resume"), "stop")
 _HOME |= dict.fromkeys(("unresolved", "resolve"), "unresolved")
 _HOME |= {name: name for name in ("reconcile", "prices", "policy", "verify", "doctor")}
-_HOME |= {name: name for name in ("export", "archive", "exec")}
+_HOME |= {name: name for name in ("export", "archive")}
 
 
 class _Commands(dict[str, click.Command]):

@@ -59,10 +59,6 @@ _OPTIONS = (
         help="May be repeated.",
     ),
     click.option(
-        "--expires-in", metavar="2h|none", help="Default: that of --policy, else {lifetime}."
-    ),
-    click.option("--label", metavar="TEXT", help="What the call log calls it, if not SESSION_ID."),
-    click.option(
         "--policy",
         metavar="NAME",
         help="One in keybrake.toml; what is said beside it takes its place.",
@@ -70,11 +66,27 @@ _OPTIONS = (
 )
 
 
-def policy_options(function: F) -> F:
-    """Decorate a command: it takes a policy, and ``meant`` makes it one."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+def policy_options(*, lifetime: str, name: str) -> Callable[[F], F]:
+    """
+    Return a decorator of a command that takes a policy; ``meant`` makes it one.
+
+    Args:
+        lifetime: How long the run lives if nobody says so.
+        name: What it is called if nobody says so.
+    """
+    expiry = click.option(
+        "--expires-in", metavar="2h|none", help=f"Default: that of --policy, else {lifetime}."
+    )
+    label = click.option(
+        "--label", metavar="TEXT", help=f"What the call log calls it, if not {name}."
+    )
+
+    def decorate(function: F) -> F:
+        for option in reversed((*_OPTIONS, expiry, label)):
+            function = option(function)
+        return function
+
+    return decorate
 
 
 def meant(

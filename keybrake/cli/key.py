@@ -26,7 +26,7 @@ def key() -> None:
 
 @key.command(epilog="Example: export KEYBRAKE_VAULT_KEY=$(keybrake key issue invoice-42 --cap 50)")
 @click.argument("session_id")
-@policy_options
+@policy_options(lifetime="1h", name="SESSION_ID")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, amounts in micro-USD.")
 @click.pass_context
 def issue(ctx: click.Context, /, session_id: str, *, as_json: bool, **said: Any) -> None:
