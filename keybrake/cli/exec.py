@@ -30,7 +30,7 @@ _NO_SUCH_COMMAND, _CANNOT_START = 127, 126  # as shells have it
     context_settings={"allow_interspersed_args": False},
     epilog="Example: keybrake exec --cap 5 -- python agent.py",
 )
-@policy_options(lifetime=_LIFETIME, name="after the program")
+@policy_options(lifetime=_LIFETIME, name="the program's name")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND…")
 @click.pass_context

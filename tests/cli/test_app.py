@@ -44,7 +44,7 @@ def test_every_command_has_help_with_an_example(name):
 def test_the_commands_of_this_version_are_there():
     """The commands are these, in the order in which a reader needs them."""
     assert " ".join(app.commands) == (
-        "demo init runs show log spend key revoke pause resume unresolved resolve reconcile prices "
+        "demo init exec runs show log spend key revoke pause resume unresolved resolve reconcile prices "
         "policy verify doctor export archive"
     )
 
