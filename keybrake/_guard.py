@@ -26,6 +26,7 @@ from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, CredentialError, LedgerUnavailable, NoActiveRun
 from keybrake.ledger import Admission, Admitted, Busy, Note
 from keybrake.vendors import VENDORS, Vendor
+from keybrake.vendors._secrets import GIVES_A_SECRET
 
 _log = logging.getLogger("keybrake")
 
@@ -112,7 +113,9 @@ def _credentialed(door: Door, call: Call) -> Way:
             refusal = door.take(credential)
     if refusal is not None:
         return call._replace(refusal=refusal, lookup=None)
-    return call._replace(owner=door.request.owner)
+    # What a vault key keeps from its holder, the vendor must not hand out in an answer.
+    effect = Effect.AUTHORITY if call.endpoint in GIVES_A_SECRET else call.effect
+    return call._replace(owner=door.request.owner, effect=effect)
 
 
 def _credential(vendor: str, *, wait: bool, refused: Credential | None = None) -> Credential:

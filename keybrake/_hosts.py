@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 from urllib.request import (  # type: ignore[attr-defined]  # typeshed knows no proxy_bypass_environment
     getproxies_environment,
     proxy_bypass_environment,
@@ -60,15 +59,19 @@ def through(proxies: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
+_PROXY = re.compile(
+    r"(?:(?P<scheme>[a-zA-Z0-9+]+)://)?(?:[^/?#@\\\s]*@)?"
+    r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?P<port>:[0-9]{1,5})?/?"
+)
+
+
 def _place(proxy: str) -> str:
-    """Return where a proxy is, without whatever says who may use it."""
-    try:
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        port = parts.port
-    except ValueError:
+    """Return where a proxy is, without whatever says who may use it; ``?`` if two could read it differently."""
+    parts = _PROXY.fullmatch(proxy)
+    if parts is None:
         return "?"
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+    scheme = (parts["scheme"] or "http").lower()
+    return f"{scheme}://{parts['host'].lower()}{parts['port'] or ''}"
 
 
 def _names_no_proxy() -> bool:

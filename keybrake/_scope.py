@@ -16,6 +16,17 @@ from keybrake.ledger import Ledger, RunRecord, open_ledger
 
 AMBIENT_KEY = "KEYBRAKE_VAULT_KEY"
 
+# What this process was started under binds it for as long as it lives, whatever its environment says
+# later: whoever started it meant everything in it.
+_started_under = os.environ.get(AMBIENT_KEY)
+
+
+def _ambient() -> tuple[str, ...]:
+    """Return the vault keys that bind this process: that of its environment now, and that of its start."""
+    now = os.environ.get(AMBIENT_KEY)
+    found = (now,) if now == _started_under else (now, _started_under)
+    return tuple(key for key in found if key is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class RunFrame:
@@ -147,7 +158,7 @@ def parent_scope(frame: Frame | None, ledger: Ledger, *, wait: bool = True) -> i
                 return around.pk
             return around.ledger.tool(around.pk, tool.name, tool.terms, wait=wait)
         tool = tool or around
-    token = os.environ.get(AMBIENT_KEY)
+    token = next(iter(_ambient()), None)
     if token is None:
         return None
     pk = join(token, ledger)[1].pk
@@ -180,7 +191,7 @@ def resolve(slot_key: str | None, *, wait: bool = True) -> Caller | Unguarded | 
             return _caller(around, tools, wait=wait)
         else:
             break
-    token = slot_key or os.environ.get(AMBIENT_KEY)
+    token = slot_key or next(iter(_ambient()), None)
     if token is not None:
         joined = join(token)
         keyed = frame_of(*joined, outer=frame if slot_key else None)
@@ -233,7 +244,7 @@ def frame_of(
         scopes += around.scopes
         break
     else:
-        if (token := os.environ.get(AMBIENT_KEY)) is not None:
+        for token in _ambient():
             scopes += ledger.chain(join(token, ledger)[1].pk)
     unique = tuple(dict.fromkeys(scopes))
     return RunFrame(ledger, record.pk, record.uid, record.label, unique, outer, handle)

@@ -58,6 +58,18 @@ def is_wellformed(token: str) -> bool:
     return _checksum(body[:_SECRET_CHARACTERS]) == body[_SECRET_CHARACTERS:]
 
 
+def vault_key_in(slot: object) -> str | None:
+    """
+    Return the vault key in an SDK's key slot; None: something else stands there.
+
+    With a space before it, or as bytes, it is one still, and then one that nobody made: it must not
+    go out as if it were a credential.
+    """
+    if isinstance(slot, bytes):
+        slot = slot.decode("latin-1")
+    return slot if isinstance(slot, str) and slot.strip().startswith(PREFIX) else None
+
+
 def digest(token: str) -> bytes:
     """Return the SHA-256 of a token: all that the ledger keeps of it."""
     return hashlib.sha256(token.encode("ascii")).digest()

@@ -10,6 +10,8 @@ from keybrake.credentials._broker import ADDRESS, Brokered, Known
 from keybrake.credentials._store import Credentials
 
 _lock = threading.Lock()
+# As it was when this process began: what its environment says later is no word of whoever started it.
+_address, _key = os.environ.get(ADDRESS), os.environ.get("KEYBRAKE_VAULT_KEY")
 _made: tuple[_config.Config, Known] | None = None
 
 
@@ -31,7 +33,6 @@ def current() -> Known:
 
 
 def _known(config: _config.Config) -> Known:
-    address, key = os.environ.get(ADDRESS), os.environ.get("KEYBRAKE_VAULT_KEY")
-    if address and key:
-        return Brokered(address, key, config.credentials_ttl)
+    if _address and _key:
+        return Brokered(_address, _key, config.credentials_ttl)
     return Credentials(config.credentials, config.credentials_ttl)

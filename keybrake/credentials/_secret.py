@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, SupportsIndex
 
 from keybrake import _token
 
@@ -22,6 +22,10 @@ class Secret(str):
 
     def __repr__(self) -> str:
         return _SHOWN
+
+    def __getitem__(self, key: SupportsIndex | slice) -> Secret:
+        # Whoever cuts a long text to show its beginning shows nothing of this one.
+        return Secret(super().__getitem__(key))
 
     def __copy__(self) -> Self:
         return self

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from keybrake import _config, _scope
 from keybrake.errors import PolicyError
-from keybrake.sdk import _injection, _patch, _redirects, _threads, resend, stripe, twilio
+from keybrake.sdk import _injection, _patch, _redirects, _threads, _wires, resend, stripe, twilio
 
 _HOOKS = (
     *stripe.HOOKS,
     *resend.HOOKS,
     *twilio.HOOKS,
     *_redirects.HOOKS,
-    *_threads.HOOKS,
+    *_wires.HOOKS,
     *_injection.HOOKS,
+    *_threads.HOOKS,
 )
 
 SUPPORTED = {"stripe": stripe.SUPPORTED, "resend": resend.SUPPORTED, "twilio": twilio.SUPPORTED}

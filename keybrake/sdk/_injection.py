@@ -6,6 +6,7 @@ import contextlib
 import copy
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 from keybrake import _hosts
@@ -21,6 +22,13 @@ class Elsewhere(HostNotAllowed):
         super().__init__(message, **{"reason": "host_not_allowed", **fields})
 
 
+def elsewhere(what: str) -> Elsewhere:
+    """Return the error that keeps a call from being sent."""
+    words = f"The call was stopped: {what}, which is not what was decided on. Nothing was sent. Do not retry."
+    hint = "Leave the SDK's addresses, clients and proxies alone while calls are under way."
+    return Elsewhere(words, hint=hint)
+
+
 def verify(flight: _redirects.Flight, url: str) -> None:
     """
     Check that a call still goes where it was decided to go, the moment before it is sent.
@@ -32,26 +40,35 @@ def verify(flight: _redirects.Flight, url: str) -> None:
         Elsewhere: It does not.
     """
     same = _path(url.partition("?")[0]) == _path(flight.url)
-    if same and _hosts.is_own(flight.vendor, _hosts.origin_of(url)):
-        return
-    words = "Its address was changed while it was decided on. Nothing was sent. Do not retry."
-    raise Elsewhere(words, hint="Leave the SDK's addresses alone while calls are under way.")
+    if not same or not _hosts.is_own(flight.vendor, _hosts.origin_of(url)):
+        error = elsewhere(f"it would go to {url.partition('?')[0]!a:.100}")
+        raise error
 
 
 def _path(url: str) -> str:
     return url.removeprefix(_hosts.origin_of(url))
 
 
+UNVERIFIED = "by a client that does not verify whom it talks to (TLS certificates)"
+
+
 def objection(client: Any) -> tuple[str, str] | None:
-    """Return why no credential may go through an HTTP client of an SDK's; None: it may."""
-    sessions = [getattr(client, name, None) for name in ("_session", "session")]
-    verifying = getattr(client, "_verify_ssl_certs", True) is not False
-    if not verifying or any(getattr(session, "verify", True) is False for session in sessions):
-        words = "the HTTP client does not verify whom it talks to (TLS certificates)"
-        return "host_not_allowed", words
-    given = [getattr(client, name, None) for name in ("_proxy", "proxy")]
-    given += [getattr(session, "proxies", None) for session in sessions]
-    return _hosts.through(proxy for proxies in given for proxy in _each(proxies))
+    """
+    Return why no credential may go through an HTTP client of an SDK's; None: nothing is known.
+
+    What it says of itself, so that a refusal has its row; see ``_wires`` for what it does.
+    """
+    for one in (client, getattr(client, "_async_fallback_client", None)):
+        sessions = [getattr(one, name, None) for name in ("_session", "session")]
+        trusting = [getattr(session, "verify", True) for session in sessions]
+        if not all((getattr(one, "_verify_ssl_certs", True), *trusting)):
+            return "host_not_allowed", f"it would go out {UNVERIFIED}"
+        given = [getattr(one, name, None) for name in ("_proxy", "proxy")]
+        given += [getattr(session, "proxies", None) for session in sessions]
+        found = _hosts.through(proxy for proxies in given for proxy in _each(proxies))
+        if found is not None:
+            return found
+    return None
 
 
 def _each(proxies: object) -> Iterator[str]:
@@ -66,11 +83,16 @@ def no_trace(flight: _redirects.Flight) -> Iterator[None]:
         yield
     except BaseException as error:
         if flight.credential is not None:
-            _cleanse(error, flight.handled)
+            stopped = _cleanse(error, flight.handled)
+            if stopped is not None and stopped is not error:
+                # The HTTP client and the SDK took it for a failure of the network.
+                raise stopped from None
         raise
 
 
-def _cleanse(error: BaseException, handled: BaseException | None) -> None:
+def _cleanse(error: BaseException, handled: BaseException | None) -> Elsewhere | None:
+    """Empty what an error and all that is behind it would show; return what stopped it, if so."""
+    stopped: Elsewhere | None = None
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -79,10 +101,12 @@ def _cleanse(error: BaseException, handled: BaseException | None) -> None:
         if one is None or one is handled or id(one) in seen:
             continue
         seen.add(id(one))
+        stopped = one if isinstance(one, Elsewhere) else stopped
         _undress(one)
         traceback.clear_frames(one.__traceback__)
         waiting += [one.__cause__, one.__context__]
         waiting += [inner for inner in one.args if isinstance(inner, BaseException)]
+    return stopped
 
 
 def _undress(error: BaseException) -> None:
@@ -91,23 +115,45 @@ def _undress(error: BaseException) -> None:
         with contextlib.suppress(Exception):  # httpx raises if there is none
             headers = holder.request.headers  # type: ignore[union-attr]  # suppressed
             if "Authorization" in headers:
-                headers["Authorization"] = _SHOWN
+                headers["Authorization"] = SHOWN
 
 
-_SHOWN = "<credential>"
+SHOWN = "<credential>"
+
+
+def _redacted(request: Any) -> Any:
+    """Return vcrpy's request without the credential, if it is one of a call on the wire."""
+    flight = _redirects.in_flight.get()
+    if flight is None or flight.over or flight.credential is None:
+        return request
+    request = copy.copy(request)
+    shown = {name: SHOWN for name in request.headers if name.lower() == "authorization"}
+    request.headers = {**request.headers, **shown}
+    return request
 
 
 def _append(
     wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    """Have vcrpy write down a request with its headers, all but the credential."""
-    flight = _redirects.in_flight.get()
-    if flight is None or flight.over or flight.credential is None:
-        return wrapped(*args, **kwargs)
-    request = copy.copy(args[0])
-    shown = {name: _SHOWN for name in request.headers if name.lower() == "authorization"}
-    request.headers = {**request.headers, **shown}
-    return wrapped(request, *args[1:], **kwargs)
+    """Have vcrpy write down a request, or look for one, with its headers, all but the credential."""
+    return wrapped(_redacted(args[0]), *args[1:], **kwargs)
 
 
-HOOKS = (Hook("vcr.cassette", "Cassette.append", _append, ("request", "response")),)
+def _has_responses(module: ModuleType) -> bool:
+    return hasattr(module.Cassette, "_responses")
+
+
+def _not_recorded(
+    wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Have vcrpy complain about a request that no cassette has without its credential."""
+    if "failed_request" in kwargs:
+        kwargs = {**kwargs, "failed_request": _redacted(kwargs["failed_request"])}
+    return wrapped(*args, **kwargs)
+
+
+HOOKS = (
+    Hook("vcr.cassette", "Cassette.append", _append, ("request", "response")),
+    Hook("vcr.cassette", "Cassette._responses", _append, ("request",), present=_has_responses),
+    Hook("vcr.errors", "CannotOverwriteExistingCassetteException.__init__", _not_recorded),
+)

@@ -6,6 +6,7 @@ from __future__ import annotations
 # connection. Told by name, so that no HTTP client has to be imported to ask.
 _BEFORE_SENDING = frozenset(
     {
+        "Elsewhere",  # keybrake itself: see _wires
         "NewConnectionError",  # urllib3
         "NameResolutionError",
         "ConnectTimeoutError",

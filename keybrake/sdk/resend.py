@@ -14,7 +14,6 @@ from urllib.parse import urlencode
 
 from keybrake import _guard, _token
 from keybrake._model import Attempt, Lookup, Reply, Request
-from keybrake._token import PREFIX
 from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
 from keybrake.sdk import _headers, _injection
@@ -49,8 +48,7 @@ class _Door:
         self._params = copied(request.params)
         self._flight: Flight | None = None
         self.credential: Credential | None = None
-        key = self._api_key
-        self.vault_key = key if isinstance(key, str) and key.startswith(PREFIX) else None
+        self.vault_key = _token.vault_key_in(self._api_key)
         self.request = self._describe()
 
     def _describe(self) -> Request:
@@ -135,7 +133,8 @@ class _Door:
         if status is None and not hasattr(self._sdk_request, "_response_status_code"):
             status = status_told(error)
         if status is None:
-            unsent = never_left(error, self._handled, self._clients())
+            stopped = isinstance(error, _injection.Elsewhere)
+            unsent = stopped or never_left(error, self._handled, self._clients())
             return Reply(attempts=(Attempt(None, unsent=unsent),))
         return Reply(status, headers, body, (Attempt(status),))
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from keybrake import _config, _guard, _token
 from keybrake._model import Attempt, Lookup, Reply, Request
-from keybrake._token import PREFIX
 from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
 from keybrake.sdk import _injection, _network, _redirects
@@ -66,7 +65,7 @@ class _Door:
         key = self._options.get("api_key") or requestor._options.api_key
         # A call that brings a key of its own has a requestor of its own.
         meant = getattr(requestor, _VAULT_KEY, None) or requestor._options.api_key
-        self.vault_key = _vault_key(key) or _vault_key(meant)
+        self.vault_key = _token.vault_key_in(key) or _token.vault_key_in(meant)
         self.request = self._describe(_token.fingerprint(str(key or "")), key)
 
     def _describe(self, owner: str, given_key: object) -> Request:
@@ -74,7 +73,7 @@ class _Door:
         base = self._requestor._options.base_addresses.get(self._bound.get("base_address"))
         path, _, query = str(self._bound["url"]).partition("?")
         given = dict(self._options.get("headers") or {})
-        headers = {name_of(name): value for name, value in given.items()}
+        headers = {name_of(name).replace("_", "-"): value for name, value in given.items()}
         self._accounts = self._named_accounts(headers)
         account = next(iter(self._accounts), "")
         key = self._options.get("idempotency_key")
@@ -96,7 +95,7 @@ class _Door:
 
     def _other_key(self, given: object) -> tuple[str, str] | None:
         """Refuse a key of the caller's own where a vault key was set for every call."""
-        if self.vault_key is None or given == self.vault_key:
+        if self.vault_key is None or _token.vault_key_in(given) == self.vault_key:
             return None
         return "header_override", "the call brings an api_key of its own beside the vault key"
 
@@ -176,9 +175,8 @@ class _Door:
     def failure(self, error: BaseException) -> Reply:
         """See ``_guard.Door.failure``."""
         attempts = list(self.seen.attempts)
-        stopped = isinstance(error, _injection.Elsewhere)
-        if not attempts and (stopped or _never_left_the_sdk(error)):
-            attempts = [Attempt(None, unsent=True)]
+        if isinstance(error, _injection.Elsewhere) or (not attempts and _never_left_the_sdk(error)):
+            attempts.append(Attempt(None, unsent=True))
         elif error is not self.seen.error:
             # Not the error that ended the last attempt: it struck in the middle of one more.
             attempts.append(Attempt(None))
@@ -203,10 +201,6 @@ class _AsyncDoor(_Door):
         with _observed(self._flight(arguments["options"], self._look_up_url(lookup))):
             body, status, _ = await self._wrapped(**arguments)
         return _found(body, status)
-
-
-def _vault_key(key: object) -> str | None:
-    return key if isinstance(key, str) and key.startswith(PREFIX) else None
 
 
 def _found(body: Any, status: int) -> tuple[Any, int]:
@@ -289,7 +283,7 @@ def _requestor_of_one_call(
 ) -> Any:
     """Remember the vault key that a call's own options take the place of."""
     made = wrapped(*args, **kwargs)
-    meant = getattr(instance, _VAULT_KEY, None) or _vault_key(instance._options.api_key)
+    meant = getattr(instance, _VAULT_KEY, None) or _token.vault_key_in(instance._options.api_key)
     if meant is not None and made is not instance:
         setattr(made, _VAULT_KEY, meant)
     return made
@@ -312,7 +306,7 @@ def _request_raw_async(
 
 
 def _with_retries(
-    wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     """The last place that every call passes: the credential goes into the header here."""
     seen = _seen.get()
@@ -320,6 +314,8 @@ def _with_retries(
         return wrapped(*args, **kwargs)
     bound = {**dict(zip(_SENT, args, strict=False)), **kwargs}
     _injection.verify(seen, str(bound["url"]))
+    if (found := _injection.objection(instance)) is not None:
+        raise _injection.elsewhere(found[1])
     headers = {**bound["headers"], "Authorization": seen.credential.authorization}
     return wrapped(**{**bound, "headers": headers})
 

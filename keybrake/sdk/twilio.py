@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl
 
 from keybrake import _config, _guard, _token
 from keybrake._model import Lookup, Reply, Request
-from keybrake._token import PREFIX
 from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
 from keybrake.sdk import _headers, _injection
@@ -113,12 +112,13 @@ class _Door:
             with observed(seen):
                 yield arguments
             return
-        auth = Auth(self.credential, seen)
+        auth, http_client = Auth(self.credential, seen), self._client.http_client
         try:
             with _injection.no_trace(seen), observed(seen):
                 yield {**arguments, "auth": auth}
         finally:
-            forget(self._client.http_client, self.vault_key)
+            for one in (http_client, self._client.http_client):
+                forget(one, self.vault_key)
 
     def look_up(self, lookup: Lookup) -> Any:
         """See ``_guard.Door.look_up``."""
@@ -181,8 +181,8 @@ class _AsyncDoor(_Door):
 _ACCOUNT = re.compile(r"/Accounts/([^/?.]+)")
 
 
-def _vault_key(pair: Iterable[str]) -> str | None:
-    return next((text for text in pair if text.startswith(PREFIX)), None)
+def _vault_key(pair: Iterable[object]) -> str | None:
+    return next(filter(None, map(_token.vault_key_in, pair)), None)
 
 
 def _found(answer: Any) -> tuple[Any, int]:
@@ -201,7 +201,11 @@ def _pair(client: Any, auth: Any) -> tuple[str, ...]:
         return tuple(str(getattr(provider, name, "")) for name in names)
     pair = auth or getattr(client, "auth", None)
     known = pair if isinstance(pair, list | tuple) else (client.username, client.password)
-    return tuple(text for text in known if isinstance(text, str))
+    return tuple(_text(part) for part in known if isinstance(part, str | bytes))
+
+
+def _text(part: str | bytes) -> str:
+    return part.decode("latin-1") if isinstance(part, bytes) else part
 
 
 def _final(client: Any, uri: Any) -> tuple[str, tuple[str, str] | None]:

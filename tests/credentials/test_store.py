@@ -154,6 +154,12 @@ def test_what_was_said_goes_before_the_environment(monkeypatch):
         ("hunter2é", "characters that no header may carry"),
         ("hunter2" * 200, "longer than 1024 characters"),
         ("kb_live_hunter2", "it is a vault key"),
+        ("hunter2 hunter3", "characters that no header may carry"),
+        (" hunter2", "characters that no header may carry"),
+        ("hunter2 \n", "characters that no header may carry"),
+        ('{"api_key": "hunter2"}', "it is a JSON object; name its key, as in #/api_key"),
+        ('{\n  "a": "hunter2"\n}\n', "it is a JSON object; name its key, as in #/api_key"),
+        ('{"a": "' + "hunter2" * 200 + '"}', "it is a JSON object; name its key, as in #/api_key"),
     ],
 )
 def test_what_is_no_credential_is_not_sent(tmp_path, content, why):
@@ -205,3 +211,68 @@ def test_another_configuration_has_its_own(monkeypatch):
     assert credentials.current() is first
     keybrake.configure(credentials={"stripe": "env://B"})
     assert credentials.current().get("stripe") == Credential("b")
+
+
+@pytest.mark.parametrize(
+    ("vendor", "names"),
+    [
+        ("stripe", "STRIPE_API_KEY"),
+        ("twilio", "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN"),
+        ("resend", "RESEND_API_KEY"),
+        ("other", "it"),
+    ],
+)
+def test_what_is_nowhere_is_told_with_its_remedy(monkeypatch, vendor, names):
+    """The variables to set, or the table to write."""
+    for choices in credentials.FROM_ENVIRONMENT.values():
+        for names_of_parts in choices:
+            for name in names_of_parts.values():
+                monkeypatch.delenv(name, raising=False)
+    with pytest.raises(CredentialError) as told:
+        kept_at().get(vendor)
+    assert str(told.value) == (
+        f"no credential for {vendor}; set {names}, or say where it is kept under [credentials] in keybrake.toml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ("kb_live_x", "it is a vault key"),
+        ("a\nb", "it has characters that no header may carry"),
+        ("\u00e4", "it has characters that no header may carry"),
+        ("a" * 1025, "it is longer than 1024 characters"),
+    ],
+)
+def test_what_is_no_credential_is_said_and_not_shown(monkeypatch, value, what):
+    """Something else than a secret was fetched."""
+    monkeypatch.setenv("MINE", value)
+    with pytest.raises(CredentialError) as told:
+        kept_at(stripe="env://MINE").get("stripe")
+    assert str(told.value).endswith(f"holds something that is no credential: {what}")
+    monkeypatch.setenv("MINE", "a" * 1024)
+    assert len(kept_at(stripe="env://MINE").get("stripe").secret) == 1024
+
+
+def test_one_vendor_does_not_wait_for_another(monkeypatch, tmp_path):
+    """A place that takes its time holds up those who want what it has, and nobody else."""
+    monkeypatch.setenv("MINE", "one")
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nsleep 2\nprintf two\n")
+    slow.chmod(0o755)
+    known = kept_at(stripe=f"exec://{slow}", resend="env://MINE")
+    waiting = threading.Thread(target=known.get, args=("stripe",))
+    waiting.start()
+    assert known.get("resend") == Credential("one")
+    assert waiting.is_alive()
+    waiting.join()
+    assert known.kept("stripe") == Credential("two")
+
+
+def test_a_place_is_named_without_what_may_be_a_secret(tmp_path):
+    """The arguments of a command, and whatever looks like a key."""
+    for place in ("exec://false?args=--token%20hunter2", f"file://{tmp_path}/{SECRET}"):
+        with pytest.raises(CredentialError) as refused:
+            kept_at(stripe=place).get("stripe")
+        assert not any(part in str(refused.value) for part in ("hunter2", "4eC39"))
+        assert ("exec://false?… ended" in str(refused.value)) is place.startswith("exec")

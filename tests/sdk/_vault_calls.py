@@ -44,6 +44,7 @@ OLD_WAYS = [
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The 'auth' parameter:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:verify_ssl is deprecated:DeprecationWarning"),
 ]
 KINDS = [(vendor, way) for vendor in SECRETS for way in ("sync", "async")]
 

@@ -13,6 +13,7 @@ from twilio.rest import Client
 
 import keybrake
 from keybrake import _hosts
+from keybrake.sdk import _injection
 from keybrake.testing._twilio import clients
 from tests.conftest import ScriptedServer
 from tests.sdk._vault_calls import ANSWERS, OLD_WAYS, SECRETS, SID, caller, operator
@@ -149,13 +150,17 @@ def test_another_key_for_one_call(refused, key, server, monkeypatch, by):
     )
 
 
-@pytest.mark.parametrize("by", ["option", "header", "context", "client"])
+@pytest.mark.parametrize(
+    "by", ["option", "header", "header_", "context", "context header", "client"]
+)
 def test_another_account(refused, key, server, by):
     """The credential acts for its own account, unless the operator names others."""
     client = _stripe_client(key, server.url)
     options = {
         "option": {"stripe_account": "acct_1Other"},
         "header": {"headers": {"Stripe-Account": "acct_1Other"}},
+        "header_": {"headers": {"Stripe_Account": "acct_1Other"}},
+        "context header": {"headers": {"STRIPE_CONTEXT": "acct_1Other"}},
         "context": {"stripe_context": "acct_1Other"},
         "client": {},
     }[by]
@@ -288,6 +293,31 @@ def test_a_proxy_for_the_real_host(monkeypatch, ledger_url):
     assert _hosts.objection("stripe", url) is not None
 
 
+@pytest.mark.parametrize(
+    ("proxy", "place"),
+    [
+        ("evil.test:3128", "http://evil.test:3128"),
+        ("http://evil.test", "http://evil.test"),
+        ("https://EVIL.test:1/", "https://evil.test:1"),
+        ("http://named.test:1#@evil.test", "?"),
+        ("http://named.test:1/x?y", "?"),
+        ("http://named.test\\@evil.test", "?"),
+        ("http://me:pw@evil.test:1", "http://evil.test:1"),
+        ("http://[::1]:3128", "http://[::1]:3128"),
+        ("socks5://evil.test", "socks5://evil.test"),
+        ("http://evil.test:nope", "?"),
+    ],
+)
+def test_a_proxy_is_named_by_where_it_is(ledger_url, proxy, place):
+    """However it is written; who may use it is nobody's business."""
+    reason, words = _hosts.through([proxy])
+    assert reason == "host_not_allowed"
+    assert words == f"it would go through the proxy {place!r}, which the operator has not named"
+    if place.startswith("http"):
+        keybrake.configure(proxies=[place])
+        assert _hosts.through([proxy]) is None
+
+
 def _session(**settings):
     session = requests.Session()
     for name, value in settings.items():
@@ -315,6 +345,8 @@ def _session(**settings):
 def test_a_client_with_a_proxy_or_without_tls(refused, key, server, elsewhere, make):
     """A proxy in the agent's own HTTP client, or one that trusts anybody, gets nothing."""
     client = make(elsewhere.url)
+    _, words = _injection.objection(client)
+    assert ("TLS certificates" in words) != (repr(elsewhere.url) in words)
     refused(
         lambda: _stripe_client(key, server.url, http_client=client).v1.payment_intents.create(ASK)
     )
@@ -374,6 +406,10 @@ def test_the_address_changes_while_it_is_decided_on(server, key, rows, elsewhere
         client.raw_request("post", "/v1/payment_intents", **ASK)
 
     assert isinstance(caught.value, stripe.PermissionError)
+    assert caught.value.reason == "host_not_allowed"
+    told = f"it would go to '{elsewhere.url}/v1/payment_intents', which is not what was decided on. Nothing was sent."
+    assert told in str(caught.value)
+    assert "while calls are under way" in caught.value.hint
     assert (server.seen, elsewhere.seen) == ([], [])
     assert [row["state"] for row in rows()] == ["voided"]
 

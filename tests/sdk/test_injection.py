@@ -232,3 +232,51 @@ def test_a_credential_provider_is_told_apart(server, key):
     with pytest.raises(keybrake.CredentialUnavailable, match="credential provider"):
         client.messages.create(to="+15005550001", from_="+15005550006", body="Hi")
     assert server.seen == []
+
+
+ACCOUNT = {"sid": SID, "friendly_name": "x", "status": "active", "auth_token": SECRETS["twilio"]}
+
+
+@pytest.mark.parametrize("how", ["fetch", "list"])
+def test_no_answer_hands_out_the_credential(server, rows, how):
+    """Twilio's account object has the auth token in it: only who names that endpoint may have it."""
+
+    def ask(key):
+        http_client = clients.sync_client(server.url, pool_connections=False)
+        accounts = Client(SID, key, http_client=http_client).api.v2010.accounts
+        return accounts(SID).fetch() if how == "fetch" else accounts.list(limit=1)
+
+    with pytest.raises(keybrake.EndpointNotAllowed) as caught:
+        ask(keybrake.issue_vault_key("curious", cap=1))
+    assert caught.value.reason == "standing_authority"
+    assert server.seen == []
+    server.answer(200, ACCOUNT if how == "fetch" else {"accounts": [ACCOUNT]})
+    named = "twilio.accounts.retrieve" if how == "fetch" else "twilio.accounts.list"
+    assert ask(keybrake.issue_vault_key("trusted", cap=1, allow=[named]))
+    assert [row["state"] for row in rows()] == ["refused", "settled"]
+
+
+def test_whoever_has_the_key_anyway_may_read_the_account(server, rows):
+    """With the raw token in the client it tells nothing new, and is a read like any other."""
+    server.answer(200, ACCOUNT)
+    http_client = clients.sync_client(server.url, pool_connections=False)
+    client = Client(SID, SECRETS["twilio"], http_client=http_client)
+    with keybrake.run("agent", cap=1):
+        assert client.api.v2010.accounts(SID).fetch().sid == SID
+    assert [row["state"] for row in rows()] == ["settled"]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.v1.ephemeral_keys.create(
+            {"customer": "cus_1"}, {"stripe_version": "2025-01-27.acacia"}
+        ),
+        lambda client: client.v1.terminal.connection_tokens.create(),
+    ],
+)
+def test_nor_one_of_stripes(server, key, client_of, ask):
+    """Keys that Stripe makes for somebody else are the operator's to give."""
+    with pytest.raises(keybrake.EndpointNotAllowed):
+        ask(client_of(server, key))
+    assert server.seen == []

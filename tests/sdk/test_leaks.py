@@ -19,13 +19,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import requests
 import resend
 import stripe
 import vcr
 
 import keybrake
 from keybrake import credentials
-from keybrake.credentials import Secret
+from keybrake.credentials import Credential, Secret
+from keybrake.sdk import _injection, _redirects
 from tests.sdk._vault_calls import ANSWERS, KINDS, OLD_WAYS, SECRETS, SID, caller, operator
 
 pytestmark = OLD_WAYS
@@ -195,6 +197,48 @@ def test_nothing_shows_in_an_error(server, monkeypatch, capfd, caplog, vendor, w
         print(f"\n{vendor} {way} {failure}: {probes.looks} probes, 0 hits", end="")
 
 
+def _raised(cause=None):
+    """Return an error with a frame that has the credential among its locals."""
+
+    def fails():
+        evidence = f"Bearer {SECRETS['stripe']}"
+        raise ConnectionError(len(evidence)) from cause
+
+    try:
+        fails()
+    except ConnectionError as error:
+        error.__context__ = None
+        return error
+
+
+def test_every_error_behind_an_error_is_cleansed():
+    """Causes, contexts and arguments, each once, also where they lead in a circle; not the caller's own."""
+    first, second, third, own = (_raised() for _ in range(4))
+    first.__cause__, second.__context__ = second, third
+    third.args, third.__cause__ = (_raised(), first), own
+    answer = requests.Response()
+    answer.request = requests.Request(
+        "GET", "https://api.stripe.com/", {"Authorization": SECRETS["stripe"]}
+    )
+    second.response = answer
+    flight = _redirects.Flight()
+    flight.credential, flight.handled = Credential(Secret(SECRETS["stripe"])), own
+    with pytest.raises(ConnectionError), _injection.no_trace(flight):
+        raise first
+    third.__cause__ = None
+    Probes("stripe").error(first)
+    assert answer.request.headers == {"Authorization": "<credential>"}
+    assert any("evidence" in frame.f_locals for frame, _ in traceback.walk_tb(own.__traceback__))
+
+
+def test_without_a_credential_nothing_is_touched():
+    """A call with the caller's own key keeps its traceback whole."""
+    error = _raised()
+    with pytest.raises(ConnectionError), _injection.no_trace(_redirects.Flight()):
+        raise error
+    assert any("evidence" in frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
 def test_the_callers_own_frames_are_left_alone(server, monkeypatch):
     """What the caller was handling before keeps its locals; only the call's own frames are emptied."""
     key = keybrake.issue_vault_key("session-7", cap=20)
@@ -229,6 +273,40 @@ def test_nothing_shows_in_a_cassette(server, monkeypatch, tmp_path, vendor, way)
     with vcr.use_cassette(str(file), record_mode="none"):
         done.call()
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(("vendor", "way"), KINDS)
+def test_nothing_shows_where_a_cassette_has_no_such_request(
+    server, monkeypatch, tmp_path, caplog, vendor, way
+):
+    """Vcrpy's complaint carries the request it did not find, and compares its headers if it is asked to."""
+    caplog.set_level(logging.DEBUG)
+    key = keybrake.issue_vault_key("session-7", cap=20)
+    server.answer(200, ANSWERS[vendor], {"Content-Type": "application/json"})
+    done = caller(vendor, way, key, server.url, monkeypatch)
+    matched = ["method", "uri", "headers"]
+    with vcr.use_cassette(str(tmp_path / "c.yaml")):
+        done.call()
+    probes = Probes(vendor)
+    with vcr.use_cassette(str(tmp_path / "c.yaml"), record_mode="none", match_on=matched):
+        if vendor == "twilio":  # which takes no idempotency key: all its headers are the same
+            done.call()
+        else:
+            with pytest.raises(Exception, match=r"(?i)cassette|connection|stripe") as caught:
+                done.call()
+            probes.error(caught.value)
+    assert len(server.seen) == 1
+    probes.none_in("the debug log", caplog.text)
+
+
+def test_a_part_of_a_secret_is_a_secret():
+    """Rich cuts a long text before it shows it; real keys are longer than that."""
+    secret = Secret("sk_live_" + "a1b2c3d4" * 13)
+    for part in (secret[:80], secret[8:], secret[0], secret[-1]):
+        assert (type(part), repr(part)) == (Secret, "<credential>")
+    from rich.pretty import pretty_repr
+
+    assert "a1b2" not in pretty_repr({"secret": secret}, max_string=80)
 
 
 def test_a_second_thread_sees_the_vault_key(server, monkeypatch):

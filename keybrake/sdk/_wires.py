@@ -1,0 +1,184 @@
+"""
+The last look at a request that carries a credential: by what way does it leave.
+
+What an SDK's client says of itself may have changed since the decision, or may not be all of it: a
+proxy can come from the environment, from a session, from an opener that somebody installed. Here, in
+the HTTP library, stands what is really used. A request that carries no credential of a call that is on
+the wire is none of keybrake's business.
+"""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from keybrake import _hosts
+from keybrake.sdk import _injection, _redirects
+from keybrake.sdk._patch import Hook
+
+_SHOWN = _injection.SHOWN
+
+
+def _carrier(headers: Any) -> _redirects.Flight | None:
+    """Return the call on the wire whose credential is among these headers."""
+    flight = _redirects.in_flight.get()
+    if flight is None or flight.over or flight.credential is None or not headers:
+        return None
+    expected = str(flight.credential.authorization)
+    for name in headers:
+        if _text(name).lower() == "authorization" and _text(headers[name]) == expected:
+            return flight
+    return None
+
+
+def _text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _check(flight: _redirects.Flight, url: str, *, proxies: Iterable[str], verified: bool) -> None:
+    """Refuse to send, unless by a way that a credential may take. Raises ``Elsewhere``."""
+    why = None
+    if not _hosts.is_own(flight.vendor, _hosts.origin_of(url)):
+        why = f"it would go to {_hosts.origin_of(url)!a:.100}"
+    elif url.startswith("https:") and not verified:
+        why = f"it would go out {_injection.UNVERIFIED}"
+    elif (found := _hosts.through(proxies)) is not None:
+        why = found[1]
+    if why is not None:
+        raise _injection.elsewhere(why)
+
+
+def _is_verifying(context: object) -> bool:
+    """Return whether an SSL context, or what stands for one, makes sure whom it talks to."""
+    if isinstance(context, ssl.SSLContext):
+        return context.verify_mode == ssl.CERT_REQUIRED and context.check_hostname
+    return context is None or bool(context)
+
+
+def _requests_send(
+    wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    request = args[0] if args else kwargs["request"]
+    flight = _carrier(request.headers)
+    if flight is None:
+        return wrapped(*args, **kwargs)
+    select = sys.modules["requests.utils"].select_proxy
+    proxy = select(request.url, dict(kwargs.get("proxies") or {}))
+    verified = bool(kwargs.get("verify", True))
+    _check(flight, str(request.url), proxies=[proxy] if proxy else [], verified=verified)
+    response = wrapped(*args, **kwargs)
+    response.request.headers["Authorization"] = _SHOWN
+    return response
+
+
+def _no_netrc(
+    wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """``requests`` would put what a netrc file says of the host in the place of the credential."""
+    flight = _redirects.in_flight.get()
+    mine = flight is not None and not flight.over and flight.credential is not None
+    return None if mine else wrapped(*args, **kwargs)
+
+
+def _httpx_send(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    request = args[0] if args else kwargs["request"]
+    flight = _carrier(request.headers)
+    if flight is None:
+        return wrapped(*args, **kwargs)
+    _check_httpx(flight, instance, request.url)
+    kwargs = {**kwargs, "follow_redirects": False}
+    response = wrapped(*args, **kwargs)
+    response.request.headers["Authorization"] = _SHOWN
+    return response
+
+
+def _httpx_send_async(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    request = args[0] if args else kwargs["request"]
+    flight = _carrier(request.headers)
+    if flight is None:
+        return wrapped(*args, **kwargs)
+    _check_httpx(flight, instance, request.url)
+    return _undressed(wrapped(*args, **{**kwargs, "follow_redirects": False}))
+
+
+async def _undressed(sending: Any) -> Any:
+    response = await sending
+    response.request.headers["Authorization"] = _SHOWN
+    return response
+
+
+def _check_httpx(flight: _redirects.Flight, client: Any, url: Any) -> None:
+    # A transport of the user's own has no pool; it is trusted, as an HTTP client of theirs is.
+    pool = getattr(client._transport_for_url(url), "_pool", None)
+    proxy = getattr(pool, "_proxy_url", None)
+    verified = _is_verifying(getattr(pool, "_ssl_context", None))
+    _check(flight, str(url), proxies=[_written(proxy)] if proxy else [], verified=verified)
+
+
+def _written(url: Any) -> str:
+    """Return a URL of httpcore's as text."""
+    port = f":{url.port}" if url.port else ""
+    return f"{_text(url.scheme)}://{_text(url.host)}{port}"
+
+
+def _aiohttp_request(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    flight = _carrier(kwargs.get("headers")) or _carrier(_basic(kwargs.get("auth")))
+    if flight is None:
+        return wrapped(*args, **kwargs)
+    url = instance._build_url(args[1] if len(args) > 1 else kwargs["str_or_url"])
+    given = [kwargs.get(name) for name in ("ssl", "verify_ssl", "ssl_context")]
+    given.append(getattr(getattr(instance, "_connector", None), "_ssl", None))
+    verified = all(_is_verifying(one) for one in given)
+    _check(flight, str(url), proxies=_aiohttp_proxies(instance, kwargs, url), verified=verified)
+    return wrapped(*args, **kwargs)
+
+
+def _basic(auth: Any) -> dict[str, str]:
+    return {"Authorization": auth.encode()} if hasattr(auth, "encode") else {}
+
+
+def _aiohttp_proxies(session: Any, kwargs: Mapping[str, Any], url: Any) -> list[str]:
+    proxy = kwargs.get("proxy") or getattr(session, "_default_proxy", None)
+    if proxy is None and getattr(session, "_trust_env", False):
+        try:
+            proxy, _ = sys.modules["aiohttp.helpers"].get_env_proxy_for_url(url)
+        except LookupError:
+            return []
+    return [str(proxy)] if proxy else []
+
+
+def _urllib_open(
+    wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    request = args[1] if len(args) > 1 else kwargs["req"]
+    flight = _carrier(dict(request.header_items()))
+    if flight is None:
+        return wrapped(*args, **kwargs)
+    is_default = ssl._create_default_https_context is ssl.create_default_context
+    context = kwargs.get("context")
+    verified = _is_verifying(context) if context is not None else is_default
+    proxies = [f"http://{request.host}"] if _has_proxy(request) else []
+    _check(flight, request.full_url, proxies=proxies, verified=verified)
+    return wrapped(*args, **kwargs)
+
+
+def _has_proxy(request: Any) -> bool:
+    return bool(getattr(request, "_tunnel_host", None)) or request.has_proxy()
+
+
+HOOKS = (
+    Hook("requests.sessions", "Session.send", _requests_send, ("request",)),
+    Hook("requests.sessions", "get_netrc_auth", _no_netrc),
+    Hook("httpx", "Client.send", _httpx_send, ("request",)),
+    Hook("httpx", "AsyncClient.send", _httpx_send_async, ("request",)),
+    Hook("aiohttp.client", "ClientSession._request", _aiohttp_request),
+    Hook("urllib.request", "AbstractHTTPHandler.do_open", _urllib_open, ("req",)),
+)
