@@ -12,6 +12,7 @@ from __future__ import annotations
 import ssl
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
 from typing import Any
 
 from keybrake import _hosts
@@ -174,9 +175,13 @@ def _has_proxy(request: Any) -> bool:
     return bool(getattr(request, "_tunnel_host", None)) or request.has_proxy()
 
 
+def _reads_netrc(module: ModuleType) -> bool:
+    return hasattr(module, "get_netrc_auth")
+
+
 HOOKS = (
     Hook("requests.sessions", "Session.send", _requests_send, ("request",)),
-    Hook("requests.sessions", "get_netrc_auth", _no_netrc),
+    Hook("requests.sessions", "get_netrc_auth", _no_netrc, present=_reads_netrc),
     Hook("httpx", "Client.send", _httpx_send, ("request",)),
     Hook("httpx", "AsyncClient.send", _httpx_send_async, ("request",)),
     Hook("aiohttp.client", "ClientSession._request", _aiohttp_request),
