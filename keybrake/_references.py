@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from keybrake._shown import shown
+from keybrake._shown import shown, without_secrets
 from keybrake.errors import PolicyError
 
 # The grammar of helmfile's vals, https://github.com/helmfile/vals: ref+BACKEND://PATH?PARAMS#FRAGMENT.
@@ -87,9 +87,22 @@ class Reference:
         """Return the keys as they are written: ``#/a/b``."""
         return f"#/{'/'.join(self.keys)}" if self.keys else ""
 
+    @property
+    def harmless(self) -> str:
+        """Return it as people may see it: without what may be a secret, and of a command not its arguments."""
+        if self.scheme != "exec" or not self.params:
+            return without_secrets(str(self))
+        bare = without_secrets(f"{self.scheme}://{self.path}")
+        return f"{bare}?…{without_secrets(self.fragment)}"
+
     def __str__(self) -> str:
         query = "&".join(f"{name}={value}" for name, value in self.params)
         return f"{self.scheme}://{self.path}{'?' if query else ''}{query}{self.fragment}"
+
+
+def harmless(where: Reference | str) -> str:
+    """Return a place, or what stands there itself, as people may see it."""
+    return where.harmless if isinstance(where, Reference) else without_secrets(where)
 
 
 def is_reference(text: object) -> bool:

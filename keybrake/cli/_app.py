@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 import keybrake
-from keybrake.cli._text import safe
+from keybrake.cli._text import brief, safe
 from keybrake.errors import KeybrakeError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -159,7 +159,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         status = app.main(list(arguments), prog_name="keybrake", standalone_mode=False)
     except click.UsageError as error:
-        return _say(f"{error.format_message()} {_where_to_read(error)}", error.exit_code)
+        return _say(f"{brief(error.format_message())} {_where_to_read(error)}", error.exit_code)
     except click.ClickException as error:
         return _say(error.format_message(), error.exit_code)
     except click.Abort:

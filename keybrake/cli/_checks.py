@@ -72,7 +72,7 @@ def _config_mistakes() -> list[str]:
     """Return every mistake in the file, with its line; none if it is not the file that is wrong."""
     try:
         file = _config.find_file()
-        found = [] if file is None else _mistakes.mistakes(file.read_bytes(), str(file))
+        found = [] if file is None else _mistakes.mistakes(_mistakes.read(file), str(file))
     except (PolicyError, OSError):
         return []
     return [f"{mistake.file}:{mistake.line}: {mistake.message}" for mistake in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from keybrake import _config, _places, _references
 from keybrake._places import Place
@@ -48,7 +48,10 @@ def _ask(vendor: str, place: Place) -> tuple[bool, str]:
         return False, f"{str(error).removeprefix('credentials.')}{_took(begun)}"
     except Exception as error:  # noqa: BLE001 -- a source of others may raise, and say, anything
         kind = type(error).__name__
-        return False, f"{vendor}: {place['secret']} cannot be asked: {kind}{_took(begun)}"
+        return (
+            False,
+            f"{vendor}: {_references.harmless(place['secret'])} cannot be asked: {kind}{_took(begun)}",
+        )
     return True, f"{vendor} from {_shown(place)}{_took(begun)}"
 
 
@@ -56,6 +59,7 @@ def _took(begun: float) -> str:
     return f" ({(time.monotonic() - begun) * 1000:,.0f} ms)"
 
 
-def _shown(place: Mapping[str, object]) -> str:
+def _shown(place: Place) -> str:
     """Return where it is kept, with the user's name or place before it."""
-    return " and ".join(str(place[part]) for part in ("user", "secret") if part in place)
+    kept = (place[part] for part in ("user", "secret") if part in place)
+    return " and ".join(map(_references.harmless, kept))

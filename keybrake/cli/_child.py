@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from keybrake import _config, _scope
 from keybrake._references import Reference, schemes
 from keybrake.credentials import ADDRESS, FROM_ENVIRONMENT, Credential
 
+# What is shorter may stand anywhere by chance.
+_SHORTEST_SECRET = 8
 _STARTUP = Path(__file__).parents[1] / "startup"
 
 
@@ -36,8 +39,12 @@ def environment(
         ledger: URL of the ledger, absolute.
         address: Where it may ask for credentials.
     """
-    own = set(_own_secrets())
-    made = {name: value for name, value in environ.items() if name not in own | _managers_secrets()}
+    taken_out = {*_own_secrets(), *_managers_secrets()}
+    secrets = {credential.secret for credential in had.values()}
+    secrets |= {environ[name] for name in taken_out & set(environ)}
+    made = _without(
+        {name: value for name, value in environ.items() if name not in taken_out}, secrets, key
+    )
     for vendor, credential in had.items():
         # An agent that reads its key from the environment finds the vault key there.
         named = {names["secret"] for names in FROM_ENVIRONMENT[vendor]} & set(environ)
@@ -49,9 +56,19 @@ def environment(
     made |= {_scope.AMBIENT_KEY: str(key), "KEYBRAKE_LEDGER": ledger, ADDRESS: address}
     if (file := _config.find_file(environ)) is not None:
         made["KEYBRAKE_CONFIG"] = str(file.resolve())
-    path = environ.get("PYTHONPATH")
+    path = made.get("PYTHONPATH")
     made["PYTHONPATH"] = f"{_STARTUP}{os.pathsep}{path}" if path else str(_STARTUP)
     return made
+
+
+def _without(environ: Mapping[str, str], secrets: Iterable[str], key: str) -> dict[str, str]:
+    """Return an environment with the key wherever a copy of a secret stands, under whatever name."""
+    # One that has another in it goes first, or a part of it would stay.
+    long = sorted((one for one in secrets if len(one) >= _SHORTEST_SECRET), key=len, reverse=True)
+    if not long:
+        return dict(environ)
+    found = re.compile("|".join(map(re.escape, long)))
+    return {name: found.sub(str(key), value) for name, value in environ.items()}
 
 
 def _own_secrets() -> Iterable[str]:

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from keybrake import _arguments, _config
@@ -19,6 +20,8 @@ from keybrake.errors import PolicyError
 
 _PLACE = re.compile(r" \(at line ([0-9]+), column ([0-9]+)\)$")
 _LIMITS = {"cap", "max_calls"}
+_MOST_BYTES = 2**20  # a device may have no end
+_LEDGER = "sqlite:///ledger.db"
 
 _DECIMAL = re.compile(r"Decimal\('([^']*)'\)")
 
@@ -31,8 +34,22 @@ class Mistake(NamedTuple):
     message: str
 
 
+def read(file: Path) -> bytes:
+    """Return the bytes of a file, or so many that ``mistakes`` says it is too long."""
+    with file.open("rb") as opened:
+        return opened.read(_MOST_BYTES + 1)
+
+
+def config_of(data: bytes, file: str) -> Config:
+    """Return what the bytes of a ``keybrake.toml`` say that has no mistake; its ledger is left open."""
+    given = tomllib.loads(data.decode(), parse_float=Decimal)
+    return _config.parse(given, source=file, default=Config(ledger=_LEDGER))
+
+
 def mistakes(data: bytes, file: str) -> list[Mistake]:
     """Return every mistake in the bytes of a ``keybrake.toml``; none: every run takes it as it is."""
+    if len(data) > _MOST_BYTES:
+        return [Mistake(file, 1, "is longer than 1 MiB; is it the right file?")]
     try:
         text = data.decode()
         given = tomllib.loads(text, parse_float=Decimal)
@@ -111,7 +128,7 @@ class _Checker:
                 case ("policies", name, *rest) if rest or isinstance(value, Mapping):
                     _judge_policy(str(name), _policy_table(tuple(rest), value))
                 case _:
-                    default = Config(ledger="sqlite:///ledger.db")
+                    default = Config(ledger=_LEDGER)
                     _config.parse(_nested(path, value), source=self.file, default=default)
         except PolicyError as error:
             return _words(error, path, value).removeprefix(f"{self.file}: ")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 
 # Those that a terminal sends to every process in it reach the child by themselves.
@@ -18,6 +20,18 @@ _PASSED_ON = (
 )
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _SENT_BY_A_PROCESS = (0, -1, -6)  # SI_USER, SI_QUEUE, SI_TKILL: <bits/siginfo-consts.h>
+_PR_SET_DUMPABLE = 4  # <linux/prctl.h>
+
+
+def hide() -> None:
+    """
+    Keep programs of the same user from reading this process: its environment, its memory.
+
+    Linux alone has it. What this process starts is a program like any other.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, *(ctypes.c_ulong(0) for _ in range(4)))
 
 
 def hold_signals() -> None:
@@ -54,7 +68,9 @@ def _next() -> tuple[int, bool]:
     wanted = {*_PASSED_ON, signal.SIGCHLD}
     if hasattr(signal, "sigwaitinfo"):
         info = signal.sigwaitinfo(wanted)
-        return info.si_signo, info.si_code in _SENT_BY_A_PROCESS
+        # Of a terminal that is gone, the kernel tells the leader of its session alone.
+        told = info.si_signo != signal.SIGHUP and info.si_code not in _SENT_BY_A_PROCESS
+        return info.si_signo, not told
     # macOS does not say who sent it: take these two for a terminal's.
     number = signal.sigwait(wanted)
     return number, number not in (signal.SIGINT, signal.SIGQUIT)

@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from keybrake._money import show
+from keybrake._shown import without_secrets
+
+_MOST_SAID = 500
 
 # Letters and marks by category, but nothing is seen of them.
 _UNSEEN = re.compile(
@@ -36,6 +39,12 @@ def _shown(character: str) -> str:
     if seen and not _UNSEEN.match(character):
         return character
     return character.encode("unicode_escape").decode("ascii")
+
+
+def brief(text: str) -> str:
+    """Return what a user wrote, harmless, without what may be a secret, and not longer than a few lines."""
+    shown = safe(without_secrets(text))
+    return shown if len(shown) <= _MOST_SAID else f"{shown[: _MOST_SAID - 1]}…"
 
 
 def to_json(value: object) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -13,10 +14,11 @@ import click
 from keybrake import _arguments, credentials
 from keybrake._key import issue_vault_key
 from keybrake.cli import _child, _spawn
+from keybrake.cli._gate import Gate
 from keybrake.cli._policy_options import meant, policy_options
 from keybrake.cli._read import Book
 from keybrake.cli._said import ledger_url
-from keybrake.cli._text import dollars, safe, to_json
+from keybrake.cli._text import brief, dollars, safe, to_json
 from keybrake.cli.runs import run_row
 from keybrake.errors import PolicyError
 from keybrake.ledger import RunRecord, open_ledger
@@ -42,51 +44,88 @@ def exec_(ctx: click.Context, /, command: tuple[str, ...], *, as_json: bool, **s
     guarded before its first line. Ctrl-C and its exit status go through; when it has ended its run is
     closed, and what it spent is said on standard error.
     """
+    _spawn.hide()
+    _look_up(ctx, command[0])
     _arguments.check_policies()
     url = open_ledger(ledger_url(ctx)).url
     known = credentials.current()
     had = {vendor: known.get(vendor) for vendor in _child.vendors_with_credentials(os.environ)}
     given = {"expires_in": _LIFETIME} if said["policy"] is None else {}
-    if shutil.which(command[0]) is None:
-        click.echo(f"keybrake: {safe(command[0])}: there is no such command", err=True)
-        ctx.exit(_NO_SUCH_COMMAND)
     label = said.pop("label") or _name_of(command)
-    try:
-        key = issue_vault_key(label, ledger=url, **{**given, **meant(ctx, **said)})
-    except PolicyError as error:
-        raise click.UsageError(str(error), ctx) from error
-    # Nothing ends this process before the run is closed.
-    _spawn.hold_signals()
-    ledger = open_ledger(url)
-    try:
-        with credentials.Broker(known, key, lambda: _over(url, key.run_id)) as broker:
-            environ = _child.environment(os.environ, key, had, url, broker.address)
-            status = _spawn.run(command, environ)
-    except OSError as error:
-        status = _CANNOT_START
-        click.echo(f"keybrake: {safe(command[0])}: {error.strerror}", err=True)
-    finally:
-        ledger.close_run(ledger.runs(key.run_id)[0].pk)
-    (run,) = ledger.runs(key.run_id)
-    click.echo(
-        to_json({**run_row(run), "exit_status": status}) if as_json else _words(run, status, url),
-        err=True,
-    )
-    sys.stdout.flush()
+    gate = Gate(url)
+    with _broker(known, gate) as broker:
+        try:
+            key = issue_vault_key(label, ledger=url, **{**given, **meant(ctx, **said)})
+        except PolicyError as error:
+            raise click.UsageError(str(error), ctx) from error
+        gate.run_id = key.run_id
+        # Nothing ends this process before the run is closed.
+        _spawn.hold_signals()
+        status = _run(command, broker, lambda at: _child.environment(os.environ, key, had, url, at))
+    _last_words(key.run_id, status, url, as_json=as_json)
     ctx.exit(status)
 
 
+def _look_up(ctx: click.Context, word: str) -> None:
+    """Leave as a shell does if there is nothing to run."""
+    if shutil.which(word) is not None:
+        return
+    is_there = os.path.lexists(word) if os.path.dirname(word) else shutil.which(word, os.F_OK)  # noqa: PTH120
+    what = "is not executable" if is_there else "there is no such command"
+    _say(f"keybrake: {brief(word)}: {what}")
+    ctx.exit(_CANNOT_START if is_there else _NO_SUCH_COMMAND)
+
+
 def _name_of(command: Sequence[str]) -> str:
-    """Return what a command is called: for an interpreter, the script."""
+    """Return what a command is called, as a label: for an interpreter, the script."""
     words = [os.path.basename(word) for word in command]  # noqa: PTH119 -- a name, no path
     is_script = words[0].startswith("python") and len(words) > 1 and not words[1].startswith("-")
-    return words[1 if is_script else 0]
+    name = (words[1] if is_script else "") or words[0]
+    return os.fsencode(name).decode("utf-8", "replace")[: _arguments.LONGEST_LABEL]
 
 
-def _over(url: str, run_id: str) -> str | None:
-    """Return why a run is given no credential any more; None: it may call."""
-    (run,) = open_ledger(url).runs(run_id)
-    return None if run.state() in ("open", "paused") else f"the run {run_id} is {run.state()}"
+def _broker(known: credentials.Known, gate: Gate) -> credentials.Broker:
+    try:
+        return credentials.Broker(known, gate)
+    except OSError as error:
+        msg = f"no socket for the credentials can be made: {error.strerror or error}"
+        raise click.ClickException(msg) from error
+
+
+def _run(
+    command: Sequence[str], broker: credentials.Broker, environ: Callable[[str], dict[str, str]]
+) -> int:
+    try:
+        broker.serve()
+        return _spawn.run(command, environ(broker.address))
+    except Exception as error:  # noqa: BLE001 -- whatever it is, the run has still to be closed
+        why = error.strerror if isinstance(error, OSError) else type(error).__name__
+        _say(f"keybrake: {brief(command[0])}: {why}")
+        return _CANNOT_START
+
+
+def _last_words(run_id: str, status: int, url: str, *, as_json: bool) -> None:
+    """Close the run and say what came of it; whatever fails here is nothing that the program did."""
+    try:
+        ledger = open_ledger(url)
+        ledger.close_run(ledger.runs(run_id)[0].pk)
+        (run,) = ledger.runs(run_id)
+        row = {**run_row(run), "exit_status": status}
+        words = to_json(row) if as_json else _words(run, status, url)
+    except Exception as error:  # noqa: BLE001 -- a ledger that is gone fails in many ways
+        why = brief(" ".join(str(error).split()) or type(error).__name__)
+        words = f"keybrake: the run {run_id} could not be closed: {why}; exit status {status}"
+    _say(words)
+
+
+def _say(words: str) -> None:
+    """Write a line to standard error, if somebody takes it."""
+    try:
+        click.echo(words, err=True)
+    except (OSError, ValueError):
+        # What is left in the buffer must not be tried again, and fail again, when Python ends.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _words(run: RunRecord, status: int, url: str) -> str:

@@ -10,6 +10,7 @@ import click
 
 from keybrake import _clock, _config, _terms
 from keybrake._config import Config
+from keybrake._references import harmless
 from keybrake._terms import Policy
 from keybrake.cli import _mistakes
 from keybrake.cli._table import Column, Table
@@ -38,11 +39,13 @@ def check(ctx: click.Context, file: Path | None, *, as_json: bool) -> None:
     Exits with 3 if there is a mistake; otherwise says what is in force. No credential is asked for.
     """
     file = file or _in_force()
-    found = _mistakes.mistakes(file.read_bytes(), str(file))
+    # Once: a pipe has no second time.
+    data = _mistakes.read(file)
+    found = _mistakes.mistakes(data, str(file))
     if found:
         _tell(found, as_json=as_json)
         ctx.exit(FOUND_SOMETHING)
-    config = _config.load({"KEYBRAKE_CONFIG": str(file)})
+    config = _mistakes.config_of(data, str(file))
     if as_json:
         click.echo(to_json(_summary(config)))
     else:
@@ -86,7 +89,7 @@ def _policies(config: Config) -> Iterator[tuple[str, Policy]]:
 def _credentials(config: Config) -> Iterator[tuple[str, str]]:
     """Yield each vendor with the place its secret is kept at."""
     for vendor, place in config.credentials.items():
-        yield vendor, str(place["secret"])
+        yield vendor, harmless(place["secret"])
 
 
 def _row(name: str, policy: Policy) -> dict[str, Any]:

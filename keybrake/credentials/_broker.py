@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
 import json
+import os
 import socket
 import socketserver
 import tempfile
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from keybrake.credentials._secret import Credential, Secret
-from keybrake.errors import CredentialError
+from keybrake.credentials._store import Kept
+from keybrake.errors import CredentialError, KeybrakeError
 
 ADDRESS = "KEYBRAKE_CREDENTIALS"
 """The environment variable that says where to ask: the path of a Unix socket."""
@@ -23,6 +24,10 @@ ADDRESS = "KEYBRAKE_CREDENTIALS"
 # A source may take ten seconds to say that it does not answer.
 _PATIENCE_S = 30.0
 _MOST_BYTES = 16 * 1024
+# The path of a Unix socket has room for 108 bytes, on macOS for 104, with the zero at its end.
+_LONGEST_ADDRESS = 100
+# How long to wait before a queue that is full is tried again.
+_PAUSE_S = 0.02
 
 
 class Known(Protocol):
@@ -37,50 +42,70 @@ class Known(Protocol):
 
 class Broker:
     """
-    Serves credentials over a socket that only this user can reach, to whoever has the vault key.
+    Serves credentials over a socket that only this user can reach, to whoever shows a key that may.
 
     Args:
         known: Where they come from.
-        key: The vault key that has to be shown.
-        alive: Says why nothing is given out any more; None: it is.
+        may: Says why whoever shows this key is given none; None: it is given them.
+
+    Raises:
+        OSError: No socket can be made.
     """
 
-    def __init__(self, known: Known, key: str, alive: Callable[[], str | None]) -> None:
-        self._known, self._key, self._alive = known, key, alive
-        # A folder of its own, which tempfile makes for this user alone.
-        self._folder = tempfile.TemporaryDirectory(prefix="keybrake-")
-        self.address = str(Path(self._folder.name) / "credentials")
-        self._server = _Server(self.address, self._answer)
+    def __init__(self, known: Known, may: Callable[[str], str | None]) -> None:
+        self._known, self._may = known, may
+        self._folder, self.address = _place()
+        try:
+            self._server = _Server(self.address, self._answer)
+        except OSError:
+            self._folder.cleanup()
+            raise
+        self._serving = False
+
+    def serve(self) -> None:
+        """Begin to answer, in a thread."""
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._serving = True
 
     def __enter__(self) -> Self:
-        """Begin to serve."""
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        """Have it put away at the end of the block."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """End it; whoever asks from now on is told that nobody is there."""
-        self._server.shutdown()
+        if self._serving:
+            self._server.shutdown()
         self._server.server_close()
         self._folder.cleanup()
 
     def _answer(self, asked: Mapping[str, Any]) -> dict[str, str]:
-        shown = str(asked.get("key", "")).encode("utf-8", "replace")
-        if not hmac.compare_digest(shown, self._key.encode()):
-            return {"error": "the vault key is not that of this run"}
-        if (why := self._alive()) is not None:
-            return {"error": why}
         vendor = str(asked.get("vendor", ""))
         try:
+            if (why := self._may(str(asked.get("key", "")))) is not None:
+                return {"error": why}
             found = self._known.get(vendor)
             if found.fingerprint == asked.get("refused"):
                 found = self._known.get(vendor, found)
-        except CredentialError as error:
+        except KeybrakeError as error:
             return {"error": str(error)}
         return {"secret": str(found.secret), "user": found.user}
 
 
+def _place() -> tuple[tempfile.TemporaryDirectory[str], str]:
+    """Return a folder that tempfile makes for this user alone, and the path of a socket in it."""
+    for parent in (None, "/tmp"):  # noqa: S108 -- a folder of its own in it, as above
+        folder = tempfile.TemporaryDirectory("", "keybrake-", parent, ignore_cleanup_errors=True)
+        address = str(Path(folder.name) / "credentials")
+        if len(os.fsencode(address)) <= _LONGEST_ADDRESS:
+            break
+        folder.cleanup()
+    return folder, address
+
+
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
+    # Every thread and process of an agent may ask at the same moment.
+    request_queue_size = 1024
     block_on_close = False
 
     def __init__(self, address: str, answer: Callable[[Mapping[str, Any]], dict[str, str]]) -> None:
@@ -101,7 +126,7 @@ class _Handler(socketserver.StreamRequestHandler):
         self.wfile.write(json.dumps(server.answer(asked)).encode() + b"\n")
 
 
-class Brokered:
+class Brokered(Kept):
     """
     The credentials that another process gives out.
 
@@ -112,25 +137,14 @@ class Brokered:
     """
 
     def __init__(self, address: str, key: str, ttl_s: float) -> None:
-        self._address, self._key, self._ttl_s = address, key, ttl_s
-        self._kept: dict[str, tuple[Credential, float]] = {}
+        super().__init__(ttl_s)
+        self._address, self._key = address, key
 
-    def kept(self, vendor: str) -> Credential | None:
-        """See ``Known.kept``."""
-        found = self._kept.get(vendor)
-        return None if found is None or time.monotonic() >= found[1] else found[0]
-
-    def get(self, vendor: str, refused: Credential | None = None) -> Credential:
-        """See ``Known.get``."""
-        kept = self.kept(vendor)
-        if kept is not None and kept != refused:
-            return kept
+    def _fetch(self, vendor: str, refused: Credential | None) -> Credential:
         answer = self._ask(vendor, refused)
         if "secret" not in answer:
             raise CredentialError(answer.get("error", f"no credential for {vendor} was given out"))
-        found = Credential(Secret(answer["secret"]), answer.get("user", ""))
-        self._kept[vendor] = (found, time.monotonic() + self._ttl_s)
-        return found
+        return Credential(Secret(answer["secret"]), answer.get("user", ""))
 
     def _ask(self, vendor: str, refused: Credential | None) -> dict[str, str]:
         asked = {"key": self._key, "vendor": vendor}
@@ -139,7 +153,7 @@ class Brokered:
         try:
             with contextlib.closing(socket.socket(socket.AF_UNIX)) as line:
                 line.settimeout(_PATIENCE_S)
-                line.connect(self._address)
+                _connect(line, self._address)
                 line.sendall(json.dumps(asked).encode() + b"\n")
                 with line.makefile("rb") as answer:
                     found = json.loads(answer.readline(_MOST_BYTES))
@@ -148,3 +162,15 @@ class Brokered:
             msg = f"no credential for {vendor}: the keybrake exec that started this process: {why}"
             raise CredentialError(msg) from None
         return found if isinstance(found, dict) else {}
+
+
+def _connect(line: socket.socket, address: str) -> None:
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return line.connect(address)
+        except BlockingIOError:
+            # The queue is full. Where a socket has a timeout, Linux says so instead of waiting.
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_PAUSE_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -33,21 +34,17 @@ FROM_ENVIRONMENT: Mapping[str, Sequence[Mapping[str, str]]] = {
 }
 
 
-class Credentials:
+class Kept:
     """
-    The credential of each vendor.
+    Credentials that are asked for once, by one thread, and then kept for a while.
 
     Args:
-        table: By vendor, where it is kept; a vendor that is not there is looked for in the
-            environment.
         ttl_s: For how many seconds one is not asked for again.
     """
 
-    def __init__(self, table: Mapping[str, Place], ttl_s: float) -> None:
-        self._table = table
+    def __init__(self, ttl_s: float) -> None:
         self._ttl_s = ttl_s
-        self._guard = threading.Lock()
-        self._asking: dict[str, threading.Lock] = {}
+        self._asking: dict[tuple[int, str], threading.Lock] = {}
         self._kept: dict[str, tuple[Credential, float]] = {}
         self._failed: dict[str, tuple[str, float]] = {}
         self._in_vain: dict[str, float] = {}
@@ -69,8 +66,8 @@ class Credentials:
         Raises:
             CredentialError: It cannot be had. The text names the vendor and the place.
         """
-        with self._guard:
-            asking = self._asking.setdefault(vendor, threading.Lock())
+        # What a thread of the parent held at a fork, nobody gives back in the child.
+        asking = self._asking.setdefault((os.getpid(), vendor), threading.Lock())
         with asking:  # one asks, the others wait for what it gets
             kept = self.kept(vendor)
             now = time.monotonic()
@@ -80,7 +77,7 @@ class Credentials:
             if now < until:
                 raise CredentialError(why)
             try:
-                found = self._fetch(vendor)
+                found = self._fetch(vendor, refused)
             except CredentialError as error:
                 self._failed[vendor] = (str(error), time.monotonic() + _FAILS_FOR_S)
                 raise
@@ -90,7 +87,26 @@ class Credentials:
                 self._in_vain[vendor] = now + _IN_VAIN_FOR_S
             return found
 
-    def _fetch(self, vendor: str) -> Credential:
+    def _fetch(self, vendor: str, refused: Credential | None) -> Credential:
+        """Return what there is now, or raise ``CredentialError``."""
+        raise NotImplementedError
+
+
+class Credentials(Kept):
+    """
+    The credential of each vendor.
+
+    Args:
+        table: By vendor, where it is kept; a vendor that is not there is looked for in the
+            environment.
+        ttl_s: For how many seconds one is not asked for again.
+    """
+
+    def __init__(self, table: Mapping[str, Place], ttl_s: float) -> None:
+        super().__init__(ttl_s)
+        self._table = table
+
+    def _fetch(self, vendor: str, refused: Credential | None) -> Credential:  # noqa: ARG002 -- its place knows none
         if vendor in self._table:
             return _credential(self._table[vendor], f"credentials.{vendor}")
         for names in FROM_ENVIRONMENT.get(vendor, ()):
@@ -123,20 +139,24 @@ def _value(where: Reference | str, whose: str) -> str:
         found = source(where.scheme).fetch(where)
     except (SourceFailed, Unreadable) as why:
         # What it was raised from may have the secret in one of its frames.
-        msg = f"{whose}: {where} {why}"
+        msg = f"{whose}: {where.harmless} {why}"
         raise CredentialError(msg) from None
-    fit = 0 < len(found) <= _LONGEST and found.isascii() and found.isprintable()
-    if not fit or found.startswith(_token.PREFIX):
-        msg = f"{whose}: {where} holds something that is no credential: {_what(found)}"
+    if (what := _amiss(found)) is not None:
+        msg = f"{whose}: {where.harmless} holds something that is no credential: {what}"
         raise CredentialError(msg)
     return found
 
 
-def _what(found: str) -> str:
+def _amiss(found: str) -> str | None:
+    """Return why a text is no credential; None: it may be one."""
     if not found:
         return "it is empty"
     if found.startswith(_token.PREFIX):
         return "it is a vault key"
+    if found.startswith("{"):
+        return "it is a JSON object; name its key, as in #/api_key"
     if len(found) > _LONGEST:
         return f"it is longer than {_LONGEST} characters"
-    return "it has characters that no header may carry"
+    if not found.isascii() or not found.isprintable() or " " in found:
+        return "it has characters that no header may carry"
+    return None

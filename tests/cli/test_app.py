@@ -248,3 +248,21 @@ def test_letters_the_terminal_lacks_are_escaped(cli, ledger_url):
 
     assert told.code == 0
     assert "Z\\xfcrich" in told.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sk_live_4eC39HqLyjWDarjt"],
+        ["runs", "sk_live_4eC39HqLyjWDarjt"],
+        ["exec", "--cap", "5", "--sk_live_4eC39HqLyjWDarjt"],
+        ["runs", "x" * 5000, "sk_live_4eC39HqLyjWDarjt"],
+    ],
+)
+def test_what_was_used_wrongly_is_not_repeated_whole(quick, words):
+    """A key that was pasted into the wrong place is not shown again, and nothing fills the screen."""
+    told = quick(*words)
+    assert (told.code, told.out) == (2, "")
+    assert "4eC39" not in told.err
+    assert told.err.endswith("--help)\n")
+    assert len(told.err) < 600

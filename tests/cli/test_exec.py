@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 import keybrake
+from keybrake._token import make
+from keybrake.cli._gate import Gate
 from keybrake.credentials import Brokered
 from keybrake.errors import CredentialError
 from keybrake.testing import FakeResend, FakeStripe, FakeTwilio
@@ -359,16 +361,33 @@ def test_the_summary_as_json(run, project):
         (["exec", "--cap", "5", "--nope", "--", "true"], 2, "No such option"),
         (["exec", "--cap", "5", "--", "no-such-command"], 127, "there is no such command"),
         (["exec", "--policy", "nope", "--", "true"], 2, "nope"),
-        (["exec", "--cap", "5", "--", "./no.txt"], 127, "there is no such command"),
+        (["exec", "--cap", "5", "--", "./nowhere"], 127, "there is no such command"),
+        (["exec", "--cap", "5", "--", "./no.txt"], 126, "./no.txt: is not executable"),
+        (["exec", "--cap", "5", "--", "./folder"], 126, "./folder: is not executable"),
+        (["exec", "--cap", "5", "--", SECRET], 127, "<not shown>: there is no such command"),
+        (["exec", "--cap", "5", "--", "x" * 5000], 127, "…: there is no such command"),
     ],
 )
 def test_what_cannot_be_meant_starts_nothing(project, fake, words, code, told):
     """One line, and no run is written."""
     (project / "no.txt").write_text("not a program")
+    (project / "folder").mkdir()
     ran = start(project, fake, *words)
     out, err = ran.communicate(timeout=PATIENCE_S)
+    assert len(err) < 700
+    assert SECRET not in err
     assert (ran.returncode, out, err.count("\n")) == (code, "", 1), err
     assert told in err
+    assert not (project / "ledger.db").exists() or rows(project) == []
+
+
+def test_a_file_on_the_path_that_is_not_executable(project, fake):
+    """As shells have it: it is there, so the status is 126."""
+    (project / "tool").write_text("not a program")
+    path = f"{project}{os.pathsep}{os.environ['PATH']}"
+    ran = start(project, fake, "exec", "--cap", "5", "--", "tool", PATH=path)
+    _, err = ran.communicate(timeout=PATIENCE_S)
+    assert (ran.returncode, err) == (126, "keybrake: tool: is not executable\n")
     assert not (project / "ledger.db").exists() or rows(project) == []
 
 
@@ -553,3 +572,374 @@ def test_the_other_vendors(project, fake):
         assert [entry.key_prefix for entry in resend.journal.entries] == ["re_"]
         assert len(twilio.journal.entries) == 1
     assert "spent in 2 calls" in err.splitlines()[-1]
+
+
+# Many at once
+
+
+def test_the_first_call_from_many_threads_at_once(run, fake):
+    """One asks for the credential, the others wait for what it gets: all of them are charged."""
+    code, out, err = run(
+        """
+        import threading
+        barrier = threading.Barrier(64)
+        def work():
+            barrier.wait()
+            charge()
+            print("charged", flush=True)
+        threads = [threading.Thread(target=work) for _ in range(64)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        """,
+        "--cap",
+        "100",
+    )
+    assert (code, out.count("charged")) == (0, 64), err
+    assert len(fake.journal.entries) == 64
+
+
+def test_many_who_ask_at_once(run):
+    """Each as another process would, with nothing in common: all of them are served."""
+    code, out, err = run(
+        """
+        import threading
+        from keybrake.credentials import ADDRESS, Brokered
+        barrier = threading.Barrier(64)
+        def work():
+            known = Brokered(os.environ[ADDRESS], os.environ["KEYBRAKE_VAULT_KEY"], 60)
+            barrier.wait()
+            print(known.get("stripe").secret, flush=True)
+        threads = [threading.Thread(target=work) for _ in range(64)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        """
+    )
+    assert (code, out.count("sk_live_")) == (0, 64), err
+
+
+# Its exit status, whatever happens to keybrake
+
+
+def test_the_exit_status_when_nobody_reads_standard_error(project):
+    """Whoever was to read the summary is gone; what the program said of itself is still so."""
+    line = f"{sys.executable} -m keybrake exec --cap 5 -- sh -c 'sleep .4; exit 7' 2> >(exec true)"
+    ledger = f"sqlite:///{project}/ledger.db"
+    done = subprocess.run(
+        ["bash", "-c", f"{line}; echo $?"],
+        cwd=project,
+        env=environment(project, KEYBRAKE_LEDGER=ledger),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.stdout == "7\n"
+    assert rows(project)[0]["state"] == "closed"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("status", [0, 7])
+def test_the_exit_status_when_nothing_can_be_written(project, status, stream):
+    """A full disk where the summary goes is nothing that the program did."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("exec", "--cap", "5", "--", "sh", "-c", f"exit {status}"),
+            cwd=project,
+            env=environment(project, KEYBRAKE_LEDGER=f"sqlite:///{project}/ledger.db"),
+            check=False,
+            timeout=PATIENCE_S,
+            **{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: full},
+        )
+    assert done.returncode == status
+
+
+@pytest.mark.parametrize("left", ["", "; touch books/ledger.db", "; mkdir -p books/ledger.db"])
+def test_the_exit_status_when_the_ledger_is_gone(project, fake, left):
+    """That the run could not be closed is said, in a line."""
+    (project / "books").mkdir()
+    shell = (
+        f"rm -rf books; mkdir books; rmdir books{left.replace(';', '; mkdir books;', 1)}; exit 7"
+    )
+    ledger = f"sqlite:///{project}/books/ledger.db"
+    ran = start(
+        project, fake, "exec", "--cap", "5", "--", "sh", "-c", shell, KEYBRAKE_LEDGER=ledger
+    )
+    _, err = ran.communicate(timeout=PATIENCE_S)
+    assert ran.returncode == 7, err
+    assert "could not be closed" in err
+    assert "Traceback" not in err
+
+
+_HANGS_UP = """
+import signal, sys, time
+def on(number, frame):
+    open("told", "a").write(f"got {number}\\n")
+    sys.exit(9)
+signal.signal(signal.SIGHUP, on)
+print("ready", flush=True)
+for _ in range(600):
+    time.sleep(0.1)
+"""
+
+
+def test_a_terminal_that_hangs_up(project):
+    """The kernel tells the leader of the session alone; the program learns of it from there."""
+    (project / "agent.py").write_text(_HANGS_UP)
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(project)
+        words = command("exec", "--cap", "5", "--", sys.executable, "agent.py")
+        ledger = f"sqlite:///{project}/ledger.db"
+        os.execve(words[0], words, environment(project, KEYBRAKE_LEDGER=ledger))
+    said = b""
+    while b"ready" not in said:
+        said += os.read(terminal, 4096)
+    os.close(terminal)
+    ended = (0, 0)
+    until = time.monotonic() + PATIENCE_S / 2
+    while ended[0] == 0 and time.monotonic() < until:
+        time.sleep(0.05)
+        ended = os.waitpid(child, os.WNOHANG)
+    if ended[0] == 0:
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+    assert ended[0] == child
+    assert os.waitstatus_to_exitcode(ended[1]) == 9
+    assert (project / "told").read_text().startswith("got 1")
+    assert rows(project)[0]["state"] == "closed"
+
+
+# Who is given a credential
+
+
+def test_a_key_that_was_issued_inside_is_served(run, fake, project):
+    """It stands under the run of exec; the calls are those of its own run, under its own cap."""
+    code, out, err = run(
+        """
+        import subprocess, sys, keybrake
+        if len(sys.argv) > 1:
+            while True:
+                charge(100)
+                print("charged", flush=True)
+        key = keybrake.issue_vault_key("worker", cap=2)
+        below = {**os.environ, "KEYBRAKE_VAULT_KEY": key}
+        print(subprocess.run([sys.executable, "agent.py", "in"], env=below).returncode)
+        """
+    )
+    assert (code, out.split()) == (0, ["charged", "charged", "1"]), err
+    assert "CapExceeded" in err
+    assert len(fake.journal.entries) == 2
+    assert [row["spent_micros"] for row in rows(project)] == [2_000_000, 2_000_000]
+
+
+def test_only_keys_of_the_run_and_of_living_runs_below_it_are_served(project, fake):
+    """A key of another run of the same ledger is a stranger's; one whose run is over has no more use."""
+    script = """
+import os, sys, keybrake
+from keybrake.credentials import ADDRESS
+outer = keybrake.issue_vault_key("outer", cap=2)
+@keybrake.tool(name="worker", cap=1)
+def issue():
+    return keybrake.issue_vault_key("inner", cap=1)
+with keybrake.run(key=outer):
+    inner = issue()
+print(os.environ[ADDRESS], outer, outer.run_id, inner, flush=True)
+sys.stdin.read()
+"""
+    (project / "agent.py").write_text(script)
+    ledger = f"sqlite:///{project}/ledger.db"
+    stranger = keybrake.issue_vault_key("stranger", cap=1, ledger=ledger)
+    facts = {"STRIPE_API_KEY": SECRET, "KEYBRAKE_LEDGER": ledger}
+    ran = subprocess.Popen(
+        command("exec", "--cap", "5", "--", sys.executable, "agent.py"),
+        cwd=project,
+        env=environment(project, **facts),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    address, outer, outer_id, inner = ran.stdout.readline().split()
+    for key in (outer, inner):
+        assert Brokered(address, key, 60).get("stripe").secret == SECRET
+    for key in (stranger, make(), "kb_live_x", "", "é" * 57):
+        with pytest.raises(CredentialError, match="not that of this run"):
+            Brokered(address, key, 60).get("stripe")
+    books = keybrake.open_ledger(ledger)
+    books.pause(outer_id)
+    assert Brokered(address, inner, 60).get("stripe").secret == SECRET
+    books.revoke(outer_id)
+    for key in (outer, inner):
+        with pytest.raises(CredentialError, match=f"the run {outer_id} is revoked"):
+            Brokered(address, key, 60).get("stripe")
+    ran.communicate("", timeout=PATIENCE_S)
+    books.close()
+
+
+def test_a_forged_key_costs_the_ledger_nothing(tmp_path):
+    """It is told by its checksum: the ledger, which is not even there, is not asked."""
+    gate = Gate(f"sqlite:///{tmp_path}/nowhere/ledger.db")
+    gate.run_id = "run_1"
+    assert gate(make()[:-1] + "!") == gate("kb_live_x") == "the vault key is not that of this run"
+    assert not (tmp_path / "nowhere").exists()
+
+
+# What can be seen from outside
+
+
+_LOOKS = """
+import os
+try:
+    print("secret" if b"4eC39" in open(f"/proc/{os.getppid()}/environ", "rb").read() else "read")
+except PermissionError:
+    print("refused")
+open("/proc/self/environ", "rb").read()  # the program itself can still be debugged
+"""
+# Root may look at everything. Without its capabilities it is a user like any other, of the same name.
+_AS_A_USER = """
+import ctypes, os, sys
+for capability in range(64):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux shows it in /proc")
+def test_the_environment_of_exec_is_not_to_be_read(project):
+    """It has the secrets, and a program of the same user could read it there."""
+    (project / "agent.py").write_text(_LOOKS)
+    words = command("exec", "--cap", "5", "--", sys.executable, "agent.py")
+    done = subprocess.run(
+        [sys.executable, "-c", _AS_A_USER, *words],
+        cwd=project,
+        env=environment(
+            project, STRIPE_API_KEY=SECRET, KEYBRAKE_LEDGER=f"sqlite:///{project}/ledger.db"
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr
+
+
+_DUMPABLE = """
+import ctypes, sys
+from keybrake.cli import _app, _spawn
+before = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+status = eval(sys.argv[1])
+print(before, ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), status)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux's")
+@pytest.mark.parametrize(
+    ("call", "status"),
+    [("_spawn.hide()", "None"), ("_app.run(['exec', '--cap', '5', '--', 'true'])", "0")],
+)
+def test_the_process_is_not_dumpable(project, call, status):
+    """PR_GET_DUMPABLE says so to the process itself, whoever it belongs to."""
+    done = subprocess.run(
+        [sys.executable, "-c", _DUMPABLE, call],
+        env=environment(project, KEYBRAKE_LEDGER=f"sqlite:///{project}/ledger.db"),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.stdout == f"1 0 {status}\n", done.stderr
+
+
+def test_copies_of_the_secrets_are_taken_out_too(run, project):
+    """Under whatever name they stand, and inside of whatever; what is shorter than any secret stays."""
+    (project / "keybrake.toml").write_text('[credentials]\nstripe = "file://secret"\n')
+    (project / "secret").write_text(SECRET)
+    code, out, err = run(
+        "import json; print(json.dumps(dict(os.environ)))",
+        STRIPE_API_KEY="",
+        STRIPE_KEY=SECRET,
+        X=f"prefix{SECRET}suffix {SECRET}",
+        PYTHONPATH=f"/nowhere/{SECRET}",
+        TWILIO_ACCOUNT_SID="AC1",
+        TWILIO_AUTH_TOKEN="tw_long_secret",
+        TWILIO_TOKEN="tw_long_secret",
+        RESEND_API_KEY="re_",
+        LONGER=f"{SECRET}0",
+        SHORT="re_",
+    )
+    assert code == 0, err
+    assert not any(secret in out for secret in (SECRET, "tw_long_secret"))
+    environ = json.loads(out)
+    key = environ["KEYBRAKE_VAULT_KEY"]
+    assert environ["STRIPE_KEY"] == environ["TWILIO_TOKEN"] == key
+    assert environ["X"] == f"prefix{key}suffix {key}"
+    assert environ["SHORT"] == "re_"
+
+
+# The socket and the name
+
+
+def test_a_long_folder_for_temporary_files(run, project, fake):
+    """The path of a socket has room for a hundred characters or so; the folder is another one then."""
+    long = project / ("x" * 115)
+    long.mkdir()
+    code, out, err = run("print(os.environ['KEYBRAKE_CREDENTIALS']); charge()", TMPDIR=str(long))
+    assert code == 0, err
+    assert len(os.fsencode(out.strip())) <= 100
+    assert len(fake.journal.entries) == 1
+    assert not Path(out.strip()).parent.exists()
+
+
+def test_where_no_socket_can_be_made_no_run_is_opened(project):
+    """One line says so."""
+    script = (
+        "import sys, tempfile; tempfile.tempdir = '/nowhere'; import keybrake.cli as c; c.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "exec", "--cap", "5", "--", "true"],
+        cwd=project,
+        env=environment(project, KEYBRAKE_LEDGER=f"sqlite:///{project}/ledger.db"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("keybrake: no socket for the credentials can be made: ")
+    assert done.stderr.count("\n") == 1
+    assert rows(project) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        (b"a" * 230 + b".py", "a" * 200),
+        (b"ag\xffent.py", "ag\N{REPLACEMENT CHARACTER}ent.py"),
+        (b"", "python"),
+    ],
+)
+def test_a_name_that_is_no_label(project, fake, name, label):
+    """Nobody gave one, so nobody is told that it is wrong: it is made to fit."""
+    if name:
+        (project / os.fsdecode(name)).write_text("")
+    ran = start(
+        project, fake, "exec", "--cap", "5", "--", "python", os.fsdecode(name),
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    )  # fmt: skip
+    _, err = ran.communicate(timeout=PATIENCE_S)
+    assert rows(project)[0]["label"] == label, err
+    assert (ran.returncode == 0) is bool(name)
+
+
+# What is said
+
+
+def test_what_a_command_is_asked_with_is_not_shown(run, project):
+    """The arguments of a command that fetches a credential may be a token; its name is enough."""
+    (project / "keybrake.toml").write_text(
+        '[credentials]\nstripe = "exec://false?args=--token%20hunter2#/key"\n'
+    )
+    code, out, err = run("print('began')")
+    assert (code, out) == (1, "")
+    assert "credentials.stripe: exec://false?…#/key ended with exit code 1" in err
+    assert "hunter2" not in err

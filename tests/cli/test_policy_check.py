@@ -1,5 +1,6 @@
 """Does ``keybrake policy check`` name every mistake, in its line, and no other."""
 
+import subprocess
 import tomllib
 from decimal import Decimal
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from keybrake import Policy, _arguments, _config
 from keybrake.cli import _mistakes, _toml_lines
 from keybrake.errors import PolicyError
+from tests.cli.conftest import command, environment
 
 SOUND = """\
 ledger = "sqlite:///ledger.db"
@@ -201,6 +203,57 @@ def test_what_is_no_toml_is_told_with_its_line(quick, tmp_path, data, line, word
     assert told.out.startswith(f"keybrake.toml:{line}: {words}")
     assert told.out.count("\n") == 1
     assert "sk_live" not in told.out
+
+
+def test_what_never_ends_is_read_to_an_end(cli):
+    """A device, or the wrong file: nobody writes a megabyte of policies."""
+    told = cli("policy", "check", "/dev/zero")
+
+    assert (told.code, told.err) == (3, "1 mistake\n")
+    assert told.out == "/dev/zero:1: is longer than 1 MiB; is it the right file?\n"
+
+
+def test_a_file_of_a_mebibyte_is_read(check):
+    """And one of a byte more is not."""
+    whole = SOUND + "#" * (2**20 - len(SOUND) - 1) + "\n"
+
+    assert check(whole).code == 0
+    assert check(whole + "\n").code == 3
+
+
+@pytest.mark.parametrize(("text", "code"), [(SOUND, 0), (MANY, 3)])
+def test_a_pipe_is_read_once(tmp_path, text, code):
+    """``policy check /dev/stdin`` judges and sums up what comes."""
+    told = subprocess.run(
+        command("policy", "check", "/dev/stdin"),
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert told.returncode == code
+    assert told.stdout.startswith("/dev/stdin")
+    assert ("credential of stripe: vault://secret/stripe#/api_key" in told.stdout) is (code == 0)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_reference_is_shown_without_what_may_be_a_secret(check, options):
+    """The arguments of a command are its own affair, and a key may stand anywhere."""
+    text = (
+        '[credentials]\nstripe = "exec://op?args=--token%20hunter2#/key"\n'
+        'resend = "file:///a/sk_live_4eC39HqLyjWDarjt"\n'
+        'twilio = { account_sid = "AC1", auth_token = "vault://me:hunter2@vault/twilio" }\n'
+    )
+    told = check(text, *options)
+
+    assert told.code == 0
+    assert "hunter2" not in told.out
+    assert "4eC39" not in told.out
+    shown = told.json["credentials"]["stripe"] if options else told.out
+    assert "exec://op?…#/key" in shown
 
 
 TOKEN = "s3cr3tt0k3n"

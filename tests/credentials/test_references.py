@@ -36,6 +36,22 @@ def test_it_shows_where_and_not_what():
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("env://STRIPE_API_KEY", "env://STRIPE_API_KEY"),
+        ("awssecrets://doc?region=eu#/foo/bar", "awssecrets://doc?region=eu#/foo/bar"),
+        ("exec://op?args=--token%20hunter2#/key", "exec://op?…#/key"),
+        ("exec://op", "exec://op"),
+        ("file:///a/sk_live_hunter2", "file:///a/<not shown>"),
+        ("vault://me:hunter2@host/x", "vault://<not shown>@host/x"),
+    ],
+)
+def test_what_people_are_shown_of_it(text, shown):
+    """Enough to find the place, and nothing that may be a secret."""
+    assert parse(text, "stripe").harmless == shown
+
+
+@pytest.mark.parametrize(
     "text",
     ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", "", "env://", "ENV://A", "://x", "env:/A", "env://A B", 5, None, True, b"env://A", ["env://A"]],
 )  # fmt: skip
