@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import os
 import threading
 import time
@@ -34,7 +35,7 @@ FROM_ENVIRONMENT: Mapping[str, Sequence[Mapping[str, str]]] = {
 }
 
 
-class Kept:
+class Kept(abc.ABC):
     """
     Credentials that are asked for once, by one thread, and then kept for a while.
 
@@ -87,9 +88,9 @@ class Kept:
                 self._in_vain[vendor] = now + _IN_VAIN_FOR_S
             return found
 
+    @abc.abstractmethod
     def _fetch(self, vendor: str, refused: Credential | None) -> Credential:
         """Return what there is now, or raise ``CredentialError``."""
-        raise NotImplementedError
 
 
 class Credentials(Kept):
