@@ -34,5 +34,7 @@ def overridden(headers: Mapping[Any, Any]) -> tuple[str, str] | None:
 
 def name_of(header: Any) -> str:
     """Return a header's name in lower case, whatever type and spelling it came in."""
-    text = header.decode("latin-1") if isinstance(header, bytes) else str(header)
+    # The text itself: a subclass may say something else of itself than is sent.
+    text = str.__str__(header) if isinstance(header, str) else str(header)
+    text = header.decode("latin-1") if isinstance(header, bytes) else text
     return text.strip().lower()

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
+from urllib.request import getproxies_environment
 
 from keybrake import _hosts
 from keybrake.errors import HostNotAllowed
@@ -65,6 +66,9 @@ def objection(client: Any) -> tuple[str, str] | None:
             return "host_not_allowed", f"it would go out {UNVERIFIED}"
         given = [getattr(one, name, None) for name in ("_proxy", "proxy")]
         given += [getattr(session, "proxies", None) for session in sessions]
+        if getattr(one, "name", None) == "pycurl":
+            # Where nobody sees what it does: curl reads no_proxy in a way of its own.
+            given.append(getproxies_environment())
         found = _hosts.through(proxy for proxies in given for proxy in _each(proxies))
         if found is not None:
             return found
@@ -106,16 +110,31 @@ def _cleanse(error: BaseException, handled: BaseException | None) -> Elsewhere |
         traceback.clear_frames(one.__traceback__)
         waiting += [one.__cause__, one.__context__]
         waiting += [inner for inner in one.args if isinstance(inner, BaseException)]
+        waiting += getattr(one, "exceptions", ())  # of a group
     return stopped
 
 
 def _undress(error: BaseException) -> None:
     """Take the credential out of the request that an HTTP client hangs on to its errors."""
+    _undress_aiohttp(error)
     for holder in (error, getattr(error, "response", None)):
         with contextlib.suppress(Exception):  # httpx raises if there is none
             headers = holder.request.headers  # type: ignore[union-attr]  # suppressed
             if "Authorization" in headers:
                 headers["Authorization"] = SHOWN
+
+
+def _undress_aiohttp(error: BaseException) -> None:
+    """The same for errors of aiohttp, which have the request among their arguments, and cannot be written to."""
+    info: Any = getattr(error, "request_info", None)
+    if info is None:
+        return
+    headers = type(info.headers.copy())((*info.headers.items(),))
+    if "Authorization" in headers:
+        headers["Authorization"] = SHOWN
+    shown = type(info)(info.url, info.method, headers, info.real_url)
+    error.request_info = shown  # type: ignore[attr-defined]  # it had one
+    error.args = tuple(shown if part is info else part for part in error.args)
 
 
 SHOWN = "<credential>"

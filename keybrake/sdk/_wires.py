@@ -55,23 +55,42 @@ def _is_verifying(context: object) -> bool:
     """Return whether an SSL context, or what stands for one, makes sure whom it talks to."""
     if isinstance(context, ssl.SSLContext):
         return context.verify_mode == ssl.CERT_REQUIRED and context.check_hostname
-    return context is None or bool(context)
+    return context is None or context is True
 
 
 def _requests_send(
-    wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     request = args[0] if args else kwargs["request"]
     flight = _carrier(request.headers)
     if flight is None:
         return wrapped(*args, **kwargs)
-    select = sys.modules["requests.utils"].select_proxy
-    proxy = select(request.url, dict(kwargs.get("proxies") or {}))
-    verified = bool(kwargs.get("verify", True))
-    _check(flight, str(request.url), proxies=[proxy] if proxy else [], verified=verified)
+    # As requests does where it is not told.
+    verified = bool(kwargs.get("verify", instance.verify))
+    proxies, checked = _requests_way(instance, request, kwargs)
+    _check(flight, str(request.url), proxies=proxies, verified=verified and checked)
     response = wrapped(*args, **kwargs)
     response.request.headers["Authorization"] = _SHOWN
     return response
+
+
+def _requests_way(session: Any, request: Any, kwargs: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """Return the proxies a request of requests' goes through, and whether its adapter checks names."""
+    utils, adapters = sys.modules["requests.utils"], sys.modules["requests.adapters"]
+    given = kwargs.get("proxies")
+    if given is None:
+        given = utils.resolve_proxies(request, session.proxies, session.trust_env)
+    proxy = utils.select_proxy(request.url, dict(given))
+    found = [proxy] if proxy else []
+    adapter = session.get_adapter(url=request.url)
+    # An adapter of the user's own is trusted, as an HTTP client of theirs is.
+    if type(adapter) is adapters.HTTPAdapter:
+        pools = adapter.poolmanager
+        checked = pools.connection_pool_kw.get("assert_hostname") is not False
+        if (through := getattr(pools, "proxy", None)) is not None:
+            found.append(str(through.url))
+        return found, checked
+    return found, True
 
 
 def _no_netrc(
@@ -136,8 +155,14 @@ def _aiohttp_request(
         return wrapped(*args, **kwargs)
     url = instance._build_url(args[1] if len(args) > 1 else kwargs["str_or_url"])
     given = [kwargs.get(name) for name in ("ssl", "verify_ssl", "ssl_context")]
-    given.append(getattr(getattr(instance, "_connector", None), "_ssl", None))
-    verified = all(_is_verifying(one) for one in given)
+    connector = instance._connector
+    given.append(getattr(connector, "_ssl", None))
+    # Another kind may go anywhere: to a socket of this machine, through a proxy.
+    is_plain = type(connector) is sys.modules["aiohttp.connector"].TCPConnector
+    verified = is_plain and all(_is_verifying(one) for one in given)
+    if not is_plain:
+        error = _injection.elsewhere(f"it would go out by a {type(connector).__name__}")
+        raise error
     _check(flight, str(url), proxies=_aiohttp_proxies(instance, kwargs, url), verified=verified)
     return wrapped(*args, **kwargs)
 
@@ -166,6 +191,7 @@ def _urllib_open(
     is_default = ssl._create_default_https_context is ssl.create_default_context
     context = kwargs.get("context")
     verified = _is_verifying(context) if context is not None else is_default
+    verified = verified and kwargs.get("check_hostname") is not False
     proxies = [f"http://{request.host}"] if _has_proxy(request) else []
     _check(flight, request.full_url, proxies=proxies, verified=verified)
     return wrapped(*args, **kwargs)

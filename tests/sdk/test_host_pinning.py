@@ -150,8 +150,20 @@ def test_another_key_for_one_call(refused, key, server, monkeypatch, by):
     )
 
 
+class Liar(str):
+    """A text that says something else of itself than it is."""
+
+    __slots__ = ()
+
+    def __str__(self):
+        return "x-harmless"
+
+    def lower(self):
+        return "x-harmless"
+
+
 @pytest.mark.parametrize(
-    "by", ["option", "header", "header_", "context", "context header", "client"]
+    "by", ["option", "header", "header_", "liar", "context", "context header", "client"]
 )
 def test_another_account(refused, key, server, by):
     """The credential acts for its own account, unless the operator names others."""
@@ -160,6 +172,7 @@ def test_another_account(refused, key, server, by):
         "option": {"stripe_account": "acct_1Other"},
         "header": {"headers": {"Stripe-Account": "acct_1Other"}},
         "header_": {"headers": {"Stripe_Account": "acct_1Other"}},
+        "liar": {"headers": {Liar("Stripe-Account"): "acct_1Other"}},
         "context header": {"headers": {"STRIPE_CONTEXT": "acct_1Other"}},
         "context": {"stripe_context": "acct_1Other"},
         "client": {},

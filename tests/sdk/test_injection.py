@@ -256,6 +256,26 @@ def test_no_answer_hands_out_the_credential(server, rows, how):
     assert [row["state"] for row in rows()] == ["refused", "settled"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"2010-04-01/Accounts/{SID}",
+        "2010-04-01/Accounts",
+        f"2010-04-01/Accounts/{SID}.xml",
+        f"2010-04-01/accounts/{SID}.json",
+        f"2008-08-01/Accounts/{SID}.json",
+    ],
+)
+@pytest.mark.parametrize("allow", [None, ["twilio.*.*"], ["twilio.*.*.*"]])
+def test_nor_under_another_spelling(server, path, allow):
+    """What has no row may be the same object in another format: it is nobody's by a wildcard."""
+    key = keybrake.issue_vault_key("curious", cap=1, allow=allow)
+    http_client = clients.sync_client(server.url, pool_connections=False)
+    with pytest.raises(keybrake.EndpointNotAllowed):
+        Client(SID, key, http_client=http_client).request("GET", f"https://api.twilio.com/{path}")
+    assert server.seen == []
+
+
 def test_whoever_has_the_key_anyway_may_read_the_account(server, rows):
     """With the raw token in the client it tells nothing new, and is a read like any other."""
     server.answer(200, ACCOUNT)

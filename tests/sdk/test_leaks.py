@@ -6,6 +6,7 @@ arguments and files. What code in the same interpreter finds by going through th
 docs/concepts/threat-model.md says so.
 """
 
+import asyncio
 import base64
 import contextlib
 import copy
@@ -216,6 +217,8 @@ def test_every_error_behind_an_error_is_cleansed():
     first, second, third, own = (_raised() for _ in range(4))
     first.__cause__, second.__context__ = second, third
     third.args, third.__cause__ = (_raised(), first), own
+    grouped = ExceptionGroup("several", [_raised()])
+    third.args += (grouped,)
     answer = requests.Response()
     answer.request = requests.Request(
         "GET", "https://api.stripe.com/", {"Authorization": SECRETS["stripe"]}
@@ -237,6 +240,34 @@ def test_without_a_credential_nothing_is_touched():
     with pytest.raises(ConnectionError), _injection.no_trace(_redirects.Flight()):
         raise error
     assert any("evidence" in frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+@pytest.mark.parametrize("vendor", ["stripe", "twilio"])
+def test_nothing_shows_in_what_aiohttp_raises(server, monkeypatch, caplog, vendor):
+    """Its errors have the request among their arguments, and show it in their text."""
+    caplog.set_level(logging.DEBUG)
+    key = keybrake.issue_vault_key("session-7", cap=20)
+    server.answer(200, ANSWERS[vendor], {"Bad\x01Header": "x"})
+    done = caller(vendor, "async", key, server.url, monkeypatch)
+    if vendor == "stripe":
+
+        async def main():
+            http_client = stripe.AIOHTTPClient()
+            monkeypatch.setattr(stripe, "default_http_client", http_client)
+            try:
+                await stripe.PaymentIntent.create_async(amount=500, currency="usd")
+            finally:
+                await http_client.close_async()
+
+        done = done._replace(call=lambda: asyncio.run(main()))
+    with pytest.raises(Exception, match=r"(?i)header|400|network|communicat") as caught:
+        done.call()
+    probes = Probes(vendor)
+    probes.error(caught.value)
+    for one in _chain(caught.value):
+        logging.getLogger("mine").error("%r", one)
+    probes.none_in("the log", caplog.text)
+    assert any(hasattr(one, "request_info") for one in _chain(caught.value))
 
 
 def test_the_callers_own_frames_are_left_alone(server, monkeypatch):

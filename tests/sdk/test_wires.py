@@ -12,6 +12,7 @@ import requests
 import resend
 import stripe
 import trustme
+import urllib3
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.rest import Client
 
@@ -278,7 +279,7 @@ def test_an_opener_that_trusts_anybody(stopped, key, untrusted):
         urllib.request.install_opener(None)
 
 
-@pytest.mark.parametrize("how", ["connector", "proxy", "trust_env"])
+@pytest.mark.parametrize("how", ["connector", "fingerprint", "unix", "proxy", "trust_env"])
 def test_an_aiohttp_session_of_ones_own(  # noqa: PLR0917
     stopped, key, wire, untrusted, elsewhere, monkeypatch, how
 ):
@@ -289,12 +290,16 @@ def test_an_aiohttp_session_of_ones_own(  # noqa: PLR0917
             monkeypatch.setenv("HTTP_PROXY", elsewhere.url)
         session = {
             "connector": lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)),
+            "fingerprint": lambda: aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=aiohttp.Fingerprint(b"0" * 32))
+            ),
+            "unix": lambda: aiohttp.ClientSession(connector=aiohttp.UnixConnector("/nowhere")),
             "proxy": lambda: aiohttp.ClientSession(proxy=elsewhere.url),
             "trust_env": lambda: aiohttp.ClientSession(trust_env=True),
         }[how]()
         http_client = AsyncTwilioHttpClient(pool_connections=False)
         http_client.session = session
-        url = untrusted.url if how == "connector" else wire.url
+        url = wire.url if how in ("proxy", "trust_env") else untrusted.url
         send = http_client.request
 
         async def moved(method, uri, **facts):
@@ -307,7 +312,64 @@ def test_an_aiohttp_session_of_ones_own(  # noqa: PLR0917
         finally:
             await session.close()
 
-    stopped(lambda: asyncio.run(main()), UNVERIFIED if how == "connector" else "the proxy")
+    told = {"connector": UNVERIFIED, "fingerprint": UNVERIFIED, "unix": "a UnixConnector"}
+    stopped(lambda: asyncio.run(main()), told.get(how, "the proxy"))
+
+
+class Prepares(stripe.RequestsClient):
+    """An HTTP client that prepares its requests itself, and leaves the settings to the session."""
+
+    def __init__(self, mine):
+        super().__init__()
+        self.mine = mine
+
+    def request(self, method, url, headers, post_data=None):
+        request = self.mine.prepare_request(requests.Request(method, url, headers, data=post_data))
+        answer = self.mine.send(request)
+        return answer.content, answer.status_code, answer.headers
+
+
+def _mounted(**changes):
+    session = requests.Session()
+    adapter = requests.adapters.HTTPAdapter()
+    adapter.poolmanager.connection_pool_kw.update(changes)
+    session.mount("https://", adapter)
+    return session
+
+
+def _through(proxy):
+    session = requests.Session()
+    adapter = requests.adapters.HTTPAdapter()
+    adapter.poolmanager = urllib3.ProxyManager(proxy)
+    session.mount("http://", adapter)
+    return session
+
+
+@pytest.mark.parametrize("what", ["verify", "proxies", "names", "pool"])
+def test_what_requests_would_do_by_itself(stopped, key, wire, untrusted, elsewhere, what):
+    """Settings of a session, of the environment and of an adapter are looked at where they take effect."""
+    mine = {
+        "verify": lambda: _session(verify=False),
+        "proxies": lambda: _session(proxies={"http": elsewhere.url}),
+        "names": lambda: _mounted(assert_hostname=False),
+        "pool": lambda: _through(elsewhere.url),
+    }[what]()
+    url = untrusted.url if what in ("verify", "names") else wire.url
+    http_client = Prepares(mine)
+    client = _client(key, url, http_client)
+    told = UNVERIFIED if what in ("verify", "names") else "the proxy"
+    stopped(lambda: client.v1.payment_intents.create(ASK), told)
+
+
+def test_a_handler_that_checks_no_names(stopped, key, untrusted):
+    """urllib's, too."""
+    handler = urllib.request.HTTPSHandler(check_hostname=False)
+    urllib.request.install_opener(urllib.request.build_opener(handler))
+    try:
+        client = _client(key, untrusted.url, stripe.UrllibClient())
+        stopped(lambda: client.v1.payment_intents.create(ASK), UNVERIFIED)
+    finally:
+        urllib.request.install_opener(None)
 
 
 def test_a_netrc_file_does_not_take_the_credentials_place(key, wire, monkeypatch, tmp_path):
