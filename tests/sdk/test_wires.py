@@ -17,9 +17,10 @@ from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.rest import Client
 
 import keybrake
+from keybrake.testing._twilio import clients
 from tests.conftest import ScriptedServer
 from tests.sdk._resend_calls import MAIL
-from tests.sdk._vault_calls import ANSWERS, OLD_WAYS, SECRETS, SID, operator
+from tests.sdk._vault_calls import ANSWERS, OLD_WAYS, SECRETS, SID, caller, operator
 
 pytestmark = OLD_WAYS
 
@@ -29,12 +30,13 @@ UNVERIFIED = "does not verify whom it talks to"
 
 
 class TlsServer(ScriptedServer):
-    """The same with a certificate that nobody trusts."""
+    """The same with a certificate of an authority that nobody trusts, unless a test does."""
 
     def __init__(self):
         super().__init__()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+        self.authority = trustme.CA()
+        self.authority.issue_cert("127.0.0.1").configure_cert(context)
         self.socket = context.wrap_socket(self.socket, server_side=True)
 
     @property
@@ -147,6 +149,73 @@ def test_the_client_behind_the_client(stopped, key, untrusted, kind):
         return stripe.RequestsClient(async_fallback_client=behind)
 
     stopped(_in_a_loop(make, key, untrusted.url), UNVERIFIED, "refused")
+
+
+@pytest.fixture
+def trusted(key, untrusted, monkeypatch, tmp_path):
+    """Return the server once its authority is trusted, as a vendor's is, in whatever way a client asks."""
+    file = str(tmp_path / "authority.pem")
+    untrusted.authority.cert_pem.write_to_path(file)
+    monkeypatch.setattr(stripe, "ca_bundle_path", file)
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(name, file)
+    return untrusted
+
+
+@pytest.mark.parametrize("kind", ["RequestsClient", "UrllibClient", "HTTPXClient"])
+def test_verified_tls_carries_it(key, trusted, rows, kind):
+    """The ordinary way: every client of the SDK, as it comes, over TLS that it verifies."""
+    options = {"allow_sync_methods": True} if kind == "HTTPXClient" else {}
+    trusted.answer(200, ANSWERS["stripe"])
+    http_client = getattr(stripe, kind)(**options)
+    _client(key, trusted.url, http_client).v1.payment_intents.create(ASK)
+    http_client.close()
+    assert SECRETS["stripe"].encode() in trusted.seen[0]
+    assert [row["state"] for row in rows()] == ["settled"]
+
+
+@pytest.mark.parametrize("kind", ["HTTPXClient", "AIOHTTPClient"])
+def test_verified_tls_carries_it_in_a_task(key, trusted, rows, kind):
+    """The same for async calls."""
+    trusted.answer(200, ANSWERS["stripe"])
+    _in_a_loop(getattr(stripe, kind), key, trusted.url)()
+    assert SECRETS["stripe"].encode() in trusted.seen[0]
+    assert [row["state"] for row in rows()] == ["settled"]
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_verified_tls_carries_it_at_the_others(key, trusted, rows, monkeypatch, way):
+    """The same for Resend, and for Twilio by its own clients, moved to the server's address."""
+    trusted.answer(200, ANSWERS["resend"], {"Content-Type": "application/json"})
+    caller("resend", way, key, trusted.url, monkeypatch).call()
+    trusted.answer(200, ANSWERS["twilio"])
+    context = ssl.create_default_context(cafile=stripe.ca_bundle_path)
+
+    async def main():
+        connector = aiohttp.TCPConnector(ssl=context)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            http_client = clients.async_client(trusted.url, pool_connections=False)
+            http_client.session = session
+            await Client(SID, key, http_client=http_client).messages.create_async(**SMS)
+
+    if way == "sync":
+        caller("twilio", way, key, trusted.url, monkeypatch).call()
+    else:
+        asyncio.run(main())
+    assert SECRETS["resend"].encode() in trusted.seen[0]
+    assert b"authorization: basic" in trusted.seen[1].lower()
+    assert [row["state"] for row in rows()] == ["settled", "settled"]
+
+
+@pytest.mark.parametrize("what", ["proxy", "verify"])
+def test_httpx_in_the_plain_way(stopped, key, wire, untrusted, elsewhere, what):
+    """Stripe's httpx client may be allowed sync calls: they are looked at as well."""
+    http_client = stripe.HTTPXClient(allow_sync_methods=True)
+    given = {"proxy": {"proxy": elsewhere.url}, "verify": {"verify": False}}[what]
+    http_client._client = httpx.Client(**given)
+    client = _client(key, wire.url if what == "proxy" else untrusted.url, http_client)
+    told = "the proxy" if what == "proxy" else UNVERIFIED
+    stopped(lambda: client.v1.payment_intents.create(ASK), told)
 
 
 def test_a_certificate_nobody_trusts(key, untrusted, rows):
