@@ -9,6 +9,7 @@ the wire is none of keybrake's business.
 
 from __future__ import annotations
 
+import inspect
 import ssl
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -69,9 +70,7 @@ def _requests_send(
     verified = bool(kwargs.get("verify", instance.verify))
     proxies, checked = _requests_way(instance, request, kwargs)
     _check(flight, str(request.url), proxies=proxies, verified=verified and checked)
-    response = wrapped(*args, **kwargs)
-    response.request.headers["Authorization"] = _SHOWN
-    return response
+    return _undressed(wrapped(*args, **kwargs))
 
 
 def _requests_way(session: Any, request: Any, kwargs: Mapping[str, Any]) -> tuple[list[str], bool]:
@@ -110,27 +109,17 @@ def _httpx_send(
     if flight is None:
         return wrapped(*args, **kwargs)
     _check_httpx(flight, instance, request.url)
-    kwargs = {**kwargs, "follow_redirects": False}
-    response = wrapped(*args, **kwargs)
+    sent = wrapped(*args, **{**kwargs, "follow_redirects": False})
+    return _undressed_once_there(sent) if inspect.isawaitable(sent) else _undressed(sent)
+
+
+def _undressed(response: Any) -> Any:
     response.request.headers["Authorization"] = _SHOWN
     return response
 
 
-def _httpx_send_async(
-    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    request = args[0] if args else kwargs["request"]
-    flight = _carrier(request.headers)
-    if flight is None:
-        return wrapped(*args, **kwargs)
-    _check_httpx(flight, instance, request.url)
-    return _undressed(wrapped(*args, **{**kwargs, "follow_redirects": False}))
-
-
-async def _undressed(sending: Any) -> Any:
-    response = await sending
-    response.request.headers["Authorization"] = _SHOWN
-    return response
+async def _undressed_once_there(sending: Any) -> Any:
+    return _undressed(await sending)
 
 
 def _check_httpx(flight: _redirects.Flight, client: Any, url: Any) -> None:
@@ -209,7 +198,7 @@ HOOKS = (
     Hook("requests.sessions", "Session.send", _requests_send, ("request",)),
     Hook("requests.sessions", "get_netrc_auth", _no_netrc, present=_reads_netrc),
     Hook("httpx", "Client.send", _httpx_send, ("request",)),
-    Hook("httpx", "AsyncClient.send", _httpx_send_async, ("request",)),
+    Hook("httpx", "AsyncClient.send", _httpx_send, ("request",)),
     Hook("aiohttp.client", "ClientSession._request", _aiohttp_request),
     Hook("urllib.request", "AbstractHTTPHandler.do_open", _urllib_open, ("req",)),
 )
