@@ -15,12 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_every_example_ends_well(path, tmp_path):
     """An example runs from any folder, without an account, and exits with 0."""
-    kept = {
-        k: v
-        for k, v in os.environ.items()
-        if not k.startswith(("KEYBRAKE_", "STRIPE_", "TWILIO_", "RESEND_"))
-    }
-    env = {**kept, "KEYBRAKE_LEDGER": f"sqlite:///{tmp_path / 'ledger.db'}"}
+    env = _environment(tmp_path)
 
     done = subprocess.run(
         [sys.executable, path],

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import stripe
 
+import keybrake
 from keybrake.testing import FakeStripe
 
 
@@ -45,3 +46,22 @@ def in_async(
         return asyncio.run(around())
 
     return run
+
+
+@pytest.fixture
+def once_admitted(
+    ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[], Any]], None]:
+    """Return a function that has something happen between a call's admission and the wire."""
+    kind = type(keybrake.open_ledger())
+    admit = kind.admit
+
+    def arrange(deed: Callable[[], Any]) -> None:
+        def admit_and_do(*args: Any, **kwargs: Any) -> Any:
+            admitted = admit(*args, **kwargs)
+            deed()
+            return admitted
+
+        monkeypatch.setattr(kind, "admit", admit_and_do)
+
+    return arrange

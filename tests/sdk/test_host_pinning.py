@@ -393,23 +393,6 @@ def test_a_server_that_redirects(  # noqa: PLR0917
     assert [row["state"] for row in rows()] == ["unknown"]
 
 
-@pytest.fixture
-def once_admitted(monkeypatch):
-    """Return a function that has something happen between a call's admission and the wire."""
-    kind = type(keybrake.open_ledger())
-    admit = kind.admit
-
-    def arrange(deed):
-        def admit_and_do(*args, **kwargs):
-            admitted = admit(*args, **kwargs)
-            deed()
-            return admitted
-
-        monkeypatch.setattr(kind, "admit", admit_and_do)
-
-    return arrange
-
-
 def test_the_address_changes_while_it_is_decided_on(server, key, rows, elsewhere, once_admitted):
     """Another thread moves a client's addresses before the wire: nothing is sent, nothing spent."""
     client = _stripe_client(key, server.url)

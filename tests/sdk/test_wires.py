@@ -227,23 +227,6 @@ def test_a_certificate_nobody_trusts(key, untrusted, rows):
     assert rows()[-1]["reserved"] in (0, 5_000_000)
 
 
-@pytest.fixture
-def once_admitted(monkeypatch):
-    """Return a function that has something happen between a call's admission and the wire."""
-    kind = type(keybrake.open_ledger())
-    admit = kind.admit
-
-    def arrange(deed):
-        def admit_and_do(*args, **kwargs):
-            admitted = admit(*args, **kwargs)
-            deed()
-            return admitted
-
-        monkeypatch.setattr(kind, "admit", admit_and_do)
-
-    return arrange
-
-
 def _session(**settings):
     session = requests.Session()
     for name, value in settings.items():
