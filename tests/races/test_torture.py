@@ -126,6 +126,25 @@ def test_nothing_is_wrong_with_sound_facts():
     assert check.violations(_facts()) == []
 
 
+def test_an_attempt_after_the_revocation_is_not_the_one_that_moved_the_money():
+    """A charge before a revocation stays one, though it is asked for again and refused."""
+    facts = _facts()
+    again = {"cents": 500, "run": "main", "by": "w1"}
+    facts.records.extend(
+        (
+            again | {"what": "begun", "at": 4.0},
+            again | {"what": "refused", "reason": "run_revoked", "at": 4.1},
+        )
+    )
+    facts.journal[0]["idempotency_key"] = facts.calls[500][0]["idempotency_key"] = "own-1"
+    facts.calls[500].append(facts.calls[600][0] | {"seq": 3, "reason": "run_revoked"})
+    facts.events.append(facts.events[3] | {"seq": 5, "at": 5, "call": 3})
+    facts.scopes[1]["refused"] = facts.totals[0]["refused"] = 2
+    facts.revoked_at.update(main=3.0)
+
+    assert check.violations(facts) == []
+
+
 def _set(where: str, key: object, **facts: object):
     def doctor(all_facts: Facts) -> None:
         entry = getattr(all_facts, where)[key]

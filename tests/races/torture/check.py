@@ -190,9 +190,14 @@ def revoked_charged(facts: Facts) -> Iterator[str]:
             for pk in row["scopes"]:
                 if event["seq"] > ended.get(pk, event["seq"]):
                     yield f"call {row['seq']} came after {facts.scopes[pk]['label']} was revoked"
-    begun = {record["cents"]: record for record in facts.records if record["what"] == "begun"}
+    first: dict[int, Row] = {}
+    for record in facts.records:
+        # A call that is made again with its key may have moved the money at its first attempt,
+        # before the revocation: whether the second was let through is told by the order above.
+        if record["what"] == "begun":
+            first.setdefault(record["cents"], record)
     for entry in facts.moved:
-        record = begun.get(entry["amount"])
+        record = first.get(entry["amount"])
         if record and record["at"] > facts.revoked_at.get(record["run"], record["at"]):
             yield f"{entry['amount']} cents moved, but {record['run']} had been revoked before"
 
