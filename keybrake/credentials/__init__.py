@@ -3,7 +3,7 @@
 from keybrake.credentials._broker import ADDRESS, Broker, Brokered, Known
 from keybrake.credentials._current import current
 from keybrake.credentials._secret import Credential, Secret
-from keybrake.credentials._source import Source, SourceFailed
+from keybrake.credentials._source import Source, SourceFailed, asking
 from keybrake.credentials._store import FROM_ENVIRONMENT, Credentials
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "Secret",
     "Source",
     "SourceFailed",
+    "asking",
     "current",
 ]

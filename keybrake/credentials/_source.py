@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 import functools
+import logging
+from contextvars import ContextVar
 from typing import ClassVar, Protocol
 
 from keybrake._references import Reference, schemes
+
+# Whether a place is being asked: what goes over the wire meanwhile is no vendor's, and for no recorder.
+asking: ContextVar[bool] = ContextVar("keybrake.credentials.asking", default=False)
+
+
+class _Unheard(logging.Filter):
+    """Keeps back what a client says in detail while a place is asked: the answer stands in it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.DEBUG or not asking.get()
+
+
+_unheard = _Unheard()
+
+
+def hush(package: str) -> None:
+    """Keep the debug log of a client's package free of what it is told while a place is asked."""
+    for name in list(logging.root.manager.loggerDict):
+        if name == package or name.startswith(f"{package}."):
+            # A logger's filters are not asked about what the loggers below it say.
+            logging.getLogger(name).addFilter(_unheard)
 
 
 class SourceFailed(Exception):

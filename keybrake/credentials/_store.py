@@ -12,7 +12,7 @@ from keybrake import _token
 from keybrake._places import Place
 from keybrake._references import Reference, Unreadable, parse
 from keybrake.credentials._secret import Credential, Secret
-from keybrake.credentials._source import SourceFailed, source
+from keybrake.credentials._source import SourceFailed, asking, source
 from keybrake.errors import CredentialError
 
 # What may not stand in a header, or shows that something else than a secret was fetched.
@@ -136,12 +136,18 @@ def _credential(where: Place, whose: str) -> Credential:
 def _value(where: Reference | str, whose: str) -> str:
     if isinstance(where, str):
         return where
+    token = asking.set(True)
     try:
         found = source(where.scheme).fetch(where)
     except (SourceFailed, Unreadable) as why:
         # What it was raised from may have the secret in one of its frames.
         msg = f"{whose}: {where.harmless} {why}"
         raise CredentialError(msg) from None
+    except Exception as why:  # noqa: BLE001 -- a source of somebody else's; its words may hold the secret
+        msg = f"{whose}: {where.harmless} cannot be read: {type(why).__name__} in its source"
+        raise CredentialError(msg) from None
+    finally:
+        asking.reset(token)
     if (what := _amiss(found)) is not None:
         msg = f"{whose}: {where.harmless} holds something that is no credential: {what}"
         raise CredentialError(msg)

@@ -11,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from keybrake._references import Reference
-from keybrake.credentials._source import SourceFailed
+from keybrake.credentials._source import SourceFailed, hush
 from keybrake.credentials.file import text_of
 
 _TIMEOUT_S = 10.0
@@ -45,6 +45,7 @@ class _AwsSource:
                     retries={"total_max_attempts": 2},
                 )
                 self._clients[place] = session.client(self.service, config=how)
+                hush("botocore")  # it logs answers as they come
             return self._clients[place]
 
     def fetch(self, reference: Reference) -> str:

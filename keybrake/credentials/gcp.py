@@ -15,7 +15,7 @@ from google.cloud.secretmanager_v1.services.secret_manager_service import transp
 
 from keybrake._references import Reference
 from keybrake.credentials._https import THIS_MACHINE
-from keybrake.credentials._source import SourceFailed
+from keybrake.credentials._source import SourceFailed, hush
 from keybrake.credentials.file import text_of
 
 _TIMEOUT_S = 10.0
@@ -41,6 +41,7 @@ class SecretManagerSource:
         try:
             # One of its own each time: an account that was changed is seen, and none is forked.
             with _client() as client:
+                hush("google")  # it logs answers, if it is asked to log at all
                 request = {"name": name}
                 found = client.access_secret_version(request, retry=None, timeout=_TIMEOUT_S)
         except _NO_ACCOUNT as error:

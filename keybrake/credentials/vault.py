@@ -99,7 +99,7 @@ class _Session:
         if anew or said != self._said:
             if token:
                 self._client.token = token
-                self._life = _life(self._client.auth.token.lookup_self()["data"])
+                self._life = _life(self._told_of_itself())
             elif all(said):
                 found = self._client.auth.approle.login(*said)["auth"]
                 self._life = _life({**found, "ttl": found["lease_duration"]})
@@ -111,21 +111,50 @@ class _Session:
             found = self._client.auth.token.renew_self()["auth"]
             self._life = _life({**found, "ttl": found["lease_duration"]})
 
+    def _told_of_itself(self) -> Mapping[str, Any]:
+        """Return what the server says of the token; nothing if its policy does not let it ask."""
+        try:
+            return self._data("/v1/auth/token/lookup-self")
+        except exceptions.VaultError:
+            return {}
+
     def _read(self, path: str, version: str | None) -> Mapping[str, Any]:
-        mounted = self._client.adapter.get(f"/v1/sys/internal/ui/mounts/{path}")["data"]
-        mount = str(mounted["path"])
-        rest = path.removeprefix(mount.rstrip("/")).lstrip("/")
-        if (mounted.get("options") or {}).get("version") != "2":
-            found = self._client.adapter.get(f"/v1/{mount}{rest}")["data"]
-        else:
-            wanted = {"version": version} if version else {}
-            found = self._client.adapter.get(f"/v1/{mount}data/{rest}", params=wanted)["data"][
-                "data"
-            ]
-        if not isinstance(found, Mapping):
-            msg = "holds no values"
-            raise SourceFailed(msg)
-        return found
+        try:
+            mounted = self._data(f"/v1/sys/internal/ui/mounts/{path}")
+        except exceptions.VaultError:
+            mounted = {}
+        if not mounted.get("path"):
+            # Not every policy, and not every server in between, lets this be asked.
+            return self._read_unasked(path, version)
+        mount = str(mounted["path"]).rstrip("/")
+        rest = path.removeprefix(mount).lstrip("/")
+        options = mounted.get("options")
+        if isinstance(options, Mapping) and options.get("version") == "2":
+            return self._read_versioned(mount, rest, version)
+        return self._data(f"/v1/{mount}/{rest}")
+
+    def _read_unasked(self, path: str, version: str | None) -> Mapping[str, Any]:
+        """Read what stands in the engine that the first part of a path names, whichever its version."""
+        mount, _, rest = path.partition("/")
+        try:
+            return self._read_versioned(mount, rest, version)
+        except exceptions.InvalidPath:
+            return self._data(f"/v1/{path}")
+
+    def _read_versioned(self, mount: str, rest: str, version: str | None) -> Mapping[str, Any]:
+        wanted = {"version": version} if version else {}
+        return _object(self._data(f"/v1/{mount}/data/{rest}", params=wanted).get("data"))
+
+    def _data(self, path: str, **wanted: Any) -> Mapping[str, Any]:
+        answer = self._client.adapter.get(path, **wanted)
+        return _object(answer.get("data") if isinstance(answer, Mapping) else None)
+
+
+def _object(found: object) -> Mapping[str, Any]:
+    if not isinstance(found, Mapping):
+        msg = "cannot be read: there are no values in what the server answered"
+        raise SourceFailed(msg)
+    return found
 
 
 def _life(found: Mapping[str, Any]) -> _Life | None:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.request import getproxies_environment
 
 from keybrake import _hosts
+from keybrake.credentials import asking
 from keybrake.errors import HostNotAllowed
 from keybrake.sdk import _redirects
 from keybrake.sdk._patch import Hook
@@ -171,7 +172,21 @@ def _not_recorded(
     return wrapped(*args, **kwargs)
 
 
+def _aside(
+    wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Have vcrpy neither write down nor look for, nor miss, what goes to a secrets manager."""
+    return None if asking.get() else wrapped(*args, **kwargs)
+
+
+def _has_filter(module: ModuleType) -> bool:
+    return hasattr(module.Cassette, "filter_request")
+
+
 HOOKS = (
+    Hook("vcr.cassette", "Cassette.append", _aside, ("request", "response")),
+    Hook("vcr.cassette", "Cassette.can_play_response_for", _aside, ("request",)),
+    Hook("vcr.cassette", "Cassette.filter_request", _aside, ("request",), present=_has_filter),
     Hook("vcr.cassette", "Cassette.append", _append, ("request", "response")),
     Hook("vcr.cassette", "Cassette._responses", _append, ("request",), present=_has_responses),
     Hook("vcr.errors", "CannotOverwriteExistingCassetteException.__init__", _not_recorded),

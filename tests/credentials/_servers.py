@@ -46,7 +46,7 @@ class HttpServer:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def keep(self, secret: str) -> None:
-        """Have *secret* in a Doppler and in a 1Password Connect."""
+        """Have *secret* in a Doppler, in a 1Password Connect, and in a Vault that tells nothing else."""
         item = {
             "sections": [{"id": "s1", "label": "live"}, {"id": "s2", "label": "test"}],
             "fields": [
@@ -65,6 +65,8 @@ class HttpServer:
             '/v1/vaults name eq "twice"': (200, [{"id": VAULT}, {"id": "w" * 26}]),
             f'/v1/vaults/{VAULT}/items title eq "stripe"': (200, [{"id": ITEM}]),
             f"/v1/vaults/{VAULT}/items/{ITEM}": (200, item),
+            "/v1/secret/data/agents/stripe": (200, {"data": {"data": {"api_key": secret}}}),
+            "/v1/old/agents/stripe": (200, {"data": {"api_key": secret}}),
         }
 
     def stop(self) -> None:

@@ -1,5 +1,6 @@
 """Do Secrets Manager and Parameter Store give what is there, and say why not otherwise?"""
 
+import logging
 import os
 import re
 import socket
@@ -90,6 +91,20 @@ def test_a_secret(aws):
     assert fetch() == "rotated"
     keep(secrets, "plain", SECRET)
     assert fetch("plain", ()) == SECRET
+
+
+def test_nothing_is_in_the_debug_log(aws, caplog):
+    """Botocore logs answers as they come; not this one."""
+    from keybrake.credentials import asking
+
+    caplog.set_level(logging.DEBUG)
+    known = Credentials({"stripe": {"secret": parse("awssecrets://agents/stripe#/api_key", "")}}, 9)
+    assert known.get("stripe") == Credential(SECRET)
+    assert SECRET not in caplog.text
+    assert not asking.get()
+    # What the user asks AWS for is logged as ever.
+    aws[0].get_secret_value(SecretId="agents/stripe")
+    assert SECRET in caplog.text
 
 
 def test_an_older_version(aws):

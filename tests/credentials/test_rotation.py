@@ -1,5 +1,6 @@
 """Does every source that needs no service of its own see a rotated secret, and say that its place is gone?"""
 
+import logging
 import re
 import time
 import tomllib
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import vcr
 
+import keybrake
 from keybrake._places import places
 from keybrake._references import parse, schemes
 from keybrake.credentials import Credential, Credentials
@@ -112,6 +115,22 @@ def connect(patch, _) -> Iterator[At]:
 
 
 @contextmanager
+def vault(patch, _, engine="secret") -> Iterator[At]:
+    """Keep it in a server that gives what a Vault's path holds, and tells neither engines nor tokens."""
+    server = HttpServer()
+    patch.setenv("VAULT_TOKEN", TOKEN)
+    patch.setenv("VAULT_ADDR", server.url)
+    why = f"{server.url} does not answer: ConnectionError"
+    yield At(f"vault://{engine}/agents/stripe#/api_key", server.keep, server.stop, why)
+    server.stop()
+
+
+def old_vault(patch, folder) -> AbstractContextManager[At]:
+    """Keep it in the older of the two engines."""
+    return vault(patch, folder, "old")
+
+
+@contextmanager
 def secret_manager(patch, _) -> Iterator[At]:
     """Keep it in a server of Google's kind."""
     server = SecretManager()
@@ -165,10 +184,11 @@ def _ring():
 
 
 ALL: list[Callable[..., AbstractContextManager[At]]] = [
-    variable, file, command, op, service_account, doppler, connect, secret_manager, system_keyring,
+    variable, file, command, op, service_account, doppler, connect, vault, old_vault, secret_manager,
+    system_keyring,
 ]  # fmt: skip
 # These have servers of their own, in test_vault.py and test_aws.py.
-ELSEWHERE = {"vault", "openbao", "awssecrets", "awsssm"}
+ELSEWHERE = {"openbao", "awssecrets", "awsssm"}
 
 
 @pytest.fixture(params=ALL, ids=lambda place: place.__name__)
@@ -235,6 +255,28 @@ def test_an_old_one_is_not_given_when_the_place_is_gone(at):
     for ask in (lambda: short.get("stripe"), lambda: lasting.get("stripe", refused=old)):
         with pytest.raises(CredentialError, match=re.escape(at.why)):
             ask()
+
+
+def test_nothing_is_in_the_debug_log(at, caplog):
+    """Neither the secret nor what the place was asked with, however much is logged."""
+    caplog.set_level(logging.DEBUG)
+    assert known(at).get("stripe") == Credential(OLD)
+    told = [
+        *(record.getMessage() for record in caplog.records),
+        *map(str, map(vars, caplog.records)),
+    ]
+    assert not any(part in text for text in told for part in (OLD, TOKEN))
+
+
+def test_no_recorder_writes_it_down(at, tmp_path, caplog):
+    """A cassette of vcrpy's around the agent's work has nothing of it, nor does one that records nothing stop it."""
+    keybrake.install()
+    caplog.set_level(logging.DEBUG)
+    for mode in ("all", "none"):
+        with vcr.use_cassette(str(tmp_path / "c.yaml"), record_mode=mode) as cassette:
+            assert known(at).get("stripe") == Credential(OLD)
+        assert len(cassette) == 0
+    assert OLD not in caplog.text
 
 
 def test_no_source_is_left_out(monkeypatch, tmp_path):

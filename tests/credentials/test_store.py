@@ -63,6 +63,21 @@ def test_a_place_that_fails_is_not_asked_by_everybody(monkeypatch, clock):
     assert known.get("stripe") == Credential("one")
 
 
+def test_a_source_that_breaks_is_named(monkeypatch):
+    """One of somebody else's may raise anything; its words, which may be the secret's, are not repeated."""
+
+    class Broken:
+        def fetch(self, _: object) -> str:
+            return {}[SECRET]
+
+    monkeypatch.setattr(_store, "source", lambda _: Broken())
+    with pytest.raises(CredentialError) as refused:
+        kept_at(stripe="env://MINE").get("stripe")
+    said = "credentials.stripe: env://MINE cannot be read: KeyError in its source"
+    assert str(refused.value) == said
+    assert SECRET not in "".join(traceback.format_exception(refused.value))
+
+
 def test_a_vendor_that_refuses_what_is_kept_does_not_wear_out_the_place(monkeypatch, clock):
     """If there was nothing newer, it is not asked again for five seconds, however many 401s come."""
     monkeypatch.setenv("MINE", "one")

@@ -114,6 +114,12 @@ def test_a_rotated_one_is_seen(root, monkeypatch, scheme):
     assert lasting.get("stripe", refused=Credential(SECRET)) == Credential("rotated")
 
 
+def test_a_token_that_may_ask_nothing_of_itself(root, monkeypatch):
+    """Without the default policy it may read what it was made for, and nothing else."""
+    monkeypatch.setenv("VAULT_TOKEN", token(root, no_default_policy=True))
+    assert fetch(VaultSource()) == fetch(VaultSource(), "old/stripe") == SECRET
+
+
 def test_an_older_version_may_be_named(root, monkeypatch):
     """As vals has it."""
     monkeypatch.setenv("VAULT_TOKEN", token(root))
