@@ -136,22 +136,28 @@ def _credential(where: Place, whose: str) -> Credential:
 def _value(where: Reference | str, whose: str) -> str:
     if isinstance(where, str):
         return where
+    found, why = _asked(where)
+    if why:
+        # Raised here, where nothing in reach has what the place holds: an error takes along the frames
+        # that it comes through, and keeps one that is being handled as its context, shown or not.
+        msg = f"{whose}: {where.harmless} {why}"
+        raise CredentialError(msg)
+    return found
+
+
+def _asked(where: Reference) -> tuple[str, str]:
+    """Return what a place gives, or else why that is no credential."""
     token = asking.set(True)
     try:
         found = source(where.scheme).fetch(where)
-    except (SourceFailed, Unreadable) as why:
-        # What it was raised from may have the secret in one of its frames.
-        msg = f"{whose}: {where.harmless} {why}"
-        raise CredentialError(msg) from None
-    except Exception as why:  # noqa: BLE001 -- a source of somebody else's; its words may hold the secret
-        msg = f"{whose}: {where.harmless} cannot be read: {type(why).__name__} in its source"
-        raise CredentialError(msg) from None
+    except (SourceFailed, Unreadable) as error:
+        return "", str(error)
+    except Exception as error:  # noqa: BLE001 -- a source of somebody else's; its words may be the secret's
+        return "", f"cannot be read: {type(error).__name__} in its source"
     finally:
         asking.reset(token)
-    if (what := _amiss(found)) is not None:
-        msg = f"{whose}: {where.harmless} holds something that is no credential: {what}"
-        raise CredentialError(msg)
-    return found
+    what = _amiss(found)
+    return ("", f"holds something that is no credential: {what}") if what else (found, "")
 
 
 def _amiss(found: str) -> str | None:

@@ -17,9 +17,11 @@ from keybrake._places import places
 from keybrake._references import parse, schemes
 from keybrake.credentials import Credential, Credentials
 from keybrake.errors import CredentialError
+from tests.credentials._reach import in_reach
 from tests.credentials._servers import HttpServer, SecretManager, onepassword_core
 
 OLD, NEW = "sk_live_4eC39HqLyjWDarjtT1zdp7dc", "sk_live_rotated9HqLyjWDarjtT1zdp"
+OTHER = f'{{"of_another": "{OLD}"}}'
 TOKEN = "ops_hunter2"
 ROOT = Path(__file__).parents[2]
 
@@ -255,6 +257,17 @@ def test_an_old_one_is_not_given_when_the_place_is_gone(at):
     for ask in (lambda: short.get("stripe"), lambda: lasting.get("stripe", refused=old)):
         with pytest.raises(CredentialError, match=re.escape(at.why)):
             ask()
+
+
+def test_an_error_has_nothing_of_what_the_place_holds(at):
+    """Neither in the frames it came through, nor in an error behind it, shown or not."""
+    at.keep(OLD if "onepasswordconnect" in at.reference or "vault" in at.reference else OTHER)
+    reference = f"{at.reference.partition('#')[0]}#/missing"
+    with pytest.raises(CredentialError) as refused:
+        Credentials({"stripe": {"secret": parse(reference, "stripe")}}, 9).get("stripe")
+    seen = in_reach(refused.value)
+    assert OLD not in seen
+    assert TOKEN not in seen
 
 
 def test_nothing_is_in_the_debug_log(at, caplog):
