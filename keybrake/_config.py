@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from keybrake._config_file import written
 from keybrake._places import Place, places
 from keybrake._prices import Prices, shipped
 from keybrake._rates import EcbRate, ecb
 from keybrake._shown import shown
 from keybrake.errors import PolicyError
 
-FILE_NAME = "keybrake.toml"
 _DURABILITIES = ("power", "process")
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = Decimal("0.01"), 600
 _VENDORS = {"stripe": None, "twilio": None, "resend": None}
@@ -217,23 +217,6 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
     )
 
 
-def find_file(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """
-    Return the config file in force: ``KEYBRAKE_CONFIG``, else the working directory's.
-
-    Raises:
-        PolicyError: ``KEYBRAKE_CONFIG`` names no file.
-    """
-    named = environ.get("KEYBRAKE_CONFIG")
-    if named:
-        if not Path(named).is_file():
-            msg = f"KEYBRAKE_CONFIG={shown(named)} is no file; correct the path or unset it"
-            raise PolicyError(msg)
-        return Path(named)
-    here = Path(FILE_NAME)
-    return here if here.is_file() else None
-
-
 def load(environ: Mapping[str, str] = os.environ) -> Config:
     """
     Read file and environment.
@@ -241,10 +224,10 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     Raises:
         PolicyError: The file cannot be read, or a key or value cannot be meant.
     """
-    file = find_file(environ)
+    file, text = written(environ)
     config = Config(ledger=default_ledger(environ))
     if file is not None:
-        config = parse(_read(file), source=str(file), default=config)
+        config = parse(_decoded(file, text), source=str(file), default=config)
         config = replace(config, ledger=_beside(file, config.ledger))
     if url := environ.get("KEYBRAKE_LEDGER"):
         config = replace(config, ledger=url)
@@ -259,11 +242,10 @@ def _beside(file: Path, url: str) -> str:
     return f"sqlite:///{Path(os.path.abspath(file)).parent / name}"  # noqa: PTH100 -- resolve() would follow links
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _decoded(file: Path, text: str) -> dict[str, Any]:
     try:
-        with file.open("rb") as stream:
-            return tomllib.load(stream, parse_float=Decimal)
-    except (OSError, ValueError) as error:
+        return tomllib.loads(text, parse_float=Decimal)
+    except ValueError as error:
         msg = f"{file}: cannot be read: {error}"
         raise PolicyError(msg) from None
 

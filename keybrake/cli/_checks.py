@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from keybrake import _arguments, _config
+from keybrake import _arguments, _config, _config_file
 from keybrake._shown import without_secrets
 from keybrake.cli import _mistakes
 from keybrake.errors import KeybrakeError, PolicyError, UnsupportedSDK
@@ -63,7 +63,7 @@ def config(fault: str | None) -> Iterator[Finding]:
     policies = f", policies: {', '.join(sorted(config.policies))}" if config.policies else ""
     named = [name for name in _READ_ENVIRONMENT if os.environ.get(name)]
     environment = f"; set in the environment: {', '.join(named)}" if named else ""
-    file = _config.find_file()
+    file = _config_file.find_file()
     source = config.source if file is None else file.absolute()
     yield Finding("config", "ok", f"{source}{policies}{environment}")
 
@@ -71,7 +71,7 @@ def config(fault: str | None) -> Iterator[Finding]:
 def _config_mistakes() -> list[str]:
     """Return every mistake in the file, with its line; none if it is not the file that is wrong."""
     try:
-        file = _config.find_file()
+        file = _config_file.find_file()
         found = [] if file is None else _mistakes.mistakes(_mistakes.read(file), str(file))
     except (PolicyError, OSError):
         return []

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from keybrake import _config, _scope
+from keybrake import _config, _config_file, _scope
+from keybrake._in_front import ADDRESS
 from keybrake._references import Reference, schemes
-from keybrake.credentials import ADDRESS, FROM_ENVIRONMENT, Credential
+from keybrake.credentials import FROM_ENVIRONMENT, Credential
 
 # What is shorter may stand anywhere by chance.
 _SHORTEST_SECRET = 8
@@ -54,7 +55,7 @@ def environment(
         if "user" in first and credential.user.startswith("AC"):
             made.setdefault(first["user"], credential.user)
     made |= {_scope.AMBIENT_KEY: str(key), "KEYBRAKE_LEDGER": ledger, ADDRESS: address}
-    if (file := _config.find_file(environ)) is not None:
+    if (file := _config_file.find_file(environ)) is not None:
         made["KEYBRAKE_CONFIG"] = str(file.resolve())
     path = made.get("PYTHONPATH")
     made["PYTHONPATH"] = f"{_STARTUP}{os.pathsep}{path}" if path else str(_STARTUP)

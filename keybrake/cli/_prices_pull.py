@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from keybrake import _config, _hosts, credentials
+from keybrake import _config, _config_file, _hosts, credentials
 from keybrake.cli import _prices_block, _prices_twilio
 from keybrake.cli._prices_block import Figure, Figures
 from keybrake.cli._prices_twilio import LISTS, Pricing
@@ -163,7 +163,7 @@ def _with_progress(work: Sequence[Place], *, quiet: bool) -> Iterator[Place]:
 
 def _write(new: Figures, pulled: frozenset[Place]) -> tuple[Path, Figures]:
     """Put *new* into the configuration file; return the file and what stands between its marks."""
-    file = _config.find_file() or Path(_config.FILE_NAME)
+    file = _config_file.find_file() or Path(_config_file.FILE_NAME)
     there = file.is_file()
     text = file.read_bytes().decode("utf-8") if there else ""
     old = _prices_block.figures_in(text)

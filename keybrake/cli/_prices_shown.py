@@ -8,7 +8,7 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import NamedTuple
 
-from keybrake import _config
+from keybrake import _config, _config_file
 from keybrake._money import show, usd
 from keybrake._prices import ANY, NAMES, UNITS, Price
 from keybrake.cli._prices_block import figures_in
@@ -79,7 +79,7 @@ class RateShown(NamedTuple):
 
 def prices(config: _config.Config, vendor: str | None) -> Iterator[Shown]:
     """Yield every figure in force, of one vendor or of all."""
-    file = _config.find_file()
+    file = _config_file.find_file()
     pulled = figures_in(file.read_text("utf-8")) if file else {}
     for price in config.money.prices:
         if vendor in (None, price.vendor):

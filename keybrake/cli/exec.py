@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from keybrake import _arguments, credentials
+from keybrake import _arguments, _config_file, credentials
 from keybrake._key import issue_vault_key
 from keybrake.cli import _child, _spawn
 from keybrake.cli._gate import Gate
@@ -47,13 +47,14 @@ def exec_(ctx: click.Context, /, command: tuple[str, ...], *, as_json: bool, **s
     _spawn.hide()
     _look_up(ctx, command[0])
     _arguments.check_policies()
+    written = _config_file.written()
     url = open_ledger(ledger_url(ctx)).url
     known = credentials.current()
     had = {vendor: known.get(vendor) for vendor in _child.vendors_with_credentials(os.environ)}
     given = {"expires_in": _LIFETIME} if said["policy"] is None else {}
     label = said.pop("label") or _name_of(command)
     gate = Gate(url)
-    with _broker(known, gate) as broker:
+    with _broker(known, written, gate) as broker:
         try:
             key = issue_vault_key(label, ledger=url, **{**given, **meant(ctx, **said)})
         except PolicyError as error:
@@ -84,9 +85,12 @@ def _name_of(command: Sequence[str]) -> str:
     return os.fsencode(name).decode("utf-8", "replace")[: _arguments.LONGEST_LABEL]
 
 
-def _broker(known: credentials.Known, gate: Gate) -> credentials.Broker:
+def _broker(
+    known: credentials.Known, written: _config_file.Written, gate: Gate
+) -> credentials.Broker:
+    here = written.file and written.file.absolute()
     try:
-        return credentials.Broker(known, gate)
+        return credentials.Broker(known, written._replace(file=here), gate)
     except OSError as error:
         msg = f"no socket for the credentials can be made: {error.strerror or error}"
         raise click.ClickException(msg) from error

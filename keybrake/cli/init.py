@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 
 import click
 
-from keybrake import _config
+from keybrake._config_file import FILE_NAME
+from keybrake.cli._text import brief, to_json
 from keybrake.cli._whole_file import write_whole
 
 
 @click.command(epilog="Example: keybrake init && keybrake doctor")
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
-def init(*, force: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: the file's path.")
+def init(*, force: bool, as_json: bool) -> None:
     """
     Write a commented keybrake.toml into the working directory.
 
     It changes nothing until you take a # away, and it is not replaced without --force.
     """
     text = resources.files("keybrake.cli").joinpath("keybrake.toml").read_text("utf-8")
-    write_whole(Path(_config.FILE_NAME), [text], force=force)
-    click.echo(f"wrote {_config.FILE_NAME}; take the # off what you need, then: keybrake doctor")
+    file = Path(FILE_NAME)
+    write_whole(file, [text], force=force)
+    if as_json:
+        click.echo(to_json({"file": str(file.absolute())}))
+    else:
+        click.echo(f"wrote {file}; take the # off what you need, then: keybrake doctor")
+    if (other := os.environ.get("KEYBRAKE_CONFIG")) is not None and not _is_same(other, file):
+        words = f"keybrake: KEYBRAKE_CONFIG={brief(other)} is the file in force, not this one"
+        click.echo(words, err=True)
+
+
+def _is_same(named: str, file: Path) -> bool:
+    return os.path.realpath(named) == os.path.realpath(file)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from keybrake import _clock, _config, _terms
+from keybrake import _clock, _config_file, _terms
 from keybrake._config import Config
 from keybrake._references import harmless
 from keybrake._terms import Policy
@@ -53,9 +53,9 @@ def check(ctx: click.Context, file: Path | None, *, as_json: bool) -> None:
 
 
 def _in_force() -> Path:
-    file = _config.find_file()
+    file = _config_file.find_file()
     if file is None:
-        msg = f"there is no {_config.FILE_NAME} here; name one, or make one: keybrake init"
+        msg = f"there is no {_config_file.FILE_NAME} here; name one, or make one: keybrake init"
         raise PolicyError(msg)
     return file
 

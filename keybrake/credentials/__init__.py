@@ -1,13 +1,12 @@
 """Where the vendors' real secrets come from: the place where the user keeps them already."""
 
-from keybrake.credentials._broker import ADDRESS, Broker, Brokered, Known
+from keybrake.credentials._broker import Broker, Brokered, Known
 from keybrake.credentials._current import current
 from keybrake.credentials._secret import Credential, Secret
 from keybrake.credentials._source import Source, SourceFailed, asking
 from keybrake.credentials._store import FROM_ENVIRONMENT, Credentials
 
 __all__ = [
-    "ADDRESS",
     "FROM_ENVIRONMENT",
     "Broker",
     "Brokered",

@@ -1,33 +1,29 @@
-"""Credentials for other processes: whoever started them has them, and gives them to whoever has the key."""
+"""
+Credentials for other processes: whoever started them has them, and gives them to whoever has the key.
+
+What the operator's configuration said when they were started, it tells anybody of this user.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import socket
 import socketserver
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from keybrake import _in_front
+from keybrake._config_file import Written
 from keybrake.credentials._secret import Credential, Secret
 from keybrake.credentials._store import Kept
 from keybrake.errors import CredentialError, KeybrakeError
 
-ADDRESS = "KEYBRAKE_CREDENTIALS"
-"""The environment variable that says where to ask: the path of a Unix socket."""
-
-# A source may take ten seconds to say that it does not answer.
-_PATIENCE_S = 30.0
 _MOST_BYTES = 16 * 1024
 # The path of a Unix socket has room for 108 bytes, on macOS for 104, with the zero at its end.
 _LONGEST_ADDRESS = 100
-# How long to wait before a queue that is full is tried again.
-_PAUSE_S = 0.02
 
 
 class Known(Protocol):
@@ -46,14 +42,15 @@ class Broker:
 
     Args:
         known: Where they come from.
+        written: The configuration.
         may: Says why whoever shows this key is given none; None: it is given them.
 
     Raises:
         OSError: No socket can be made.
     """
 
-    def __init__(self, known: Known, may: Callable[[str], str | None]) -> None:
-        self._known, self._may = known, may
+    def __init__(self, known: Known, written: Written, may: Callable[[str], str | None]) -> None:
+        self._known, self._written, self._may = known, written, may
         self._folder, self.address = _place()
         try:
             self._server = _Server(self.address, self._answer)
@@ -79,6 +76,9 @@ class Broker:
         self._folder.cleanup()
 
     def _answer(self, asked: Mapping[str, Any]) -> dict[str, str]:
+        if asked.get("what") == "configuration":
+            file, text = self._written
+            return {"file": str(file or ""), "text": text}
         vendor = str(asked.get("vendor", ""))
         try:
             if (why := self._may(str(asked.get("key", "")))) is not None:
@@ -117,7 +117,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 
 class _Handler(socketserver.StreamRequestHandler):
-    timeout = _PATIENCE_S
+    timeout = _in_front.PATIENCE_S
 
     def handle(self) -> None:
         server = self.server
@@ -151,26 +151,8 @@ class Brokered(Kept):
         if refused is not None:
             asked["refused"] = refused.fingerprint
         try:
-            with contextlib.closing(socket.socket(socket.AF_UNIX)) as line:
-                line.settimeout(_PATIENCE_S)
-                _connect(line, self._address)
-                line.sendall(json.dumps(asked).encode() + b"\n")
-                with line.makefile("rb") as answer:
-                    found = json.loads(answer.readline(_MOST_BYTES))
+            return _in_front.ask(self._address, asked)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "it does not answer"
             msg = f"no credential for {vendor}: the keybrake exec that started this process: {why}"
             raise CredentialError(msg) from None
-        return found if isinstance(found, dict) else {}
-
-
-def _connect(line: socket.socket, address: str) -> None:
-    until = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            return line.connect(address)
-        except BlockingIOError:
-            # The queue is full. Where a socket has a timeout, Linux says so instead of waiting.
-            if time.monotonic() >= until:
-                raise
-            time.sleep(_PAUSE_S)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 
-from keybrake import _config
-from keybrake.credentials._broker import ADDRESS, Brokered, Known
+from keybrake import _config, _in_front
+from keybrake.credentials._broker import Brokered, Known
 from keybrake.credentials._store import Credentials
 
 _lock = threading.Lock()
 # As it was when this process began: what its environment says later is no word of whoever started it.
-_address, _key = os.environ.get(ADDRESS), os.environ.get("KEYBRAKE_VAULT_KEY")
+_key = os.environ.get("KEYBRAKE_VAULT_KEY")
 _made: tuple[_config.Config, Known] | None = None
 
 
@@ -33,6 +33,6 @@ def current() -> Known:
 
 
 def _known(config: _config.Config) -> Known:
-    if _address and _key:
-        return Brokered(_address, _key, config.credentials_ttl)
+    if _in_front.address and _key:
+        return Brokered(_in_front.address, _key, config.credentials_ttl)
     return Credentials(config.credentials, config.credentials_ttl)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from keybrake import _config, _scope
+from keybrake._config_file import NobodyInFront
 from keybrake.errors import PolicyError
 from keybrake.sdk import _injection, _patch, _redirects, _threads, _wires, resend, stripe, twilio
 
@@ -22,8 +23,13 @@ SUPPORTED = {"stripe": stripe.SUPPORTED, "resend": resend.SUPPORTED, "twilio": t
 
 def install() -> None:
     """See ``keybrake.install``."""
-    # A mistake in the configuration shows now rather than at the first call.
-    _config.current()
+    try:
+        # A mistake in the configuration shows now rather than at the first call.
+        _config.current()
+    except NobodyInFront:
+        # The program goes on, and its calls have to fail as this does.
+        _patch.install(_HOOKS)
+        raise
     _patch.install(_HOOKS)
 
 

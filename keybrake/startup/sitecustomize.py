@@ -23,8 +23,13 @@ def _begin() -> None:
             f"have no credential\n"
         )
         return
+    from keybrake._config_file import NobodyInFront
+
     try:
         install()
+    except NobodyInFront as error:
+        # What is left running after it need not call a vendor; if it does, that is refused.
+        sys.stderr.write(f"keybrake: vendor calls are refused here: {error}\n")
     except BaseException as error:  # noqa: BLE001 -- whatever it is, the program must not begin
         sys.stderr.write(f"keybrake: the vendors' SDKs cannot be guarded here: {error}\n")
         sys.stderr.flush()

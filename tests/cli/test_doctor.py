@@ -304,7 +304,7 @@ def test_a_source_of_others_that_fails_as_it_likes_is_a_finding(ask, tmp_path):
     ((verdict, detail),) = ask('stripe = "other://place"', PYTHONPATH=str(package))
 
     assert verdict == "wrong"
-    assert "stripe: other://place cannot be asked: LookupError (" in detail
+    assert "stripe: other://place cannot be read: LookupError in its source (" in detail
 
 
 def test_an_sdk_that_cannot_be_guarded_is_found(cli, tmp_path):

@@ -266,6 +266,7 @@ def test_what_outlives_it_may_not_call(run, fake, project):
     """A process that the program leaves behind is in a closed run, and gets no credential."""
     below = """
 import sys
+open("ready", "w").close()
 sys.stdin.read()
 try:
     charge()
@@ -275,8 +276,10 @@ except Exception as error:
     (project / "below.py").write_text(SPENDS + below)
     script = """
         import subprocess, sys
+        import time
         left = subprocess.Popen([sys.executable, "below.py"], stdin=subprocess.PIPE, stdout=2)
         subprocess.Popen(["sleep", "3"], pass_fds=[left.stdin.fileno()], stdout=2)
+        while not os.path.exists("ready"): time.sleep(.02)
     """
     code, _, err = run(script)
     assert code == 0, err
@@ -409,17 +412,94 @@ def test_an_sdk_that_cannot_be_guarded_ends_the_program(run, project):
     assert "unguarded" not in err.splitlines()[0]
 
 
-def test_a_configuration_that_is_wrong_in_the_child_ends_it(run, project):
-    """The hooks must be in before the first line, or there is no first line."""
+def test_hooks_that_cannot_be_put_in_end_it(run, project):
+    """They must be in before the first line, or there is no first line."""
+    (project / "broken").mkdir()
+    (project / "broken" / "wrapt.py").write_text("raise RuntimeError('not today')\n")
     code, out, err = run(
         """
         import subprocess, sys
-        env = {**os.environ, "KEYBRAKE_CONFIG": "nowhere.toml"}
-        print(subprocess.run([sys.executable, "-c", "print('began')"], env=env).returncode)
+        path = os.pathsep.join((os.environ["PYTHONPATH"], "broken"))
+        words = [sys.executable, "-c", "print('began')"]
+        print(subprocess.run(words, env={**os.environ, "PYTHONPATH": path}).returncode)
         """
     )
     assert (code, out.split()) == (0, ["1"])
-    assert "KEYBRAKE_CONFIG='nowhere.toml' is no file" in err
+    assert "the vendors' SDKs cannot be guarded here: not today" in err
+
+
+ELSEWHERE = """
+    import subprocess, sys
+    words = [sys.executable, "-c", "from agent import charge; charge()"]
+    def others(**facts):
+        ran = subprocess.run(words, env={**os.environ, "PYTHONPATH": path, **facts}, stderr=-1, text=True)
+        print(ran.stderr.splitlines()[-1].partition(":")[0])
+    path = os.pathsep.join((os.environ["PYTHONPATH"], os.getcwd()))
+    if __name__ == "__main__":
+        os.environ["STRIPE_API_BASE"] = os.environ["OTHER"]
+"""
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        "os.chdir('other'); others()",
+        "others(KEYBRAKE_CONFIG='other/keybrake.toml')",
+        "os.replace('other/keybrake.toml', 'keybrake.toml'); others()",
+        "os.chdir('other'); stripe.api_base = os.environ['OTHER']; charge()",
+    ],
+)
+@pytest.mark.parametrize("names_one", [True, False], ids=["a file", "no file"])
+def test_what_is_configured_is_the_operators_word(run, fake, project, wire, instead, names_one):
+    """Another keybrake.toml, where the program goes or puts it, does not say where a credential may go."""
+    (project / "other").mkdir()
+    (project / "other" / "keybrake.toml").write_text(
+        f'[vendors.stripe]\nextra_hosts = ["{wire.url}"]\n'
+    )
+    if not names_one:
+        (project / "keybrake.toml").unlink()
+    last = f"        {instead}"
+    code, out, err = run(f"{ELSEWHERE}{last}", OTHER=wire.url)
+    assert "HostNotAllowed" in out + err, (code, out, err)
+    assert wire.seen == []
+
+
+def test_what_is_priced_is_the_operators_word(run, project):
+    """A file of the program's own does not make calls cheaper, nor break them."""
+    (project / "other").mkdir()
+    (project / "other" / "keybrake.toml").write_text("no toml")
+    code, out, err = run("os.chdir('other'); charge(); print('charged')")
+    assert (code, out) == (0, "charged\n"), err
+    (row,) = rows(project)
+    assert row["spent_micros"] == 1_000_000
+
+
+def test_a_python_that_is_started_after_its_end_may_not_call(run, fake, project):
+    """It runs, is told, and sends nothing: nobody says any more what is configured."""
+    later = """
+import sys, subprocess
+sys.stdin.read()
+ran = subprocess.run([sys.executable, "-c", "print('ran'); from below import charge; charge()"], capture_output=True, text=True)
+open("told", "w").write(ran.stdout + ran.stderr)
+"""
+    (project / "below.py").write_text(SPENDS)
+    (project / "later.py").write_text(later)
+    script = """
+        import subprocess, sys, time
+        left = subprocess.Popen([sys.executable, "later.py"], stdin=subprocess.PIPE, stdout=2)
+        subprocess.Popen(["sleep", "3"], pass_fds=[left.stdin.fileno()], stdout=2)
+        time.sleep(1)
+    """
+    code, _, err = run(script)
+    assert code == 0, err
+    until = time.monotonic() + PATIENCE_S
+    while not (project / "told").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    told = (project / "told").read_text()
+    assert told.startswith("ran\nkeybrake: vendor calls are refused here: the keybrake exec that")
+    assert "NobodyInFront: the keybrake exec that started this process says no more" in told
+    assert fake.journal.entries == ()
 
 
 def test_a_sitecustomize_of_the_users_own_runs_too(run, project):
@@ -603,7 +683,8 @@ def test_many_who_ask_at_once(run):
     code, out, err = run(
         """
         import threading
-        from keybrake.credentials import ADDRESS, Brokered
+        from keybrake._in_front import ADDRESS
+        from keybrake.credentials import Brokered
         barrier = threading.Barrier(64)
         def work():
             known = Brokered(os.environ[ADDRESS], os.environ["KEYBRAKE_VAULT_KEY"], 60)
@@ -738,7 +819,7 @@ def test_only_keys_of_the_run_and_of_living_runs_below_it_are_served(project, fa
     """A key of another run of the same ledger is a stranger's; one whose run is over has no more use."""
     script = """
 import os, sys, keybrake
-from keybrake.credentials import ADDRESS
+from keybrake._in_front import ADDRESS
 outer = keybrake.issue_vault_key("outer", cap=2)
 @keybrake.tool(name="worker", cap=1)
 def issue():

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from keybrake._config_file import Written
 from keybrake.credentials import Broker, Brokered, Credential, Credentials
 from keybrake.errors import CredentialError, LedgerUnavailable
 
+NOTHING = Written(None, "")
 SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
 
 
@@ -49,7 +51,7 @@ def test_one_thread_asks_and_the_others_wait(known):
         asked.append(key)
         time.sleep(0.2)
 
-    with Broker(known, may) as broker:
+    with Broker(known, NOTHING, may) as broker:
         broker.serve()
         brokered = Brokered(broker.address, "key", 60)
         assert all_at_once(16, lambda: brokered.get("stripe")) == [Credential(SECRET)] * 16
@@ -65,7 +67,7 @@ def test_one_that_fails_is_not_asked_by_everybody(known):
         time.sleep(0.2)
         return "no"
 
-    with Broker(known, may) as broker:
+    with Broker(known, NOTHING, may) as broker:
         broker.serve()
         brokered = Brokered(broker.address, "key", 60)
         assert all_at_once(16, lambda: brokered.get("stripe")) == ["no"] * 16
@@ -100,7 +102,7 @@ def test_a_child_of_a_fork_does_not_wait_for_a_thread_that_it_has_not(known):
         begun.set()
         go_on.wait(5)
 
-    with Broker(known, may) as broker:
+    with Broker(known, NOTHING, may) as broker:
         broker.serve()
         brokered = Brokered(broker.address, "key", 60)
         asking = threading.Thread(target=brokered.get, args=("stripe",))
@@ -130,7 +132,7 @@ def test_a_ledger_that_fails_is_told(known):
         msg = "the ledger is gone"
         raise LedgerUnavailable(msg, reason="ledger_unavailable", hint="")
 
-    with Broker(known, may) as broker:
+    with Broker(known, NOTHING, may) as broker:
         broker.serve()
         with pytest.raises(CredentialError, match="the ledger is gone"):
             Brokered(broker.address, "key", 60).get("stripe")
@@ -141,7 +143,7 @@ def test_the_folder_is_another_one_if_its_path_is_too_long(known, monkeypatch, t
     long = tmp_path / ("é" * 60)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    with Broker(known, lambda _: None) as broker:
+    with Broker(known, NOTHING, lambda _: None) as broker:
         broker.serve()
         assert broker.address.startswith("/tmp/keybrake-")
         assert Path(broker.address).parent.stat().st_mode & 0o077 == 0
@@ -153,6 +155,6 @@ def test_the_folder_is_another_one_if_its_path_is_too_long(known, monkeypatch, t
 
 def test_one_that_never_served_is_put_away(known):
     """The run that it was made for could not be opened."""
-    with Broker(known, lambda _: None) as broker:
+    with Broker(known, NOTHING, lambda _: None) as broker:
         assert Path(broker.address).exists()
     assert not Path(broker.address).parent.exists()
