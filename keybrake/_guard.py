@@ -15,9 +15,10 @@ import logging
 import secrets
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
-from keybrake import _config, _hosts, _scope, credentials
+from keybrake import _config, _hosts, _policy, _scope, credentials
 from keybrake._asking import Books
 from keybrake._model import Call, Effect, Lookup, Outcome, Position, Reply, Request, State
 from keybrake._scope import Caller, Unguarded
@@ -139,7 +140,14 @@ def _admitted(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
     )
     key = call.idempotency_key or f"kb-{admission.uid}"
     answer, error, told = yield from _forwarded(door, key)
-    yield from _settle(caller, admitted, _judge(vendor, call, told))
+    outcome = _judge(vendor, call, told)
+    if isinstance(error, _hosts.Elsewhere):
+        outcome = replace(outcome, note=error.reason)
+        nothing_sent = outcome.state is State.VOIDED
+        error = _policy.stopped(
+            caller.label, caller.uid, call.endpoint, error.message, nothing_sent=nothing_sent
+        )
+    yield from _settle(caller, admitted, outcome)
     try:
         if error is not None:
             raise error

@@ -5,12 +5,34 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from typing import Any
 from urllib.request import (  # type: ignore[attr-defined]  # typeshed knows no proxy_bypass_environment
     getproxies_environment,
     proxy_bypass_environment,
 )
 
 from keybrake import _config
+from keybrake.errors import HostNotAllowed
+
+
+class Elsewhere(HostNotAllowed):
+    """
+    A request was about to leave that is another than was decided on; it never did.
+
+    This is how the HTTP libraries are stopped. Whoever made the call gets a ``HostNotAllowed`` of the
+    guard's, which knows of the run.
+
+    Args:
+        why: What it would have been.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why, reason="host_not_allowed")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be made again from the words."""
+        return type(self), (self.message,)
+
 
 # Sources, noted 2026-11-23: stripe-python 16.1.0, twilio-python 9.13.0 (product[[.edge].region]),
 # resend-python 2.52.0.

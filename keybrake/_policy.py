@@ -145,11 +145,13 @@ def _not_allowed(scope: Standing, caller: Standing, call: Call) -> CallRefused |
             why=f"{call.endpoint} is not on the allowlist of {_name(scope, caller)}",
             hint=_UNCOUNTED
             if call.effect is Effect.UNCLASSIFIED
-            else f"Ask a person to add {call.endpoint!r} to allow.",
+            else f"Ask a person to add {_pattern_of(call)!r} to allow.",
         )
+    if _is_odd(call):
+        return None
     if call.effect is Effect.AUTHORITY:
         return _not_named(scope, caller, call)
-    if call.effect is Effect.UNCLASSIFIED and not _is_odd(call):
+    if call.effect is Effect.UNCLASSIFIED:
         return _refusal(
             errors.EndpointNotAllowed,
             "unclassified_endpoint",
@@ -165,6 +167,13 @@ def _not_allowed(scope: Standing, caller: Standing, call: Call) -> CallRefused |
 def _is_odd(call: Call) -> bool:
     """Return whether nothing is known about a call because its path is unreadable, which is told then."""
     return call.refusal is not None and call.refusal[0] == "path_not_canonical"
+
+
+def _pattern_of(call: Call) -> str:
+    """Return what has to stand in an allowlist for this call, and for no other, to be allowed."""
+    vendor, _, resource = call.endpoint.partition(".")
+    is_listed = not resource.startswith("unlisted.")
+    return call.endpoint if is_listed else f"{call.method} {vendor}:{call.path}"
 
 
 def _not_named(scope: Standing, caller: Standing, call: Call) -> CallRefused | None:
@@ -183,7 +192,7 @@ def _not_named(scope: Standing, caller: Standing, call: Call) -> CallRefused | N
             f"{call.endpoint} gives authority whose use cannot be priced, and the allowlist of "
             f"{_name(scope, caller)} does not name it exactly"
         ),
-        hint=f"Ask a person to add {call.endpoint!r} to allow.",
+        hint=f"Ask a person to add {_pattern_of(call)!r} to allow.",
     )
 
 
@@ -414,4 +423,34 @@ def _refusal(  # noqa: PLR0913 -- the parts of one sentence
         endpoint=call.endpoint,
         hint=hint,
         **amounts,
+    )
+
+
+def stopped(label: str, run_id: str, endpoint: str, why: str, *, nothing_sent: bool) -> CallRefused:
+    """
+    Return the refusal of a call that was let through, and stopped the moment before it left.
+
+    Args:
+        label: Of the run it was made in.
+        run_id: Of the same.
+        endpoint: What it was.
+        why: What it would have been.
+        nothing_sent: Whether no attempt before this one may have arrived.
+    """
+    hint = (
+        "Leave the SDK's addresses, clients, sessions and proxies alone while calls are under way."
+    )
+    sent = "Nothing was sent." if nothing_sent else "An attempt before this one may have arrived."
+    message = (
+        f"{_plain(label)}: {endpoint} stopped: {why}, which is not what was decided on. {sent} "
+        f"Do not retry: the same call will be stopped again. {hint}"
+    )
+    return errors.HostNotAllowed(
+        message,
+        reason="host_not_allowed",
+        run_id=run_id,
+        label=label,
+        scope="run",
+        endpoint=endpoint,
+        hint=hint,
     )

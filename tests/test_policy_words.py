@@ -16,6 +16,7 @@ ODD = Call("stripe", "stripe.unlisted.post", "POST", "/v1/odd", Effect.UNCLASSIF
 PORTAL = Call(
     "stripe", "stripe.portal.create", "POST", "/v1/billing_portal/sessions", Effect.AUTHORITY
 )
+UNLISTED = Call("twilio", "twilio.unlisted.get", "GET", "/2010-04-01/Odd.json", Effect.AUTHORITY)
 ASK_TO_ALLOW = "Ask a person to add 'stripe.refunds.create' to allow."
 UNCOUNTED = "Calls that may move money in ways keybrake cannot count do not go out."
 
@@ -132,6 +133,23 @@ CASES = {
         "stripe.portal.create gives authority whose use cannot be priced, and the allowlist of this "
         "run does not name it exactly",
         "Ask a person to add 'stripe.portal.create' to allow.",
+    ),
+    "authority without a name": Case(
+        scope(),
+        UNLISTED,
+        errors.EndpointNotAllowed,
+        "standing_authority",
+        "twilio.unlisted.get gives authority whose use cannot be priced, and the allowlist of this run "
+        "does not name it exactly",
+        "Ask a person to add 'GET twilio:/2010-04-01/Odd.json' to allow.",
+    ),
+    "authority that cannot be read": Case(
+        scope(),
+        UNLISTED._replace(refusal=("path_not_canonical", "it has the segment '..'")),
+        errors.EndpointNotAllowed,
+        "path_not_canonical",
+        "it has the segment '..'",
+        "Change the call.",
     ),
     "no rate": Case(
         scope(),

@@ -7,13 +7,8 @@ from typing import Any
 
 # The SDKs apply a caller's extra headers last. The first two would override what was decided on;
 # the others would have a server or proxy read another method or path.
-_NOT_YOURS = frozenset(
+_REWRITING = frozenset(
     {
-        "authorization",
-        "idempotency-key",
-        "host",
-        "content-length",
-        "transfer-encoding",
         "x-http-method",
         "x-http-method-override",
         "x-method-override",
@@ -22,6 +17,15 @@ _NOT_YOURS = frozenset(
         "x-rewrite-url",
     }
 )
+_NOT_YOURS = _REWRITING | {
+    "authorization",
+    "idempotency-key",
+    "host",
+    "content-length",
+    "transfer-encoding",
+}
+STEERING = _REWRITING | {"idempotency-key", "stripe-account", "stripe-context"}
+"""What an HTTP client's own headers may not say otherwise than the SDK does."""
 
 
 def overridden(headers: Mapping[Any, Any]) -> tuple[str, str] | None:

@@ -12,23 +12,8 @@ from urllib.request import getproxies_environment
 
 from keybrake import _hosts
 from keybrake.credentials import asking
-from keybrake.errors import HostNotAllowed
 from keybrake.sdk import _redirects
 from keybrake.sdk._patch import Hook
-
-
-class Elsewhere(HostNotAllowed):
-    """The SDK was about to send something else than was decided on; it never left."""
-
-    def __init__(self, message: str, **fields: Any) -> None:
-        super().__init__(message, **{"reason": "host_not_allowed", **fields})
-
-
-def elsewhere(what: str) -> Elsewhere:
-    """Return the error that keeps a call from being sent."""
-    words = f"The call was stopped: {what}, which is not what was decided on. Nothing was sent. Do not retry."
-    hint = "Leave the SDK's addresses, clients and proxies alone while calls are under way."
-    return Elsewhere(words, hint=hint)
 
 
 def verify(flight: _redirects.Flight, url: str) -> None:
@@ -43,8 +28,8 @@ def verify(flight: _redirects.Flight, url: str) -> None:
     """
     same = _path(url.partition("?")[0]) == _path(flight.url)
     if not same or not _hosts.is_own(flight.vendor, _hosts.origin_of(url)):
-        error = elsewhere(f"it would go to {url.partition('?')[0]!a:.100}")
-        raise error
+        what = f"it would go to {url.partition('?')[0]!a:.100}"
+        raise _hosts.Elsewhere(what)
 
 
 def _path(url: str) -> str:
@@ -95,9 +80,9 @@ def no_trace(flight: _redirects.Flight) -> Iterator[None]:
         raise
 
 
-def _cleanse(error: BaseException, handled: BaseException | None) -> Elsewhere | None:
+def _cleanse(error: BaseException, handled: BaseException | None) -> _hosts.Elsewhere | None:
     """Empty what an error and all that is behind it would show; return what stopped it, if so."""
-    stopped: Elsewhere | None = None
+    stopped: _hosts.Elsewhere | None = None
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -106,7 +91,7 @@ def _cleanse(error: BaseException, handled: BaseException | None) -> Elsewhere |
         if one is None or one is handled or id(one) in seen:
             continue
         seen.add(id(one))
-        stopped = one if isinstance(one, Elsewhere) else stopped
+        stopped = one if isinstance(one, _hosts.Elsewhere) else stopped
         _undress(one)
         traceback.clear_frames(one.__traceback__)
         waiting += [one.__cause__, one.__context__]

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from keybrake.credentials import Credential
+from keybrake.sdk._handed import Handed
 from keybrake.sdk._patch import Hook
 
 
@@ -19,12 +20,14 @@ class Flight:
         vendor: Whose it is.
         url: Where it was decided to go, without a query.
         credential: What takes the place of the vault key it came with; None: nothing does.
+        handed: What the SDK handed to its HTTP client, once it has; None: nobody saw it do so.
         handled: What the caller was handling when it made the call.
     """
 
     vendor = ""
     url = ""
     credential: Credential | None = None
+    handed: Handed | None = None
     handled: BaseException | None = None
     over = False
 

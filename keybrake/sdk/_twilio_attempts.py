@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
+from keybrake import _hosts
 from keybrake._model import Attempt
 from keybrake.sdk import _injection, _network, _redirects
+from keybrake.sdk._handed import handed
 
 
 class Seen(_redirects.Flight):
@@ -41,7 +43,7 @@ class Seen(_redirects.Flight):
 
     def all_of(self, http_client: Any, error: BaseException) -> tuple[Attempt, ...]:
         """Return every attempt of a call that ended with *error*."""
-        if isinstance(error, _injection.Elsewhere):
+        if isinstance(error, _hosts.Elsewhere):
             return (*self.attempts, Attempt(None, unsent=True))
         if not self.attempts and (_is_the_sdks_own(http_client) or _never_left_the_sdk(error)):
             return (Attempt(None, unsent=True),)
@@ -105,9 +107,17 @@ def attempt_async(
     return _attempt_async(seen, instance, wrapped(*args, **kwargs))
 
 
+# In the order in which every supported version's clients take them.
+_ATTEMPTED = ("method", "url", "params", "data", "headers")
+
+
 def _verify(seen: Seen, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    if seen.credential is not None:
-        _injection.verify(seen, str(kwargs["url"] if "url" in kwargs else args[1]))
+    if seen.credential is None:
+        return
+    bound = {**dict(zip(_ATTEMPTED, args, strict=False)), **kwargs}
+    url = str(bound["url"])
+    _injection.verify(seen, url)
+    seen.handed = handed(bound["method"], url, bound.get("headers") or {}, bound.get("params"))
 
 
 async def _attempt_async(seen: Seen, http_client: Any, attempt: Any) -> Any:

@@ -18,21 +18,43 @@ from typing import Any
 
 from keybrake import _hosts
 from keybrake.sdk import _injection, _redirects
+from keybrake.sdk._handed import difference, handed
 from keybrake.sdk._patch import Hook
 
 _SHOWN = _injection.SHOWN
 
 
-def _carrier(headers: Any) -> _redirects.Flight | None:
-    """Return the call on the wire whose credential is among these headers."""
+def _carrier(
+    method: object, url: str, headers: Mapping[Any, Any], params: Any = None
+) -> _redirects.Flight | None:
+    """
+    Return the call on the wire that this request is: its credential is among the headers.
+
+    Raises:
+        Elsewhere: It is another than the SDK has handed to the client, or has another credential.
+    """
     flight = _redirects.in_flight.get()
-    if flight is None or flight.over or flight.credential is None or not headers:
+    if flight is None or flight.over or flight.credential is None:
         return None
     expected = str(flight.credential.authorization)
-    for name in headers:
-        if _text(name).lower() == "authorization" and _text(headers[name]) == expected:
-            return flight
-    return None
+    carries = any(
+        _text(name).lower() == "authorization" and _text(headers[name]) == expected
+        for name in headers
+    )
+    if flight.handed is None:
+        return flight if carries else None
+    now = handed(method, url, headers, params)
+    if carries and (what := difference(flight.handed, now)) is not None:
+        raise _hosts.Elsewhere(what)
+    if not carries and now.path == flight.handed.path and _is_own(flight, url):
+        # A session may have a credential of its own, which goes before the SDK's.
+        what = "it would have another header 'authorization'"
+        raise _hosts.Elsewhere(what)
+    return flight if carries else None
+
+
+def _is_own(flight: _redirects.Flight, url: str) -> bool:
+    return _hosts.is_own(flight.vendor, _hosts.origin_of(url))
 
 
 def _text(value: object) -> str:
@@ -42,14 +64,14 @@ def _text(value: object) -> str:
 def _check(flight: _redirects.Flight, url: str, *, proxies: Iterable[str], verified: bool) -> None:
     """Refuse to send, unless by a way that a credential may take. Raises ``Elsewhere``."""
     why = None
-    if not _hosts.is_own(flight.vendor, _hosts.origin_of(url)):
+    if not _is_own(flight, url):
         why = f"it would go to {_hosts.origin_of(url)!a:.100}"
     elif url.startswith("https:") and not verified:
         why = f"it would go out {_injection.UNVERIFIED}"
     elif (found := _hosts.through(proxies)) is not None:
         why = found[1]
     if why is not None:
-        raise _injection.elsewhere(why)
+        raise _hosts.Elsewhere(why)
 
 
 def _is_verifying(context: object) -> bool:
@@ -63,7 +85,7 @@ def _requests_send(
     wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     request = args[0] if args else kwargs["request"]
-    flight = _carrier(request.headers)
+    flight = _carrier(request.method, str(request.url), request.headers)
     if flight is None:
         return wrapped(*args, **kwargs)
     # As requests does where it is not told.
@@ -105,11 +127,12 @@ def _httpx_send(
     wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     request = args[0] if args else kwargs["request"]
-    flight = _carrier(request.headers)
+    flight = _carrier(request.method, str(request.url), request.headers)
     if flight is None:
         return wrapped(*args, **kwargs)
     _check_httpx(flight, instance, request.url)
-    sent = wrapped(*args, **{**kwargs, "follow_redirects": False})
+    # An auth of the client's own would take the credential's place.
+    sent = wrapped(*args, **{**kwargs, "follow_redirects": False, "auth": None})
     return _undressed_once_there(sent) if inspect.isawaitable(sent) else _undressed(sent)
 
 
@@ -139,10 +162,12 @@ def _written(url: Any) -> str:
 def _aiohttp_request(
     wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    flight = _carrier(kwargs.get("headers")) or _carrier(_basic(kwargs.get("auth")))
+    bound = {**dict(zip(("method", "str_or_url"), args, strict=False)), **kwargs}
+    url = instance._build_url(bound["str_or_url"])
+    headers = {**instance._prepare_headers(bound.get("headers")), **_basic(bound.get("auth"))}
+    flight = _carrier(bound["method"], str(url), headers, bound.get("params"))
     if flight is None:
         return wrapped(*args, **kwargs)
-    url = instance._build_url(args[1] if len(args) > 1 else kwargs["str_or_url"])
     given = [kwargs.get(name) for name in ("ssl", "verify_ssl", "ssl_context")]
     connector = instance._connector
     given.append(getattr(connector, "_ssl", None))
@@ -150,8 +175,8 @@ def _aiohttp_request(
     is_plain = type(connector) is sys.modules["aiohttp.connector"].TCPConnector
     verified = is_plain and all(_is_verifying(one) for one in given)
     if not is_plain:
-        error = _injection.elsewhere(f"it would go out by a {type(connector).__name__}")
-        raise error
+        what = f"it would go out by a {type(connector).__name__}"
+        raise _hosts.Elsewhere(what)
     _check(flight, str(url), proxies=_aiohttp_proxies(instance, kwargs, url), verified=verified)
     return wrapped(*args, **kwargs)
 
@@ -174,7 +199,7 @@ def _urllib_open(
     wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     request = args[1] if len(args) > 1 else kwargs["req"]
-    flight = _carrier(dict(request.header_items()))
+    flight = _carrier(request.get_method(), request.full_url, dict(request.header_items()))
     if flight is None:
         return wrapped(*args, **kwargs)
     is_default = ssl._create_default_https_context is ssl.create_default_context

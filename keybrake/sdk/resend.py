@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlencode
 
-from keybrake import _guard, _token
+from keybrake import _guard, _hosts, _token
 from keybrake._model import Attempt, Lookup, Reply, Request
 from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
@@ -133,7 +133,7 @@ class _Door:
         if status is None and not hasattr(self._sdk_request, "_response_status_code"):
             status = status_told(error)
         if status is None:
-            stopped = isinstance(error, _injection.Elsewhere)
+            stopped = isinstance(error, _hosts.Elsewhere)
             unsent = stopped or never_left(error, self._handled, self._clients())
             return Reply(attempts=(Attempt(None, unsent=unsent),))
         return Reply(status, headers, body, (Attempt(status),))

@@ -12,11 +12,12 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from keybrake import _config, _guard, _token
+from keybrake import _config, _guard, _hosts, _token
 from keybrake._model import Attempt, Lookup, Reply, Request
 from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
 from keybrake.sdk import _injection, _network, _redirects
+from keybrake.sdk._handed import handed
 from keybrake.sdk._headers import name_of, overridden
 from keybrake.sdk._patch import Hook
 from keybrake.sdk._stripe_errors import dual
@@ -175,7 +176,7 @@ class _Door:
     def failure(self, error: BaseException) -> Reply:
         """See ``_guard.Door.failure``."""
         attempts = list(self.seen.attempts)
-        if isinstance(error, _injection.Elsewhere) or (not attempts and _never_left_the_sdk(error)):
+        if isinstance(error, _hosts.Elsewhere) or (not attempts and _never_left_the_sdk(error)):
             attempts.append(Attempt(None, unsent=True))
         elif error is not self.seen.error:
             # Not the error that ended the last attempt: it struck in the middle of one more.
@@ -315,8 +316,9 @@ def _with_retries(
     bound = {**dict(zip(_SENT, args, strict=False)), **kwargs}
     _injection.verify(seen, str(bound["url"]))
     if (found := _injection.objection(instance)) is not None:
-        raise _injection.elsewhere(found[1])
+        raise _hosts.Elsewhere(found[1])
     headers = {**bound["headers"], "Authorization": seen.credential.authorization}
+    seen.handed = handed(bound["method"], str(bound["url"]), headers)
     return wrapped(**{**bound, "headers": headers})
 
 

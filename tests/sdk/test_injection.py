@@ -234,6 +234,24 @@ def test_a_credential_provider_is_told_apart(server, key):
     assert server.seen == []
 
 
+def test_an_unlisted_read_is_allowed_by_what_the_refusal_says(server, rows):
+    """Twilio's answers may have a token in them wherever no row says otherwise; a person can allow one."""
+
+    def ask(**policy):
+        key = keybrake.issue_vault_key("curious", cap=1, **policy)
+        http_client = clients.sync_client(server.url, pool_connections=False)
+        return Client(SID, key, http_client=http_client).request(
+            "GET", f"{server.url}/2010-04-01/Odd.json"
+        )
+
+    with pytest.raises(keybrake.EndpointNotAllowed) as caught:
+        ask()
+    named = caught.value.hint.split("'")[1]
+    server.answer(200, {})
+    assert ask(allow=[named]).status_code == 200
+    assert [row["state"] for row in rows()] == ["refused", "settled"]
+
+
 ACCOUNT = {"sid": SID, "friendly_name": "x", "status": "active", "auth_token": SECRETS["twilio"]}
 
 
