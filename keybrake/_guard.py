@@ -33,11 +33,20 @@ _log = logging.getLogger("keybrake")
 
 
 class Door(Protocol):
-    """Where a call came in: turns what arrived into a request, and what came back into a reply."""
+    """
+    Where a call came in: turns what arrived into a request, and what came back into a reply.
+
+    Attributes:
+        request: What arrived.
+        vault_key: The one that it came with, if any.
+        credential: What takes the vault key's place.
+        follows_redirects: Whether the SDK would follow one, and takes every answer for the last.
+    """
 
     request: Request
     vault_key: str | None
     credential: Credential | None
+    follows_redirects: bool
 
     def take(self, credential: Credential) -> tuple[str, str] | None:
         """
@@ -140,13 +149,14 @@ def _admitted(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
     )
     key = call.idempotency_key or f"kb-{admission.uid}"
     answer, error, told = yield from _forwarded(door, key)
-    outcome = _judge(vendor, call, told)
-    if isinstance(error, _hosts.Elsewhere):
-        outcome = replace(outcome, note=error.reason)
+    reply = _read(call, told)
+    outcome = _judge(vendor, call, reply)
+    if (why := _led_elsewhere(door, call, error, reply)) is not None:
         nothing_sent = outcome.state is State.VOIDED
         error = _policy.stopped(
-            caller.label, caller.uid, call.endpoint, error.message, nothing_sent=nothing_sent
+            caller.label, caller.uid, call.endpoint, why, nothing_sent=nothing_sent
         )
+        outcome = replace(outcome, note=error.reason)
     yield from _settle(caller, admitted, outcome)
     try:
         if error is not None:
@@ -154,6 +164,26 @@ def _admitted(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
         return answer
     finally:
         del error  # it has this frame in its traceback
+
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+def _led_elsewhere(
+    door: Door, call: Call, error: BaseException | None, reply: Reply | None
+) -> str | None:
+    """Return in what a call was about to be another than was decided on; None: it was not."""
+    if isinstance(error, _hosts.Elsewhere):
+        return error.message
+    # Who only looks, with an SDK that follows nothing, is shown where it would go on.
+    if reply is None or (call.effect is Effect.READ and not door.follows_redirects):
+        return None
+    if reply.status not in _REDIRECTS:
+        return None
+    # What the SDK would take for the vendor's answer is a sign to somewhere else.
+    places = [reply.headers[name] for name in reply.headers if name.lower() == "location"]
+    leads = f"the answer {reply.status} leads on to"
+    return f"{leads} {_hosts.origin_of(places[0])!a:.100}" if places else None
 
 
 def _forwarded(door: Door, key: str) -> Way:
@@ -306,13 +336,23 @@ def _lookup_call(call: Call, lookup: Lookup) -> Call:
     )
 
 
-def _judge(vendor: Vendor, call: Call, reply: Callable[[], Reply]) -> Outcome:
-    """Read what came back. Whatever cannot be read is unknown; it never hides the answer."""
+def _read(call: Call, told: Callable[[], Reply]) -> Reply | None:
+    """Return what came back; None: it cannot be read, which never hides the answer."""
     try:
-        return vendor.outcome(call, reply(), _config.current().money)
+        return told()
     except Exception:  # noqa: BLE001 -- a surprise in the answer must not lose it
         _log.exception("%s: what came back cannot be read; the call counts in full", call.endpoint)
-        return Outcome(State.UNKNOWN, note="the answer could not be read")
+        return None
+
+
+def _judge(vendor: Vendor, call: Call, reply: Reply | None) -> Outcome:
+    """Say how a call ended. Whatever cannot be read is unknown."""
+    if reply is not None:
+        try:
+            return vendor.outcome(call, reply, _config.current().money)
+        except Exception:  # noqa: BLE001 -- as above
+            _log.exception("%s: the answer makes no sense; the call counts in full", call.endpoint)
+    return Outcome(State.UNKNOWN, note="the answer could not be read")
 
 
 def _settle(caller: Caller, admitted: Admitted, outcome: Outcome) -> Way:

@@ -428,19 +428,19 @@ def _refusal(  # noqa: PLR0913 -- the parts of one sentence
 
 def stopped(label: str, run_id: str, endpoint: str, why: str, *, nothing_sent: bool) -> CallRefused:
     """
-    Return the refusal of a call that was let through, and stopped the moment before it left.
+    Return the refusal of a call that was let through, and went, or was led, elsewhere.
 
     Args:
         label: Of the run it was made in.
         run_id: Of the same.
         endpoint: What it was.
-        why: What it would have been.
-        nothing_sent: Whether no attempt before this one may have arrived.
+        why: In what it was another than was decided on.
+        nothing_sent: Whether it was stopped before any attempt had left.
     """
     hint = (
         "Leave the SDK's addresses, clients, sessions and proxies alone while calls are under way."
     )
-    sent = "Nothing was sent." if nothing_sent else "An attempt before this one may have arrived."
+    sent = "Nothing was sent." if nothing_sent else "What was sent may have arrived, and counts."
     message = (
         f"{_plain(label)}: {endpoint} stopped: {why}, which is not what was decided on. {sent} "
         f"Do not retry: the same call will be stopped again. {hint}"

@@ -11,7 +11,8 @@ from keybrake._arguments import reason_of
 from keybrake._install import install
 from keybrake._run import Run
 from keybrake._scope import UnguardedFrame
-from keybrake.errors import NoActiveRun, PolicyError
+from keybrake._shown import shown
+from keybrake.errors import LedgerError, NoActiveRun, PolicyError
 from keybrake.ledger import Ledger, open_ledger
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -85,10 +86,10 @@ def revoke(run_or_key: Run | str) -> None:
     End a run for good; it binds the next call of any process. Twice is once.
 
     Args:
-        run_or_key: A run, its id, or a vault key.
+        run_or_key: A run, its id, a vault key, or a label that only one run has which has not ended.
 
     Raises:
-        LedgerError: There is no such run in the ledger.
+        LedgerError: There is no such run in the ledger, or more than one.
     """
     ledger, uid = _meant(run_or_key)
     ledger.revoke(uid)
@@ -110,9 +111,24 @@ def _meant(run_or_key: object) -> tuple[Ledger, str]:
     if isinstance(run_or_key, Run):
         return run_or_key._ledger(), run_or_key.id  # noqa: SLF001 -- same file
     if not isinstance(run_or_key, str):
-        msg = f"{type(run_or_key).__name__} is neither a run nor an id nor a vault key"
+        msg = f"{type(run_or_key).__name__} is neither a run nor an id, a label or a vault key"
         raise PolicyError(msg)
     if run_or_key.startswith(_token.PREFIX):
         ledger, record = _scope.join(run_or_key)
         return ledger, record.uid
-    return open_ledger(), run_or_key
+    ledger = open_ledger()
+    return ledger, run_or_key if ledger.runs(run_or_key) else _labelled(ledger, run_or_key)
+
+
+def _labelled(ledger: Ledger, label: str) -> str:
+    """Return the id of the run with a label: the only one that has not ended, or else the only one."""
+    found = ledger.runs(label=label)
+    going_on = [run for run in found if run.state() in ("open", "paused")]
+    if len(found) > 1 and len(going_on) != 1:
+        named = ", ".join(f"{run.uid} ({run.state()})" for run in (going_on or found)[:5])
+        msg = (
+            f"{shown(label)} is the label of {len(found)} runs, such as {named}; name one by its id"
+        )
+        raise LedgerError(msg)
+    # An id that is unknown is told by the ledger.
+    return (going_on or found)[0].uid if found else label

@@ -20,6 +20,7 @@ class HandDoor:
 
     vault_key = None
     credential = None
+    follows_redirects = True
 
     def __init__(self, request: Request, send: Callable[[], Reply] = lambda: PAID) -> None:
         self.request = request

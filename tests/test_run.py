@@ -576,6 +576,35 @@ def test_revoking_one_run_leaves_others_alone(ledger_url, fake):
         pay()
 
 
+def test_a_run_is_named_by_its_label_if_that_is_clear(ledger_url):
+    """Runs that have ended do not count, unless there is no other; of two nobody guesses."""
+    with keybrake.run("refunds", cap=9) as ended:
+        pass
+    first = keybrake.issue_vault_key("refunds", cap=1)
+    keybrake.pause("refunds")
+    keybrake.resume("refunds")
+    second = keybrake.issue_vault_key("refunds", cap=1)
+    with pytest.raises(keybrake.LedgerError, match="is the label of 3 runs, such as run_") as told:
+        keybrake.revoke("refunds")
+    assert first.run_id in str(told.value)
+    assert second.run_id in str(told.value)
+    assert ended.id not in str(told.value)
+    keybrake.revoke(first)
+    keybrake.revoke("refunds")
+    alone = keybrake.issue_vault_key("alone", cap=1)
+    keybrake.revoke("alone")
+    keybrake.revoke("alone")
+
+    ledger = keybrake.open_ledger(ledger_url)
+    states = {run.uid: run.state() for run in ledger.runs()}
+    assert states == {
+        ended.id: "closed",
+        first.run_id: "revoked",
+        second.run_id: "revoked",
+        alone.run_id: "revoked",
+    }
+
+
 def test_an_unknown_run_is_an_error(ledger_url):
     """A misspelt id is told; nobody believes a run stopped that was not."""
     for verb in (keybrake.revoke, keybrake.pause, keybrake.resume):
@@ -583,7 +612,7 @@ def test_an_unknown_run_is_an_error(ledger_url):
             verb("run_nobody")
         with pytest.raises(keybrake.LedgerError):
             verb("")
-        with pytest.raises(PolicyError, match="neither a run nor an id nor a vault key"):
+        with pytest.raises(PolicyError, match="neither a run nor an id, a label or a vault key"):
             verb(5)
     with pytest.raises(keybrake.LedgerError, match="has not been entered"):
         keybrake.revoke(keybrake.run("new", cap=1))

@@ -174,6 +174,20 @@ class Book:
             )
         return self._only(found, repr(said))
 
+    def going_on(self, label: str | None = None) -> list[RunRecord]:
+        """
+        Return the runs that could still call, oldest first; with *label*, those that have it.
+
+        Raises:
+            LedgerError: No run has ever had that label.
+        """
+        clause, given = ("", ()) if label is None else (" AND scope.label = ?", (label,))
+        found = self._runs(f"scope.kind = 'run'{clause} ORDER BY scope.id", *given)
+        if label is not None and not found:
+            msg = f"no run has the label {label[:100]!r} in {self.path}; keybrake runs lists them"
+            raise LedgerError(msg)
+        return [run for run in found if run.state() in _GOING_ON]
+
     def _only(self, found: Sequence[RunRecord], said: str) -> RunRecord:
         going_on = [run for run in found if run.state() in _GOING_ON]
         if len(found) == 1 or len(going_on) == 1:

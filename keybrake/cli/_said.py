@@ -23,9 +23,10 @@ def ledger_url(ctx: click.Context) -> str:
         click.UsageError: The one that was given cannot be meant.
         PolicyError: The one in the configuration cannot be meant.
     """
+    configured = _config.current().ledger
     given = ctx.find_root().params.get("ledger")
     if given is None:
-        return _config.current().ledger
+        return configured
     try:
         _files.path_of(given)
     except PolicyError as error:

@@ -2,71 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
 
 import click
 
 import keybrake
+from keybrake import _config
 from keybrake.cli._read import Book
 from keybrake.cli._said import complete_run, ledger_url
-from keybrake.cli._text import json_array, safe
+from keybrake.cli._text import brief, json_array, safe
 from keybrake.cli.runs import run_row
-from keybrake.errors import LedgerError
+from keybrake.errors import LedgerError, PolicyError
 from keybrake.ledger import Ledger, RunRecord
 
 _CAN_GO_ON = ("open", "paused")
 
-_runs = click.argument(
-    "said", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_run
-)
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON array of the runs.")
+
+def _verb(function: Callable[..., None]) -> Callable[..., None]:
+    """Add what all three commands take."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="One JSON array of the runs."),
+        click.option(
+            "--all", "everything", is_flag=True, help="Every run that has not ended, of any label."
+        ),
+        click.option("--label", multiple=True, help="Every run of this label that has not ended."),
+        click.argument("said", metavar="[RUN...]", nargs=-1, shell_complete=complete_run),
+    ):
+        function = option(function)
+    return click.pass_context(function)
 
 
 @click.command(epilog="Example: keybrake revoke run_1a2b3c4d run_5e6f7a8b")
-@_runs
-@_json
-@click.pass_context
-def revoke(ctx: click.Context, said: tuple[str, ...], *, as_json: bool) -> None:
+@_verb
+def revoke(ctx: click.Context, /, **meant: Any) -> None:
     """
     End runs for good.
 
     Their next call is refused, in whatever process it is. RUN is an id, the beginning of one, a label that only one run has, or a vault key. If one of
     them is wrong, nothing is written. Revoking twice is revoking once.
     """
-    _steer(ctx, said, "revoke", as_json=as_json)
+    _steer(ctx, "revoke", **meant)
 
 
 @click.command(epilog="Example: keybrake pause invoice-agent")
-@_runs
-@_json
-@click.pass_context
-def pause(ctx: click.Context, said: tuple[str, ...], *, as_json: bool) -> None:
+@_verb
+def pause(ctx: click.Context, /, **meant: Any) -> None:
     """
     Stop runs for a while.
 
     Their calls are refused until they are resumed. If one RUN is wrong, nothing is written.
     """
-    _steer(ctx, said, "pause", as_json=as_json)
+    _steer(ctx, "pause", **meant)
 
 
 @click.command(epilog="Example: keybrake resume invoice-agent")
-@_runs
-@_json
-@click.pass_context
-def resume(ctx: click.Context, said: tuple[str, ...], *, as_json: bool) -> None:
+@_verb
+def resume(ctx: click.Context, /, **meant: Any) -> None:
     """
     Let paused runs go on.
 
     A revoked, closed or expired run cannot. If one RUN is wrong, nothing is written.
     """
-    _steer(ctx, said, "resume", as_json=as_json)
+    _steer(ctx, "resume", **meant)
 
 
-def _steer(ctx: click.Context, said: Sequence[str], verb: str, *, as_json: bool) -> None:
-    url = ledger_url(ctx)
+def _steer(
+    ctx: click.Context,
+    verb: str,
+    *,
+    said: Sequence[str],
+    label: Sequence[str],
+    everything: bool,
+    as_json: bool,
+) -> None:
+    if not (said or label or everything):
+        msg = "say which run: RUN, --label LABEL or --all"
+        raise click.UsageError(msg, ctx)
+    url = _ledger_to_stop(ctx)
     with Book(url) as book:
         # Everything is looked up before anything is written; a run named twice is meant once.
-        before = list({run.pk: run for run in map(book.find, said)}.values())
+        found = [*map(book.find, said), *chain.from_iterable(map(book.going_on, label))]
+        found += book.going_on() if everything else []
+    before = list({run.pk: run for run in found}.values())
     if verb != "revoke":
         _refuse_ended(before, verb)
     ledger = keybrake.open_ledger(url)
@@ -78,6 +97,21 @@ def _steer(ctx: click.Context, said: Sequence[str], verb: str, *, as_json: bool)
             click.echo(_words(run, after[-1]))
     if as_json:
         click.echo(json_array(run_row(run) for run in after))
+    elif not before:
+        click.echo("no such run has not ended; nothing was changed")
+
+
+def _ledger_to_stop(ctx: click.Context) -> str:
+    """Return the ledger's URL, if it is known at all: a mistake elsewhere must not keep an agent going."""
+    try:
+        return ledger_url(ctx)
+    except PolicyError as error:
+        given = ctx.find_root().params.get("ledger")
+        if given is None:
+            raise
+        click.echo(f"keybrake: {brief(str(error))}; going on, for the ledger is named", err=True)
+        _config.set_current(_config.Config(ledger=given))
+        return ledger_url(ctx)
 
 
 def _refuse_ended(runs: Sequence[RunRecord], verb: str) -> None:

@@ -174,8 +174,8 @@ class Ledger(Protocol):
     def run(self, pk: int) -> RunRecord:
         """Return a run as it is now."""
 
-    def runs(self, uid: str | None = None) -> Sequence[RunRecord]:
-        """Return the runs, oldest first; with *uid*, that one."""
+    def runs(self, uid: str | None = None, label: str | None = None) -> Sequence[RunRecord]:
+        """Return the runs, oldest first; with *uid*, that one; with *label*, those that have it."""
 
     def position(self, key: str) -> Position | None:
         """Return a position, if the ledger counts it."""

@@ -182,14 +182,14 @@ class SQLiteLedger:
         """See ``Ledger.run``."""
         return RunRecord._make(self._store.read(sql.SELECT_RUNS + " WHERE scope.id = ?", (pk,))[0])
 
-    def runs(self, uid: str | None = None) -> Sequence[RunRecord]:
+    def runs(self, uid: str | None = None, label: str | None = None) -> Sequence[RunRecord]:
         """See ``Ledger.runs``."""
-        if uid is None:
-            rows = self._store.read(
-                sql.SELECT_RUNS + " WHERE scope.kind = 'run' ORDER BY scope.id", ()
-            )
-        else:
-            rows = self._store.read(sql.SELECT_RUNS + _ONE_RUN, (uid,))
+        given = {"scope.uid = ?": uid, "scope.label = ?": label}
+        named = {clause: value for clause, value in given.items() if value is not None}
+        where = " AND ".join(("scope.kind = 'run'", *named))
+        rows = self._store.read(
+            f"{sql.SELECT_RUNS} WHERE {where} ORDER BY scope.id", tuple(named.values())
+        )
         return [RunRecord._make(row) for row in rows]
 
     # The way of a call

@@ -34,6 +34,8 @@ SUPPORTED = ((2, 0), (3, 0))
 class _Door:
     """One call of ``Request.perform`` on its way; see ``_guard.Door``."""
 
+    follows_redirects = True
+
     def __init__(self, wrapped: Callable[[], Any], request: Any) -> None:
         resend = sys.modules["resend"]
         self._wrapped = wrapped

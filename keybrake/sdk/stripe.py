@@ -47,6 +47,8 @@ _seen: ContextVar[_Seen | None] = ContextVar("keybrake_stripe_seen", default=Non
 class _Door:
     """One call of ``_APIRequestor.request_raw`` on its way; see ``_guard.Door``."""
 
+    follows_redirects = True
+
     def __init__(
         self,
         wrapped: Callable[..., Any],

@@ -37,6 +37,7 @@ class _Door:
             "headers": dict(self._bound.get("headers") or {}),
             "allow_redirects": False,
         }
+        self.follows_redirects = bool(self._bound.get("allow_redirects"))
         self.credential: Credential | None = None
         pair = _pair(client, self._bound.get("auth"))
         own = _pair(client, None)

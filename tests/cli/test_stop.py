@@ -66,6 +66,71 @@ def test_one_wrong_run_and_nothing_is_written(here, keys, verb):
     assert states(here) == ["open"] * 3
 
 
+def test_every_run_of_a_label(here, keys, ledger_url):
+    """The same agent may have been started many times; those of another label go on."""
+    twins = [keybrake.issue_vault_key("agent 1", cap=5) for _ in range(2)]
+    here("revoke", twins[0].run_id)
+    assert "may mean 3 runs" in here("pause", "agent 1").err
+
+    told = here("pause", "--label", "agent 1", "--label", "agent 2", "agent 2", "--json")
+
+    assert [run["label"] for run in told.json] == ["agent 2", "agent 1", "agent 1"]
+    assert states(here) == ["open", "paused", "paused", "revoked", "paused"]
+    assert here("revoke", "--label", "agent 1").out.count("is revoked (agent 1)") == 2
+    assert here("revoke", "--label", "agent 1").out == (
+        "no such run has not ended; nothing was changed\n"
+    )
+    wrong = here("revoke", "--label", "agent 0", "--label", "agnet 2")
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "no run has the label 'agnet 2'" in wrong.err
+    assert states(here) == ["open", "revoked", "paused", "revoked", "revoked"]
+
+
+def test_every_run_there_is(here, keys):
+    """The plug: whatever has not ended is stopped, and said."""
+    here("revoke", "agent 0")
+    assert here("pause", "--all").out.count("is paused") == 2
+    assert here("resume", "--all").out.count("is open") == 2
+    assert here("revoke", "--all").out.count("is revoked (agent") == 2
+    assert states(here) == ["revoked"] * 3
+    assert here("revoke", "--all", "--json").json == []
+
+
+def test_nothing_is_meant_by_nothing(here, keys):
+    """Neither all runs nor none: which ones has to be said."""
+    told = here("revoke")
+    assert (told.code, told.out) == (2, "")
+    assert "say which run: RUN, --label LABEL or --all" in told.err
+    assert states(here) == ["open"] * 3
+
+
+def test_a_mistake_in_the_configuration_stops_nobody_who_stops_an_agent(
+    cli, keys, ledger_url, tmp_path
+):
+    """Where the ledger is named, a run can be ended; elsewhere the mistake is told."""
+    (tmp_path / "keybrake.toml").write_text('[credentials]\nresend = "nonsense"\n')
+    named = {"KEYBRAKE_LEDGER": ledger_url}
+
+    told = cli("revoke", "agent 0", **named)
+    assert (told.code, told.out) == (0, f"{keys[0].run_id} is revoked (agent 0)\n")
+    assert "credentials: resend" in told.err.replace(".", ": ")
+    assert told.err.endswith("; going on, for the ledger is named\n")
+    assert cli("--ledger", ledger_url, "pause", "agent 1").code == 0
+    assert cli("revoke", "agent 2", KEYBRAKE_CONFIG="nowhere.toml", **named).code == 0
+    assert cli("revoke", "agent 2").code == 1
+    for words in (
+        ("runs",),
+        ("log",),
+        ("spend",),
+        ("show", "agent 0"),
+        ("verify",),
+        ("unresolved",),
+    ):
+        told = cli(*words, **named)
+        assert (told.code, told.out) == (1, "")
+        assert len(told.err.splitlines()) == 1
+
+
 @pytest.mark.parametrize("verb", ["pause", "resume"])
 def test_what_has_ended_stays_ended(here, keys, verb):
     """A revoked run can be neither paused nor resumed, and its neighbours are not touched."""

@@ -39,9 +39,13 @@ def test_redirects_are_not_followed(  # noqa: PLR0917
     _redirect(wire, elsewhere, status)
     intents = guarded.v1.payment_intents
     call = {"post": lambda: intents.create(ASK), "get": lambda: intents.retrieve("pi_1")}[method]
-    with keybrake.run("agent", cap=200) as run, pytest.raises(stripe.StripeError):
+    with keybrake.run("agent", cap=200) as run, pytest.raises(stripe.StripeError) as caught:
         call()
 
+    assert isinstance(caught.value, keybrake.HostNotAllowed)
+    assert f"the answer {status} leads on to '{elsewhere.url}'" in str(caught.value)
+    assert "What was sent may have arrived, and counts." in str(caught.value)
+    assert rows()[-1]["reason"] == "host_not_allowed"
     assert len(wire.seen) == 1
     # A redirect is no proof that nothing happened.
     assert [row["state"] for row in rows()] == ["unknown" if method == "post" else "settled"]
@@ -65,7 +69,7 @@ def test_async_redirects_are_not_followed(wire, elsewhere, rows, status, kind, m
         )
         intents = guarded.v1.payment_intents
         create, retrieve = intents.create_async, intents.retrieve_async
-        with pytest.raises(stripe.StripeError):
+        with pytest.raises(keybrake.HostNotAllowed, match=f"the answer {status} leads on to"):
             await (create(ASK) if method == "post" else retrieve("pi_1"))
         await http_client.close_async()
 

@@ -426,18 +426,18 @@ def test_redirects_are_not_followed(wire, ledger_url, rows):
     price_all()
     with FakeTwilio() as elsewhere:
         for status in (301, 302, 303, 307, 308):
-            wire.answer(status, {}, {"Location": f"{elsewhere.url}/2010-04-01/Accounts/AC1.json"})
+            away = {"Location": f"{elsewhere.url}/2010-04-01/Accounts/AC1.json"}
+            wire.otherwise = (status, {}, away)
             with client_at(wire.url) as client, keybrake.run("agent", cap=1) as run:
-                answer = client.request(
-                    "POST", f"{API}/Messages.json",
-                    data={"To": SMS["to"], "From": SMS["from_"], "Body": "x"},
-                    allow_redirects=True,
-                )  # fmt: skip
-                assert answer.status_code == status
+                ask = {"data": {"To": SMS["to"], "From": SMS["from_"], "Body": "x"}}
+                with pytest.raises(keybrake.HostNotAllowed, match=f"the answer {status} leads on"):
+                    client.request("POST", f"{API}/Messages.json", **ask, allow_redirects=True)
+                # Who does not ask to be led on sees where to.
+                assert client.request("GET", f"{API}/Calls.json").status_code == status
             assert str(run.reserved) == "0.0145"
         assert elsewhere.journal.entries == ()
 
-    assert {row["state"] for row in rows()} == {"unknown"}
+    assert [row["state"] for row in rows()] == ["unknown", "settled"] * 5
 
 
 def test_a_plain_session_is_still_redirected(wire, ledger_url):
