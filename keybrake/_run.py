@@ -266,13 +266,12 @@ class Run:
             _log.warning("%r could not be %s: %s", self, what, error)
 
     def __call__(self, function: F) -> F:
-        """Decorate *function*: each of its calls is a run of its own, under this policy."""
-        if self._policy is None:
-            msg = "run(key=…) joins one run and is no decorator; use bind()"
-            raise PolicyError(msg)
+        """Decorate *function*: each of its calls is a run of its own under this policy, or joins the key's."""
         return _wrap.around(function, lambda: _Stay(self._again()))
 
     def _again(self) -> Run:
+        if self._policy is None:
+            return Run(self.label, None, key=self.key, ledger=self._wanted_ledger)
         return Run(
             self.label,
             self._policy,

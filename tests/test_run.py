@@ -287,10 +287,31 @@ def test_a_decorated_function_that_returns_a_coroutine_is_open_while_it_runs(led
     assert asyncio.run(job()) == 1
 
 
-def test_a_run_that_joins_is_no_decorator(ledger_url):
-    """``run(key=…)`` says what to use instead."""
-    with pytest.raises(PolicyError, match="bind"):
-        keybrake.run(key="kb_live_x")(pay)
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_a_decorator_that_joins(ledger_url, fake, kind):
+    """Each call joins the key's run, and leaves it open; all of them have one cap."""
+    key = keybrake.issue_vault_key("worker", cap=2)
+
+    def job():
+        pay()
+        return keybrake.current_run().id
+
+    async def later():
+        return job()
+
+    made = keybrake.run(key=key)(job if kind == "plain" else later)
+
+    def once():
+        return made() if kind == "plain" else asyncio.run(made())
+
+    assert [once(), once()] == [key.run_id] * 2
+    with pytest.raises(keybrake.CapExceeded):
+        once()
+    (run,) = keybrake.open_ledger(ledger_url).runs()
+    assert (run.state(), run.calls, run.refused) == ("open", 2, 1)
+    keybrake.revoke(key)
+    with pytest.raises(keybrake.RunRevoked):
+        once()
 
 
 # Nested

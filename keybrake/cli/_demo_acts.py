@@ -35,14 +35,14 @@ _REFUNDS_FIRST = 3
 _GLANCE_S = 0.02
 
 
-def play(url: str) -> None:
+def play(url: str, *, is_shown: bool = True) -> None:
     """
-    Play the demo on the ledger at *url*.
+    Play the demo on the ledger at *url*, for nobody to see unless it is shown.
 
     Raises:
         KeybrakeError: An agent was not stopped, or ledger and vendor do not agree.
     """
-    stage = Stage()
+    stage = Stage(is_shown=is_shown)
     keybrake.configure(prices=PRICES)
     before = _newest(url)
     with FakeStripe() as fake, _pointed_at(fake):
@@ -160,13 +160,13 @@ def _written_down(stage: Stage, url: str, fake: FakeStripe, before: int) -> None
     stage.command("keybrake log")
     with Book(url) as book:
         rows = [row for page in book.calls(Wanted(), after=before) for row in page]
-        calls_table().show(map(call_line, rows))
+        stage.table(calls_table(), map(call_line, rows))
         stage.rest(4)
         stage.say("")
         stage.command(f'sqlite3 {book.path.name} "{_QUERY}"')
         found = book.connection.execute(_QUERY).fetchall()
     table = Table(Column("label", style="bold"), Column("spent_usd", right=True, style="green"))
-    table.show([label, str(spent)] for label, spent in found[-_RUNS_SHOWN:])
+    stage.table(table, ([label, str(spent)] for label, spent in found[-_RUNS_SHOWN:]))
     stage.rest(4)
     stage.say("")
     _compare(stage, rows, fake)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from rich.text import Text
 
-from keybrake.cli._table import console, is_terminal
+from keybrake.cli._table import Cell, Table, console, is_terminal
 from keybrake.cli._text import safe
 
 _BAR = 20
@@ -17,20 +18,33 @@ _BEAT_S = 0.06
 
 
 class Stage:
-    """What the audience sees. Two agents may speak at once; their lines do not mix."""
+    """
+    What the audience sees. Two agents may speak at once; their lines do not mix.
 
-    def __init__(self) -> None:
+    Args:
+        is_shown: Whether there is one.
+    """
+
+    def __init__(self, *, is_shown: bool) -> None:
         self._console = console()
         self._lock = threading.Lock()
-        self._paced = is_terminal()
+        self._is_shown = is_shown
+        self._paced = is_shown and is_terminal()
 
     def say(self, *parts: str | tuple[str, str]) -> None:
         """Print one line of text and (text, style) pairs."""
+        if not self._is_shown:
+            return
         shown = (
             safe(part) if isinstance(part, str) else (safe(part[0]), part[1]) for part in parts
         )
         with self._lock:
             self._console.print(Text.assemble(*shown, no_wrap=False))
+
+    def table(self, table: Table, lines: Iterable[Sequence[Cell | str]]) -> None:
+        """Print a table."""
+        if self._is_shown:
+            table.show(lines)
 
     def act(self, number: int, title: str) -> None:
         """Begin an act."""

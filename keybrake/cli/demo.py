@@ -8,14 +8,20 @@ from pathlib import Path
 
 import click
 
+from keybrake.cli._read import Book
 from keybrake.cli._said import ledger_url
+from keybrake.cli._text import to_json
+from keybrake.cli.runs import run_row
 
 _NO_SDK = "the demo drives the real SDKs of all three vendors; pip install 'keybrake[vendors]'"
 
 
 @click.command(epilog="Example: keybrake demo")
+@click.option(
+    "--json", "as_json", is_flag=True, help="No show: one JSON object of what came of it."
+)
 @click.pass_context
-def demo(ctx: click.Context) -> None:
+def demo(ctx: click.Context, *, as_json: bool) -> None:
     """
     Watch a runaway agent being stopped.
 
@@ -29,7 +35,12 @@ def demo(ctx: click.Context) -> None:
 
     given = ctx.find_root().params["ledger"]
     folder = Path(tempfile.mkdtemp(prefix="keybrake-demo-")) if given is None else None
-    play(ledger_url(ctx) if folder is None else f"sqlite:///{folder / 'ledger.db'}")
+    url = ledger_url(ctx) if folder is None else f"sqlite:///{folder / 'ledger.db'}"
+    play(url, is_shown=not as_json)
+    if as_json:
+        with Book(url) as book:
+            runs = [run_row(run) for run in book.runs()]
+        click.echo(to_json({"ledger": url, "runs": runs}))
 
 
 def _is_there(package: str) -> bool:

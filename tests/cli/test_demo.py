@@ -12,6 +12,15 @@ import pytest
 LIMIT_S = 30  # it takes 3; a machine that runs other tests beside it is slow, not wrong
 
 
+def test_what_came_of_it_as_json(cli):
+    """A script that tries keybrake out has one object to read, and no show."""
+    told = cli("--ledger", "sqlite:///demo.db", "demo", "--json")
+    assert (told.code, told.err) == (0, "")
+    assert told.json["ledger"] == "sqlite:///demo.db"
+    spent = {run["label"]: run["spent_micros"] for run in told.json["runs"]}
+    assert spent["invoice-agent"] == 179_940_000
+
+
 def test_the_demo_stops_what_it_should(cli, tmp_path):
     """The runaway agent is stopped at its cap, the other by a revoke, and the vendor agrees."""
     begun = time.monotonic()

@@ -36,6 +36,16 @@ def test_init_writes_a_file_that_changes_nothing(cli, tmp_path, monkeypatch):
     assert written.ledger == _config.default_ledger()
 
 
+def test_where_it_is_as_json(cli, tmp_path):
+    """And that another file is the one in force, if that is so."""
+    told = cli("init", "--json", KEYBRAKE_CONFIG="other/keybrake.toml")
+    assert told.json == {"file": str(tmp_path / "keybrake.toml")}
+    assert told.err == (
+        "keybrake: KEYBRAKE_CONFIG=other/keybrake.toml is the file in force, not this one\n"
+    )
+    assert cli("init", "--force", KEYBRAKE_CONFIG="./keybrake.toml").err == ""
+
+
 def test_every_setting_in_it_is_one_that_keybrake_knows(cli, tmp_path, monkeypatch):
     """With the comment marks taken away it loads as well, down to its policy."""
     cli("init")
