@@ -269,7 +269,7 @@ def join(token: str, ledger: Ledger | None = None) -> tuple[Ledger, RunRecord]:
     record = _record(ledger, token)
     if record is None:
         why = f"is not known to the ledger {ledger.url}"
-        raise _bad_key(why)
+        raise _bad_key(token, why)
     return ledger, record
 
 
@@ -303,12 +303,13 @@ def _default_ledger() -> Ledger:
 def check(token: str) -> None:
     """Refuse a forged vault key without asking the ledger; see ``join``."""
     if not _token.is_wellformed(token):
-        why = "is not one that keybrake made: its checksum is wrong"
-        raise _bad_key(why)
+        why = "is not one that keybrake made: its checksum is wrong" if token else "is empty"
+        raise _bad_key(token, why)
 
 
-def _bad_key(why: str) -> CredentialUnavailable:
-    message = f"The vault key {why}. Nothing was sent. Do not retry; ask a person for a key."
+def _bad_key(token: str, why: str) -> CredentialUnavailable:
+    where = f"The vault key in {AMBIENT_KEY}" if token in _ambient() else "The vault key"
+    message = f"{where} {why}. Nothing was sent. Do not retry; ask a person for a key."
     return CredentialUnavailable(
         message, reason="unknown_vault_key", hint="Issue a key with keybrake.issue_vault_key()."
     )

@@ -14,6 +14,10 @@ from keybrake.credentials import FROM_ENVIRONMENT, Credential
 
 # What is shorter may stand anywhere by chance.
 _SHORTEST_SECRET = 8
+# Other secrets of the vendors': Stripe's and Resend's are told by how they begin, Twilio's only by the
+# name of the variable. Sources, noted 2026-11-28: https://docs.stripe.com/keys, https://resend.com/docs.
+_OF_A_VENDOR = r"\b[sr]k_(?:live|test)_\w{8,}|\bre_[A-Za-z0-9]{6,}_[A-Za-z0-9]{12,}"
+_OF_TWILIO = re.compile(r"TWILIO_(?:\w*_)?(?:TOKEN|SECRET)")
 _STARTUP = Path(__file__).parents[1] / "startup"
 
 
@@ -63,13 +67,12 @@ def environment(
 
 
 def _without(environ: Mapping[str, str], secrets: Iterable[str], key: str) -> dict[str, str]:
-    """Return an environment with the key wherever a copy of a secret stands, under whatever name."""
+    """Return an environment with the key wherever a secret, or what looks like one, stands, under whatever name."""
     # One that has another in it goes first, or a part of it would stay.
     long = sorted((one for one in secrets if len(one) >= _SHORTEST_SECRET), key=len, reverse=True)
-    if not long:
-        return dict(environ)
-    found = re.compile("|".join(map(re.escape, long)))
-    return {name: found.sub(str(key), value) for name, value in environ.items()}
+    found = re.compile("|".join((*map(re.escape, long), _OF_A_VENDOR)))
+    made = {name: found.sub(str(key), value) for name, value in environ.items()}
+    return made | {name: str(key) for name in made if made[name] and _OF_TWILIO.fullmatch(name)}
 
 
 def _own_secrets() -> Iterable[str]:

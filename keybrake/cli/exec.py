@@ -78,11 +78,24 @@ def _look_up(ctx: click.Context, word: str) -> None:
 
 
 def _name_of(command: Sequence[str]) -> str:
-    """Return what a command is called, as a label: for an interpreter, the script."""
-    words = [os.path.basename(word) for word in command]  # noqa: PTH119 -- a name, no path
-    is_script = words[0].startswith("python") and len(words) > 1 and not words[1].startswith("-")
-    name = (words[1] if is_script else "") or words[0]
+    """Return what a command is called, as a label: for an interpreter, the script or the module."""
+    name = os.path.basename(command[0])  # noqa: PTH119 -- a name, no path
+    if name.startswith("python"):
+        name = _run_by_python(command[1:]) or name
     return os.fsencode(name).decode("utf-8", "replace")[: _arguments.LONGEST_LABEL]
+
+
+def _run_by_python(words: Sequence[str]) -> str:
+    """Return the script or the module that Python is to run; nothing if it is neither."""
+    left = iter(words)
+    for word in left:
+        if word in ("-W", "-X"):  # whose values are words of their own
+            next(left, None)
+        elif word == "-m":
+            return next(left, "")
+        elif word == "-c" or not word.startswith("-"):
+            return "" if word == "-c" else os.path.basename(word)  # noqa: PTH119 -- a name, no path
+    return ""
 
 
 def _broker(

@@ -1,7 +1,7 @@
 """Where the vendors' real secrets come from: the place where the user keeps them already."""
 
 from keybrake.credentials._broker import Broker, Brokered, Known
-from keybrake.credentials._current import current
+from keybrake.credentials._current import current, fetch_at_start
 from keybrake.credentials._secret import Credential, Secret
 from keybrake.credentials._source import Source, SourceFailed, asking
 from keybrake.credentials._store import FROM_ENVIRONMENT, Credentials
@@ -18,4 +18,5 @@ __all__ = [
     "SourceFailed",
     "asking",
     "current",
+    "fetch_at_start",
 ]

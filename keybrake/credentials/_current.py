@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 
 from keybrake import _config, _in_front
 from keybrake.credentials._broker import Brokered, Known
 from keybrake.credentials._store import Credentials
+from keybrake.errors import CredentialError
 
 _lock = threading.Lock()
 # As it was when this process began: what its environment says later is no word of whoever started it.
 _key = os.environ.get("KEYBRAKE_VAULT_KEY")
 _made: tuple[_config.Config, Known] | None = None
+_fetched_for: _config.Config | None = None
+_log = logging.getLogger("keybrake")
 
 
 def current() -> Known:
@@ -30,6 +34,29 @@ def current() -> Known:
         if _made is None or _made[0] is not config:
             _made = (config, _known(config))
         return _made[1]
+
+
+def fetch_at_start() -> None:
+    """
+    Fetch every credential that the configuration names, if this process was started under a vault key.
+
+    It will need them, and a place that is down is better known now than in the middle of the work.
+    What cannot be had is logged; a call that needs it is refused, or finds it there by then. Where
+    the key came later, or another process issues keys, nothing is fetched before it is needed.
+
+    Raises:
+        PolicyError: The configuration cannot be read.
+    """
+    global _fetched_for  # noqa: PLW0603 -- once for each configuration
+    known, config = current(), _config.current()
+    if _key is None or isinstance(known, Brokered) or _fetched_for is config:
+        return
+    _fetched_for = config
+    for vendor in config.credentials:
+        try:
+            known.get(vendor)
+        except CredentialError as error:
+            _log.warning("%s; calls that need it are refused until it can be had", error)
 
 
 def _known(config: _config.Config) -> Known:

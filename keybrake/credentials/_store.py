@@ -110,16 +110,21 @@ class Credentials(Kept):
     def _fetch(self, vendor: str, refused: Credential | None) -> Credential:  # noqa: ARG002 -- its place knows none
         if vendor in self._table:
             return _credential(self._table[vendor], f"credentials.{vendor}")
+        unfit = ""
         for names in FROM_ENVIRONMENT.get(vendor, ()):
+            if not all(os.environ.get(name) for name in names.values()):
+                continue
             where = {part: parse(f"env://{name}", part) for part, name in names.items()}
             try:
                 return _credential(where, vendor)
-            except CredentialError:
-                continue
-        raise _no_credential(vendor)
+            except CredentialError as error:
+                unfit = unfit or str(error)
+        raise _no_credential(vendor, unfit)
 
 
-def _no_credential(vendor: str) -> CredentialError:
+def _no_credential(vendor: str, unfit: str) -> CredentialError:
+    if unfit:
+        return CredentialError(unfit)
     choices = FROM_ENVIRONMENT.get(vendor, ())
     names = " and ".join(choices[0].values()) if choices else "it"
     return CredentialError(

@@ -14,7 +14,8 @@ from keybrake._references import Reference
 from keybrake.credentials._source import SourceFailed, hush
 from keybrake.credentials.file import text_of
 
-_TIMEOUT_S = 10.0
+# Twice this, as it is asked twice.
+_TIMEOUT_S = 5.0
 
 
 class _AwsSource:

@@ -948,6 +948,12 @@ def test_copies_of_the_secrets_are_taken_out_too(run, project):
         RESEND_API_KEY="re_",
         LONGER=f"{SECRET}0",
         SHORT="re_",
+        STRIPE_OTHER="sk_test_51OtherKey0123,rk_live_0123456789",
+        STRIPE_PUBLISHABLE="pk_live_0123456789",
+        MAIL_KEY="re_9K2mPq7t_4xVbN8wLdRzYcHs3JfGkTa",
+        TWILIO_API_SECRET="short",
+        TWILIO_BACKUP_AUTH_TOKEN="0123456789abcdef0123456789abcdef",
+        TWILIO_EMPTY_TOKEN="",
     )
     assert code == 0, err
     assert not any(secret in out for secret in (SECRET, "tw_long_secret"))
@@ -956,9 +962,32 @@ def test_copies_of_the_secrets_are_taken_out_too(run, project):
     assert environ["STRIPE_KEY"] == environ["TWILIO_TOKEN"] == key
     assert environ["X"] == f"prefix{key}suffix {key}"
     assert environ["SHORT"] == "re_"
+    # What looks like another secret of a vendor's, too.
+    assert environ["STRIPE_OTHER"] == f"{key},{key}"
+    assert environ["STRIPE_PUBLISHABLE"] == "pk_live_0123456789"
+    assert environ["MAIL_KEY"] == environ["TWILIO_BACKUP_AUTH_TOKEN"] == key
+    assert environ.get("TWILIO_API_SECRET") in (key, None)
+    assert environ["TWILIO_EMPTY_TOKEN"] == ""
 
 
 # The socket and the name
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        (["agent.py", "-v"], "agent.py"),
+        (["-u", "agent.py"], "agent.py"),
+        (["-X", "utf8", "-W", "error", "agent.py"], "agent.py"),
+        (["-m", "agent", "-u"], "agent"),
+        (["-c", "print()"], Path(sys.executable).name),
+    ],
+)
+def test_it_is_called_after_the_script(project, fake, words, label):
+    """Not after the interpreter, whatever that is told beside."""
+    (project / "agent.py").write_text("")
+    ran = start(project, fake, "exec", "--cap", "5", "--", sys.executable, *words)
+    assert f"keybrake: {label} run_" in ran.communicate(timeout=PATIENCE_S)[1]
 
 
 def test_a_long_folder_for_temporary_files(run, project, fake):

@@ -152,6 +152,18 @@ def test_without_a_word_the_environment_is_looked_at(monkeypatch, environ, found
                 known.get(vendor)
 
 
+def test_a_variable_that_holds_no_credential_is_named(monkeypatch):
+    """It is set, so nobody is told to set it; another that holds one is taken."""
+    monkeypatch.setenv("STRIPE_API_KEY", f"{SECRET}\n")
+    monkeypatch.delenv("STRIPE_SECRET_KEY", raising=False)
+    with pytest.raises(
+        CredentialError, match=r"^stripe: env://STRIPE_API_KEY holds something that"
+    ):
+        kept_at().get("stripe")
+    monkeypatch.setenv("STRIPE_SECRET_KEY", SECRET)
+    assert kept_at().get("stripe") == Credential(SECRET)
+
+
 def test_what_was_said_goes_before_the_environment(monkeypatch):
     """And if that fails, nothing else is taken in its place."""
     monkeypatch.setenv("STRIPE_API_KEY", "sk_of_somebody_else")
