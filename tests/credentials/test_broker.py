@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from keybrake import _in_front
 from keybrake._config_file import Written
 from keybrake.credentials import Broker, Brokered, Credential, Credentials
 from keybrake.errors import CredentialError, LedgerUnavailable
@@ -158,3 +159,43 @@ def test_one_that_never_served_is_put_away(known):
     with Broker(known, NOTHING, lambda _: None) as broker:
         assert Path(broker.address).exists()
     assert not Path(broker.address).parent.exists()
+
+
+def test_the_user_goes_along(known, monkeypatch):
+    """Twilio's credential is a pair."""
+    monkeypatch.setenv("TWILIO_ACCOUNT_SID", "AC1")
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "t")
+    with Broker(known, NOTHING, lambda _: None) as broker:
+        broker.serve()
+        assert Brokered(broker.address, "key", 60).get("twilio") == Credential("t", "AC1")
+
+
+def test_what_the_vendor_refused_is_fetched_anew_at_its_source(known, monkeypatch):
+    """Once, for whoever comes with the refused one; who comes with an older one is given the newer."""
+    with Broker(known, NOTHING, lambda _: None) as broker:
+        broker.serve()
+        one, other = (Brokered(broker.address, "key", 60) for _ in range(2))
+        old = one.get("stripe")
+        assert other.get("stripe") == old
+        monkeypatch.setenv("STRIPE_API_KEY", "sk_live_rotated")
+        assert one.get("stripe") == old
+        assert one.get("stripe", refused=old) == Credential("sk_live_rotated")
+        monkeypatch.setenv("STRIPE_API_KEY", "sk_live_rotated_again")
+        assert other.get("stripe", refused=old) == Credential("sk_live_rotated")
+
+
+@pytest.mark.parametrize("file", [None, Path("/etc/keybrake/keybrake.toml")])
+def test_what_is_configured_is_told_without_a_key(known, file):
+    """It has no secret in it, and a process whose run is over has to know it, too."""
+    written = Written(file, '# "é"\nledger = "x"\n' * 10_000)
+    with Broker(known, written, lambda _: "no") as broker:
+        broker.serve()
+        told = _in_front.ask(broker.address, {"what": "configuration"})
+    assert told == {"file": str(file or ""), "text": written.text}
+
+
+def test_where_nobody_is_that_is_said(tmp_path):
+    """With the system's own word for it."""
+    words = "no credential for stripe: the keybrake exec that started this process: No such file"
+    with pytest.raises(CredentialError, match=words):
+        Brokered(str(tmp_path / "nobody"), "key", 60).get("stripe")
