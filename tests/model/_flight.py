@@ -127,6 +127,7 @@ class VirtualDoor:
     """See ``keybrake._guard.Door``; what it forwards is a ``Flight``."""
 
     vault_key = None
+    follows_redirects = False
 
     def __init__(self, world: World, method: str, path: str, params: Any, key: str | None) -> None:
         self._world = world
