@@ -152,11 +152,13 @@ def _admitted(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
     reply = _read(call, told)
     outcome = _judge(vendor, call, reply)
     if (why := _led_elsewhere(door, call, error, reply)) is not None:
-        nothing_sent = outcome.state is State.VOIDED
-        error = _policy.stopped(
-            caller.label, caller.uid, call.endpoint, why, nothing_sent=nothing_sent
+        attempts = reply.attempts if reply is not None else ()
+        unsent = bool(attempts) and all(attempt.unsent for attempt in attempts)
+        error = _policy.stopped(caller.label, caller.uid, call.endpoint, why, nothing_sent=unsent)
+        # A read costs nothing either way, but this one was not made.
+        outcome = replace(
+            outcome, state=State.VOIDED if unsent else outcome.state, note=error.reason
         )
-        outcome = replace(outcome, note=error.reason)
     yield from _settle(caller, admitted, outcome)
     try:
         if error is not None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from keybrake.sdk._headers import STEERING, name_of
-
-# What a client may leave as it is when it writes a path in ASCII.
-_AS_IT_IS = "/%:@!$&'()*+,;=~"
 
 
 class Handed(NamedTuple):
@@ -18,15 +15,19 @@ class Handed(NamedTuple):
 
     Attributes:
         method: In capitals.
-        path: Without the query.
-        query: Its names and values, in order of names.
+        origin: Scheme, host and port.
+        path: Its segments, decoded: clients write one segment in several ways.
+        query: Its names and values, in order of names; None: they cannot be told.
         steering: The headers that say for whom and to which method or path a request is, by name.
+        shown: The path as it is written.
     """
 
     method: str
-    path: str
-    query: tuple[tuple[str, str], ...]
+    origin: str
+    path: tuple[bytes, ...]
+    query: tuple[tuple[str, str], ...] | None
     steering: Mapping[str, str]
+    shown: str
 
 
 def handed(method: object, url: str, headers: Mapping[Any, Any], params: Any = None) -> Handed:
@@ -40,7 +41,7 @@ def handed(method: object, url: str, headers: Mapping[Any, Any], params: Any = N
         params: What the client is to add to the query, if anything.
     """
     parts = urlsplit(url)
-    query = parse_qsl(parts.query, keep_blank_values=True)
+    query, more = parse_qsl(parts.query, keep_blank_values=True), _pairs(params)
     # Some servers take an underscore for a hyphen.
     given = ((name_of(name).replace("_", "-"), _text(value)) for name, value in headers.items())
     steering = dict(given)
@@ -49,31 +50,51 @@ def handed(method: object, url: str, headers: Mapping[Any, Any], params: Any = N
         steering["host"] = host
     return Handed(
         str(method).upper(),
-        quote(parts.path, safe=_AS_IT_IS),
-        tuple(sorted([*query, *_pairs(params)])),
+        f"{parts.scheme}://{parts.netloc}",
+        tuple(map(unquote_to_bytes, parts.path.split("/"))),
+        None if more is None else tuple(sorted([*query, *more])),
         {name: value for name, value in steering.items() if name in STEERING or name == "host"},
+        parts.path,
     )
 
 
 def difference(was: Handed, now: Handed) -> str | None:
-    """Return in what a request is another than the SDK's; None: it is the same."""
-    if (now.method, now.path) != (was.method, was.path):
-        return f"it would be {now.method} {now.path!a:.100}"
-    if now.query != was.query:
+    """
+    Return in what a request is another than the SDK's; None: it is the same.
+
+    Where a client of the user's takes it to another host, that host says what its paths mean; the
+    operator has named it.
+    """
+    here = now.origin == was.origin
+    if now.method != was.method or (here and now.path != was.path):
+        return f"it would be {now.method} {now.shown!a:.100}"
+    if here and None not in (was.query, now.query) and now.query != was.query:
         return "it would have other parameters in its address"
     changed = sorted(dict(set(now.steering.items()) ^ set(was.steering.items())))
     return f"it would have another header {changed[0]!r}" if changed else None
+
+
+def is_same_call(was: Handed, now: Handed) -> bool:
+    """Return whether a request is to do what the SDK's is to do, whoever sends it."""
+    return (now.method, now.origin, now.path) == (was.method, was.origin, was.path)
 
 
 def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-def _pairs(params: Any) -> Iterable[tuple[str, str]]:
-    if isinstance(params, str | bytes):
-        yield from parse_qsl(_text(params), keep_blank_values=True)
-        return
+def _pairs(params: Any) -> list[tuple[str, str]] | None:
+    """Return names and values; None: they could be read only once, or not at all."""
+    if isinstance(params, bytes):
+        params = params.decode("utf-8", "replace")
+    if isinstance(params, str):
+        return parse_qsl(params, keep_blank_values=True)
+    if not isinstance(params, Mapping | list | tuple | None):
+        return None
+    found: list[tuple[str, str]] = []
     for name, value in params.items() if isinstance(params, Mapping) else params or ():
-        for one in value if isinstance(value, list | tuple) else (value,):
-            if one is not None:
-                yield _text(name), _text(one)
+        many = value if isinstance(value, list | tuple | set | frozenset) else (value,)
+        if any(one is not None and not isinstance(one, str | bytes | int | float) for one in many):
+            return None
+        found += [(_text(name), _text(one)) for one in many if one is not None]
+    return found

@@ -46,11 +46,14 @@ def objection(client: Any) -> tuple[str, str] | None:
     What it says of itself, so that a refusal has its row; see ``_wires`` for what it does.
     """
     for one in (client, getattr(client, "_async_fallback_client", None)):
-        sessions = [getattr(one, name, None) for name in ("_session", "session")]
+        # What it has, not what it would make when asked: Stripe's aiohttp client makes a session for
+        # the loop it is asked in, and fails where there is none.
+        has: Mapping[str, Any] = getattr(one, "__dict__", {})
+        sessions = [has.get(name) for name in ("_session", "session")]
         trusting = [getattr(session, "verify", True) for session in sessions]
-        if not all((getattr(one, "_verify_ssl_certs", True), *trusting)):
+        if not all((has.get("_verify_ssl_certs", True), *trusting)):
             return "host_not_allowed", f"it would go out {UNVERIFIED}"
-        given = [getattr(one, name, None) for name in ("_proxy", "proxy")]
+        given = [has.get(name) for name in ("_proxy", "proxy")]
         given += [getattr(session, "proxies", None) for session in sessions]
         if getattr(one, "name", None) == "pycurl":
             # Where nobody sees what it does: curl reads no_proxy in a way of its own.

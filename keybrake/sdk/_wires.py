@@ -9,6 +9,7 @@ the wire is none of keybrake's business.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import ssl
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 
 from keybrake import _hosts
 from keybrake.sdk import _injection, _redirects
-from keybrake.sdk._handed import difference, handed
+from keybrake.sdk._handed import difference, handed, is_same_call
 from keybrake.sdk._patch import Hook
 
 _SHOWN = _injection.SHOWN
@@ -46,9 +47,9 @@ def _carrier(
     now = handed(method, url, headers, params)
     if carries and (what := difference(flight.handed, now)) is not None:
         raise _hosts.Elsewhere(what)
-    if not carries and now.path == flight.handed.path and _is_own(flight, url):
+    if not carries and is_same_call(flight.handed, now):
         # A session may have a credential of its own, which goes before the SDK's.
-        what = "it would have another header 'authorization'"
+        what = "it would have another header 'authorization', or none"
         raise _hosts.Elsewhere(what)
     return flight if carries else None
 
@@ -134,6 +135,22 @@ def _httpx_send(
     # An auth of the client's own would take the credential's place.
     sent = wrapped(*args, **{**kwargs, "follow_redirects": False, "auth": None})
     return _undressed_once_there(sent) if inspect.isawaitable(sent) else _undressed(sent)
+
+
+def _httpx_single(
+    wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Look once more: a client's own event hooks have had the request since."""
+    request = args[0] if args else kwargs["request"]
+    flight = _carrier(request.method, str(request.url), request.headers)
+    if flight is not None and not _is_own(flight, str(request.url)):
+        what = f"it would go to {_hosts.origin_of(str(request.url))!a:.100}"
+        raise _hosts.Elsewhere(what)
+    return wrapped(*args, **kwargs)
+
+
+def _has_single(kind: str, module: ModuleType) -> bool:
+    return hasattr(getattr(module, kind), "_send_single_request")
 
 
 def _undressed(response: Any) -> Any:
@@ -224,6 +241,16 @@ HOOKS = (
     Hook("requests.sessions", "get_netrc_auth", _no_netrc, present=_reads_netrc),
     Hook("httpx", "Client.send", _httpx_send, ("request",)),
     Hook("httpx", "AsyncClient.send", _httpx_send, ("request",)),
+    *(
+        Hook(
+            "httpx",
+            f"{kind}._send_single_request",
+            _httpx_single,
+            ("request",),
+            present=functools.partial(_has_single, kind),
+        )
+        for kind in ("Client", "AsyncClient")
+    ),
     Hook("aiohttp.client", "ClientSession._request", _aiohttp_request),
     Hook("urllib.request", "AbstractHTTPHandler.do_open", _urllib_open, ("req",)),
 )

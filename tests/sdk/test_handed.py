@@ -1,6 +1,7 @@
 """Does an HTTP client of the user's send what was decided on: no other account, method, path, parameters or key?"""
 
 import asyncio
+import contextlib
 import pickle
 import urllib.request
 
@@ -114,6 +115,146 @@ def test_what_a_session_may_have(key, wire, rows, read):
     assert [row["state"] for row in rows()] == ["settled"]
 
 
+ODD_IDS = ["gold:monthly", "a@b,c!d$e", "f'g(h)i*j", "k=l;m", "n&o+p", "é ü", "q%r", "s/t"]
+
+
+@pytest.mark.parametrize("kind", ["RequestsClient", "UrllibClient", "HTTPXClient", "AIOHTTPClient"])
+@pytest.mark.parametrize("verb", ["retrieve", "delete"])
+def test_what_the_clients_write_in_their_own_way(key, wire, rows, kind, verb):
+    """An id is escaped by one and not by another, and is the same call: as with a raw key."""
+    wire.otherwise = (200, {"id": "x", "object": "plan"}, {})
+
+    def ids_sent(api_key):
+        async def main():
+            http_client = getattr(stripe, kind)()
+            client = stripe.StripeClient(
+                api_key, base_addresses={"api": wire.url}, http_client=http_client
+            )
+            plans = client.v1.plans
+            for one in ODD_IDS:
+                with contextlib.suppress(keybrake.EndpointNotAllowed):
+                    if kind in ("HTTPXClient", "AIOHTTPClient"):
+                        await getattr(plans, f"{verb}_async")(one)
+                    else:
+                        getattr(plans, verb)(one)
+            if kind in ("HTTPXClient", "AIOHTTPClient"):
+                await http_client.close_async()
+
+        before = len(wire.seen)
+        asyncio.run(main())
+        return [sent.split(b" ", 2)[1] for sent in wire.seen[before:]]
+
+    with keybrake.run("raw", cap=1):
+        raw = ids_sent("sk_test_raw")
+    assert ids_sent(key) == raw
+    assert len(raw) > 4
+    assert {row["reason"] for row in rows()} <= {None, "path_not_canonical", "standing_authority"}
+
+
+def test_a_client_behind_the_client_that_is_made_in_a_loop(key, wire, rows):
+    """Where httpx is not installed Stripe's second client is aiohttp's; a plain call needs none of it."""
+    http_client = stripe.RequestsClient(async_fallback_client=stripe.AIOHTTPClient())
+    client = stripe.StripeClient(key, base_addresses={"api": wire.url}, http_client=http_client)
+    wire.answer(200, ANSWERS["stripe"])
+    client.v1.payment_intents.create(ASK)
+    assert [row["state"] for row in rows()] == ["settled"]
+    assert http_client._async_fallback_client._cached_session is None
+
+
+def test_a_read_that_was_stopped(key, wire, rows):
+    """It costs nothing either way; its row and its words say that it was not made."""
+    http_client = stripe.RequestsClient(session=with_header("Stripe-Account", "acct_other"))
+    client = stripe.StripeClient(key, base_addresses={"api": wire.url}, http_client=http_client)
+    with pytest.raises(keybrake.HostNotAllowed, match="Nothing was sent"):
+        client.v1.payment_intents.retrieve("pi_1")
+    assert wire.seen == []
+    assert [(row["state"], row["reason"]) for row in rows()] == [("voided", "host_not_allowed")]
+
+
+def _move(request):
+    request.url = httpx.URL("http://127.0.0.1:1/v1/payment_intents")
+
+
+def _delete(request):
+    request.method = "DELETE"
+
+
+def _other_account(request):
+    request.headers["Stripe-Account"] = "acct_other"
+
+
+@pytest.mark.parametrize(
+    ("hook", "told"),
+    [
+        (_move, "header 'host'"),
+        (_delete, "it would be DELETE '/v1/payment_intents'"),
+        (_other_account, "header 'stripe-account'"),
+    ],
+)
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_an_event_hook_of_httpx(key, wire, rows, hook, told, way):
+    """It has the request in its hands after the client's own ``send``."""
+
+    async def later(request):
+        hook(request)
+
+    http_client = stripe.HTTPXClient(allow_sync_methods=True)
+    http_client._client = httpx.Client(event_hooks={"request": [hook]})
+    http_client._client_async = httpx.AsyncClient(event_hooks={"request": [later]})
+    client = stripe.StripeClient(key, base_addresses={"api": wire.url}, http_client=http_client)
+    intents = client.v1.payment_intents
+    call = {
+        "sync": lambda: intents.create(ASK),
+        "async": lambda: asyncio.run(intents.create_async(ASK)),
+    }[way]
+    with pytest.raises(keybrake.HostNotAllowed, match=told):
+        call()
+    assert wire.seen == []
+    assert [row["reason"] for row in rows()] == ["host_not_allowed"]
+
+
+def test_a_client_that_asks_something_of_its_own_first(key, wire, rows):
+    """Another method at the same address is none of the call's."""
+
+    class Looks(requests.Session):
+        def request(self, method, url, *args, **kwargs):
+            super().request("HEAD", url)
+            return super().request(method, url, *args, **kwargs)
+
+    http_client = stripe.RequestsClient(session=Looks())
+    client = stripe.StripeClient(key, base_addresses={"api": wire.url}, http_client=http_client)
+    wire.answer(200, {})
+    wire.answer(200, ANSWERS["stripe"])
+    client.v1.payment_intents.create(ASK)
+    assert [row["state"] for row in rows()] == ["settled"]
+
+
+def test_a_gateway_of_the_operators_says_what_its_paths_mean(key, wire, rows):
+    """A client may take the call to another host that the operator has named, below a path of its own."""
+
+    class Gateway(requests.Session):
+        def request(self, method, url, *args, **kwargs):
+            url = url.replace("https://api.stripe.com", f"{wire.url}/stripe")
+            return super().request(method, f"{url}?_cb=1", *args, **kwargs)
+
+    http_client = stripe.RequestsClient(session=Gateway())
+    client = stripe.StripeClient(key, http_client=http_client)
+    wire.answer(200, ANSWERS["stripe"])
+    client.v1.payment_intents.create(ASK)
+    assert wire.seen[0].startswith(b"POST /stripe/v1/payment_intents?_cb=1 ")
+    assert [row["state"] for row in rows()] == ["settled"]
+
+
+@pytest.mark.parametrize("params", [{"a": {"1"}}, {"a": iter("12")}, (("a", 1),)])
+def test_parameters_of_any_kind(key, wire, params):
+    """What can be read only once is left for the client to read."""
+    client = Client(SID, key, http_client=TwilioHttpClient(pool_connections=False))
+    wire.answer(200, {})
+    url = f"{wire.url}/2010-04-01/Accounts/{SID}/Messages.json"
+    assert client.request("GET", url, params=params).status_code == 200
+    assert b"Messages.json?a=" in wire.seen[0]
+
+
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_a_session_of_twilios_client(key, wire, rows, way):
     """It, too, sends no more than it was handed."""
@@ -191,7 +332,10 @@ def test_an_opener_with_headers_of_its_own(key, wire, rows):
         (("get", "https://h/a?b=1&a=2", {}), ("GET", "https://h/a?a=2&b=1", {"Accept": "x"})),
         (("POST", "https://h/a b", {}), ("POST", "https://h/a%20b", {"Host": "h"})),
         (("GET", "https://h/", {}, {"a": [1, "x y"], "b": None}), ("GET", "https://h/?a=1&a=x+y", {})),
+        (("GET", "https://h/a:b", {}), ("GET", "https://h/%61%3Ab", {})),
         (("GET", "https://h/", {}, "a=1"), ("GET", "https://h/?a=1", {})),
+        (("GET", "https://h/", {}, {"a": iter("1")}), ("GET", "https://h/?a=2", {})),
+        (("GET", "https://h/a", {}), ("GET", "https://gateway/h/a?b", {})),
         (("GET", "https://h/", {}, b"a=1"), ("GET", "https://h/", {}, [("a", 1)])),
         (("GET", "https://h/", {"Idempotency-Key": b"k"}), ("GET", "https://h/", {"idempotency-key": "k"})),
     ],
@@ -206,6 +350,8 @@ def test_what_is_the_same(one, other):
     [
         (("POST", "https://h/a", {}), "it would be POST '/a'"),
         (("GET", "https://h/a%2Fb", {}), "it would be GET '/a%2Fb'"),
+        (("GET", "https://gateway/a", {"Stripe-Account": "a"}), "it would have another header 'stripe-account'"),
+        (("GET", "https://h/a%2525", {}), "it would be GET '/a%2525'"),
         (("GET", "https://h/a?b=", {}), "it would have other parameters in its address"),
         (("GET", "https://h/a", {}, {"b": "1"}), "it would have other parameters in its address"),
         (("GET", "https://h/a", {"host": "other"}), "it would have another header 'host'"),
