@@ -12,6 +12,7 @@ from keybrake._shown import shown
 from keybrake.errors import PolicyError
 
 FILE_NAME = "keybrake.toml"
+_MOST_CHARACTERS = 1_000_000
 
 
 class Written(NamedTuple):
@@ -54,10 +55,15 @@ def written(environ: Mapping[str, str] = os.environ) -> Written:
     if file is None:
         return Written(None, "")
     try:
-        return Written(file, file.read_text("utf-8"))
+        # To the letter: text mode would make line ends of what TOML takes for none.
+        text = file.read_bytes().decode("utf-8")
     except (OSError, ValueError) as error:
         msg = f"{file}: cannot be read: {error}"
         raise PolicyError(msg) from None
+    if len(text) > _MOST_CHARACTERS:
+        msg = f"{file}: has {len(text):,} characters; {_MOST_CHARACTERS:,} are the most"
+        raise PolicyError(msg)
+    return Written(file, text)
 
 
 def _found(environ: Mapping[str, str]) -> Path | None:

@@ -20,11 +20,18 @@ from typing import Any, Protocol
 
 from keybrake import _config, _hosts, _policy, _scope, credentials
 from keybrake._asking import Books
+from keybrake._config_file import NobodyInFront
 from keybrake._model import Call, Effect, Lookup, Outcome, Position, Reply, Request, State
 from keybrake._scope import Caller, Unguarded
 from keybrake._steps import Way, Wire, walk, walk_async
 from keybrake.credentials import Credential
-from keybrake.errors import CallRefused, CredentialError, LedgerUnavailable, NoActiveRun
+from keybrake.errors import (
+    CallRefused,
+    CredentialError,
+    CredentialUnavailable,
+    LedgerUnavailable,
+    NoActiveRun,
+)
 from keybrake.ledger import Admission, Admitted, Busy, Note
 from keybrake.vendors import VENDORS, Vendor
 from keybrake.vendors._secrets import GIVES_A_SECRET
@@ -91,6 +98,13 @@ def _way(door: Door) -> Way:
     except CallRefused as refusal:
         # The SDK's own error shape is put on last, so that every refusal has it.
         raise door.as_sdk_error(refusal) from refusal.__cause__
+    except NobodyInFront as error:
+        gone = CredentialUnavailable(
+            f"{error}. Nothing was sent. Do not retry: the same call will be refused again.",
+            reason="credential_unavailable",
+            hint="A person has to start the program with keybrake exec again.",
+        )
+        raise door.as_sdk_error(gone) from None
 
 
 def _guarded(door: Door) -> Way:
@@ -184,8 +198,10 @@ def _led_elsewhere(
         return None
     # What the SDK would take for the vendor's answer is a sign to somewhere else.
     places = [reply.headers[name] for name in reply.headers if name.lower() == "location"]
-    leads = f"the answer {reply.status} leads on to"
-    return f"{leads} {_hosts.origin_of(places[0])!a:.100}" if places else None
+    if not places:
+        return None
+    place = _hosts.origin_of(places[0]) if "://" in places[0] else places[0]
+    return f"the answer {reply.status} leads on to {place!a:.100}"
 
 
 def _forwarded(door: Door, key: str) -> Way:

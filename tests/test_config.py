@@ -370,3 +370,19 @@ def test_a_bad_config_stops_a_program_at_its_first_run(tmp_path):
     assert "inside" not in ran.stdout
     assert "keybrake.toml: money.usd_per.EUR=0 is not a rate" in ran.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["keybrake.toml"]
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path):
+    """Whoever asks ``keybrake exec`` for it has to be able to read the answer."""
+    file = tmp_path / "keybrake.toml"
+    file.write_text("# x\n" * 250_001)
+    with pytest.raises(PolicyError, match=r"has 1,000,004 characters; 1,000,000 are the most"):
+        _config.load({"KEYBRAKE_CONFIG": str(file)})
+
+
+def test_a_line_end_is_what_toml_takes_for_one(tmp_path):
+    """A carriage return alone ends no comment."""
+    file = tmp_path / "keybrake.toml"
+    file.write_bytes(b'# a\rledger = "sqlite:////other.db"\r\n')
+    with pytest.raises(PolicyError, match="cannot be read"):
+        _config.load({"KEYBRAKE_CONFIG": str(file)})

@@ -43,7 +43,7 @@ def play(url: str, *, is_shown: bool = True) -> None:
         KeybrakeError: An agent was not stopped, or ledger and vendor do not agree.
     """
     stage = Stage(is_shown=is_shown)
-    keybrake.configure(prices=PRICES)
+    keybrake.configure(prices=PRICES, refunds="gross")
     before = _newest(url)
     with FakeStripe() as fake, _pointed_at(fake):
         stage.say(

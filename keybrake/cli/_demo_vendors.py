@@ -127,7 +127,7 @@ def lose_an_answer(stage: Stage, url: str, fake: FakeStripe) -> None:
         stripe.max_network_retries = retries
     stage.rest(4)
     stage.say("")
-    _reconcile_elsewhere(stage, url, fake)
+    _reconcile_elsewhere(stage, url, run.id, fake)
     stage.say(
         f"  {run.label}: spent ", (f"${run.spent}", "bold green"), f", reserved ${run.reserved}"
     )
@@ -136,7 +136,7 @@ def lose_an_answer(stage: Stage, url: str, fake: FakeStripe) -> None:
         raise KeybrakeError(msg)
 
 
-def _reconcile_elsewhere(stage: Stage, url: str, fake: FakeStripe) -> None:
+def _reconcile_elsewhere(stage: Stage, url: str, run_id: str, fake: FakeStripe) -> None:
     """Ask the vendor as a person would: with a command in another process."""
     stage.command("keybrake reconcile")
     with tempfile.TemporaryDirectory(prefix="keybrake-demo-") as folder:
@@ -145,7 +145,7 @@ def _reconcile_elsewhere(stage: Stage, url: str, fake: FakeStripe) -> None:
         done = subprocess.run(  # noqa: S603 -- this very program
             [
                 *(sys.executable, "-m", "keybrake", "--ledger", url),
-                *("reconcile", "--run", "renewal-agent", "--json"),
+                *("reconcile", "--run", run_id, "--json"),
             ],
             env={**os.environ, "KEYBRAKE_CONFIG": str(config), "STRIPE_API_KEY": _KEY},
             capture_output=True,
@@ -154,5 +154,5 @@ def _reconcile_elsewhere(stage: Stage, url: str, fake: FakeStripe) -> None:
             check=False,
         )
     if done.returncode != 0:
-        raise KeybrakeError(done.stderr.strip())
+        raise KeybrakeError(done.stderr.strip().removeprefix("keybrake: "))
     stage.say(("  settled by what the vendor says, once", "bold yellow"))

@@ -7,6 +7,7 @@ import re
 import click
 
 from keybrake import _config
+from keybrake._config_file import NobodyInFront
 from keybrake.cli._read import Book
 from keybrake.errors import PolicyError
 from keybrake.ledger import _files
@@ -23,8 +24,13 @@ def ledger_url(ctx: click.Context) -> str:
         click.UsageError: The one that was given cannot be meant.
         PolicyError: The one in the configuration cannot be meant.
     """
-    configured = _config.current().ledger
     given = ctx.find_root().params.get("ledger")
+    try:
+        configured = _config.current().ledger
+    except NobodyInFront:
+        # Nobody is left to be asked; who reads the ledger need not know.
+        if given is None:
+            raise
     if given is None:
         return configured
     try:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import tempfile
 from pathlib import Path
 
 import click
 
+from keybrake import _scope
 from keybrake.cli._read import Book
 from keybrake.cli._said import ledger_url
 from keybrake.cli._text import to_json
 from keybrake.cli.runs import run_row
 
+_UNDER_A_KEY = (
+    "the demo's agents would be charged to the run of KEYBRAKE_VAULT_KEY; unset that, and do not start "
+    "the demo by keybrake exec"
+)
 _NO_SDK = "the demo drives the real SDKs of all three vendors; pip install 'keybrake[vendors]'"
 
 
@@ -28,6 +34,8 @@ def demo(ctx: click.Context, *, as_json: bool) -> None:
     The vendors' real SDKs talk to fake vendors on this machine: no network, no account, no money.
     Without --ledger or KEYBRAKE_LEDGER it writes to a new ledger in a temporary folder.
     """
+    if os.environ.get(_scope.AMBIENT_KEY) is not None:
+        raise click.ClickException(_UNDER_A_KEY)
     if not all(map(_is_there, ("stripe", "twilio", "resend"))):
         raise click.ClickException(_NO_SDK)
     # Here, not above: the SDK takes a while to load, and only the demo needs it.

@@ -98,7 +98,7 @@ def _steer(
     if as_json:
         click.echo(json_array(run_row(run) for run in after))
     elif not before:
-        click.echo("no such run has not ended; nothing was changed")
+        click.echo(f"there is no run left to {verb}: all of them have ended")
 
 
 def _ledger_to_stop(ctx: click.Context) -> str:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 
-from keybrake import _config, _in_front
+from keybrake import _config, _in_front, _token
 from keybrake.credentials._broker import Brokered, Known
 from keybrake.credentials._store import Credentials
 from keybrake.errors import CredentialError
@@ -49,7 +49,8 @@ def fetch_at_start() -> None:
     """
     global _fetched_for  # noqa: PLW0603 -- once for each configuration
     known, config = current(), _config.current()
-    if _key is None or isinstance(known, Brokered) or _fetched_for is config:
+    of_use = _key is not None and _token.is_wellformed(_key)
+    if not of_use or isinstance(known, Brokered) or _fetched_for is config:
         return
     _fetched_for = config
     for vendor in config.credentials:
@@ -60,6 +61,7 @@ def fetch_at_start() -> None:
 
 
 def _known(config: _config.Config) -> Known:
-    if _in_front.address and _key:
-        return Brokered(_in_front.address, _key, config.credentials_ttl)
+    if _in_front.address:
+        # Whoever has lost the key gets nothing there, and does not go to the places by itself.
+        return Brokered(_in_front.address, _key or "", config.credentials_ttl)
     return Credentials(config.credentials, config.credentials_ttl)

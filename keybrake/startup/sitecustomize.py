@@ -8,6 +8,7 @@ one starts, comes by here. It must not fail into a program that runs unguarded.
 import importlib.machinery
 import importlib.util
 import os
+import signal
 import sys
 
 _HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 -- pathlib takes time to load
@@ -30,6 +31,8 @@ def _begin() -> None:
     except NobodyInFront as error:
         # What is left running after it need not call a vendor; if it does, that is refused.
         sys.stderr.write(f"keybrake: vendor calls are refused here: {error}\n")
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:  # noqa: BLE001 -- whatever it is, the program must not begin
         sys.stderr.write(f"keybrake: the vendors' SDKs cannot be guarded here: {error}\n")
         sys.stderr.flush()
@@ -46,5 +49,10 @@ def _go_on() -> None:
         found.loader.exec_module(module)
 
 
-_begin()
-_go_on()
+try:
+    _begin()
+    _go_on()
+except KeyboardInterrupt:
+    # Out of here it would be a fatal error of Python's. It ends this process as it would any other.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)

@@ -36,7 +36,7 @@ def oddity(path: str) -> str | None:
         return f"it is longer than {MOST_CHARACTERS} characters"
     for segment in path[1:].split("/"):
         if segment in ("", ".", ".."):
-            after = " at its beginning: does the address before it end with a slash?"
+            after = " at its beginning, as if the address before it ended with a slash"
             return f"it has the segment {segment!r}{after if path[:2] == '//' else ''}"
         if not _SEGMENT.fullmatch(segment):
             return f"the segment {shown(segment)} has a character that does not belong there"

@@ -9,7 +9,27 @@ from pathlib import Path
 
 import pytest
 
+import keybrake
+
 LIMIT_S = 30  # it takes 3; a machine that runs other tests beside it is slow, not wrong
+
+
+def test_it_can_be_seen_again_on_the_same_ledger(cli, tmp_path):
+    """What was played before is left alone; what a configuration says of refunds does not matter."""
+    (tmp_path / "keybrake.toml").write_text('[money]\nrefunds = "ignore"\n')
+    for _ in range(2):
+        told = cli("--ledger", "sqlite:///demo.db", "demo")
+        assert (told.code, told.err) == (0, "")
+    assert "The ledger counts the same, to the cent." in told.out
+
+
+def test_it_charges_no_run_of_the_users(cli, ledger_url):
+    """Under a vault key its fake money would count in a real run."""
+    key = keybrake.issue_vault_key("real", cap=500)
+    told = cli("demo", KEYBRAKE_VAULT_KEY=str(key), KEYBRAKE_LEDGER=ledger_url)
+    assert (told.code, told.out) == (1, "")
+    assert "charged to the run of KEYBRAKE_VAULT_KEY; unset that" in told.err
+    assert [run.calls for run in keybrake.open_ledger(ledger_url).runs()] == [0]
 
 
 def test_what_came_of_it_as_json(cli):

@@ -474,13 +474,78 @@ def test_what_is_priced_is_the_operators_word(run, project):
     assert row["spent_micros"] == 1_000_000
 
 
+def test_who_has_lost_the_key_has_no_credential(run, project, fake):
+    """Not even where it could read the place by itself, and not by a key of its own making."""
+    (project / "secret").write_text(SECRET)
+    with (project / "keybrake.toml").open("a") as file:
+        file.write('[credentials]\nstripe = "file://secret"\n')
+    code, out, err = run(
+        """
+        import keybrake, subprocess, sys
+        if __name__ == "__main__":
+            env = {name: value for name, value in os.environ.items() if name != "KEYBRAKE_VAULT_KEY"}
+            env["PYTHONPATH"] = os.pathsep.join((env["PYTHONPATH"], os.getcwd()))
+            words = [sys.executable, "-c", "from agent import own; own()"]
+            sys.exit(subprocess.run(words, env=env).returncode)
+        def own():
+            stripe.api_key = keybrake.issue_vault_key("wide", cap=1000)
+            try: charge()
+            except keybrake.CredentialUnavailable as refusal: print(refusal.reason)
+        """
+    )
+    assert (code, out) == (0, "credential_unavailable\n"), err
+    assert fake.journal.entries == ()
+
+
+def test_doctor_asks_as_calls_do(run, project):
+    """Below exec the credentials are not in their places, but in front."""
+    code, out, err = run(
+        """
+        import subprocess, sys
+        print(subprocess.run([sys.executable, "-m", "keybrake", "doctor"]).returncode)
+        """
+    )
+    assert code == 0, err
+    assert "stripe from the keybrake exec that started this process" in out
+    assert out.endswith("\n0\n")
+
+
+def test_ctrl_c_before_the_programs_first_line(run, project):
+    """It ends as it would anywhere else, without a word about an error of Python's."""
+    (project / "mine").mkdir()
+    (project / "mine" / "sitecustomize.py").write_text(
+        "import os, time\nif os.path.exists('wait'):\n    open('waits', 'w').close()\n    time.sleep(30)\n"
+    )
+    code, out, err = run(
+        """
+        import signal, subprocess, sys, time
+        open("wait", "w").close()
+        ran = subprocess.Popen([sys.executable, "-c", ""], stderr=-1, text=True)
+        while not os.path.exists("waits"): time.sleep(.02)
+        ran.send_signal(signal.SIGINT)
+        print(repr(ran.communicate()[1]), ran.returncode)
+        """,
+        PYTHONPATH=str(project / "mine"),
+    )
+    assert (code, out) == (0, "'' -2\n"), err
+
+
 def test_a_python_that_is_started_after_its_end_may_not_call(run, fake, project):
     """It runs, is told, and sends nothing: nobody says any more what is configured."""
     later = """
 import sys, subprocess
 sys.stdin.read()
-ran = subprocess.run([sys.executable, "-c", "print('ran'); from below import charge; charge()"], capture_output=True, text=True)
-open("told", "w").write(ran.stdout + ran.stderr)
+call = '''
+print("ran")
+from below import charge, stripe
+try:
+    charge()
+except stripe.PermissionError as error:
+    print(type(error).__name__, error.reason, error)
+'''
+ran = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True)
+shown = subprocess.run([sys.executable, "-m", "keybrake", "runs"], capture_output=True, text=True)
+open("told", "w").write(ran.stdout + ran.stderr + str(shown.returncode))
 """
     (project / "below.py").write_text(SPENDS)
     (project / "later.py").write_text(later)
@@ -497,8 +562,13 @@ open("told", "w").write(ran.stdout + ran.stderr)
         time.sleep(0.05)
     time.sleep(0.2)
     told = (project / "told").read_text()
-    assert told.startswith("ran\nkeybrake: vendor calls are refused here: the keybrake exec that")
-    assert "NobodyInFront: the keybrake exec that started this process says no more" in told
+    assert told.startswith(
+        "ran\nCredentialUnavailable credential_unavailable the keybrake exec that"
+    )
+    assert "says no more what is configured: No such file or directory. Nothing was sent." in told
+    assert "keybrake: vendor calls are refused here: the keybrake exec that" in told
+    # What needs no configuration can still be read.
+    assert told.endswith("0")
     assert fake.journal.entries == ()
 
 

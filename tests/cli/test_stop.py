@@ -78,7 +78,7 @@ def test_every_run_of_a_label(here, keys, ledger_url):
     assert states(here) == ["open", "paused", "paused", "revoked", "paused"]
     assert here("revoke", "--label", "agent 1").out.count("is revoked (agent 1)") == 2
     assert here("revoke", "--label", "agent 1").out == (
-        "no such run has not ended; nothing was changed\n"
+        "there is no run left to revoke: all of them have ended\n"
     )
     wrong = here("revoke", "--label", "agent 0", "--label", "agnet 2")
     assert (wrong.code, wrong.out) == (1, "")
