@@ -44,6 +44,10 @@ _NAMED = {*_EMAILS, *_BROADCASTS, _DRAFT, _REPLY}
 KEYED = {*_EMAILS, _BATCH, _DRAFT, _REPLY}
 
 
+# What resend 2.0 to 2.4 write for the list of audiences; a read, so that it does not matter who reads it how.
+_LISTED_OF_OLD = "/audiences/"
+
+
 class Resend:
     """See ``keybrake.vendors.Vendor``."""
 
@@ -63,6 +67,8 @@ class Resend:
     def describe(self, request: Request, money: Money) -> Call:
         """See ``Vendor.describe``."""
         path = path_of(request.url)
+        if request.method == "GET" and path == _LISTED_OF_OLD:
+            path = _LISTED_OF_OLD[:-1]
         odd = oddity(path)
         row, ids = (None, ()) if odd else self._table.find(request.method, path)
         call = Call(

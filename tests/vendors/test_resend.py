@@ -259,6 +259,7 @@ def test_a_forward_names_its_recipients():
         ("GET", "/emails/e1", Effect.READ),
         ("GET", "/usage", Effect.READ),
         ("GET", "/anything/new", Effect.READ),
+        ("GET", "/audiences/", Effect.READ),  # as resend 2.0 to 2.4 write it
         ("PATCH", "/emails/e1", Effect.FREE),
         ("POST", "/emails/e1/cancel", Effect.FREE),
         ("POST", "/segments", Effect.FREE),
