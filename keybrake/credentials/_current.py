@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 
 from keybrake import _config, _in_front, _token
@@ -53,11 +54,32 @@ def fetch_at_start() -> None:
     if not of_use or isinstance(known, Brokered) or _fetched_for is config:
         return
     _fetched_for = config
+    if _is_in_a_loop():
+        # Its tasks go on; a call that comes meanwhile waits for what is being fetched.
+        threading.Thread(target=_fetch, args=(known, config), daemon=True).start()
+    else:
+        _fetch(known, config)
+
+
+def _fetch(known: Known, config: _config.Config) -> None:
     for vendor in config.credentials:
         try:
             known.get(vendor)
         except CredentialError as error:
             _log.warning("%s; calls that need it are refused until it can be had", error)
+
+
+def _is_in_a_loop() -> bool:
+    """Return whether an event loop runs in this thread."""
+    if "asyncio" not in sys.modules:  # which takes a while to load
+        return False
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _known(config: _config.Config) -> Known:

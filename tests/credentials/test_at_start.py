@@ -75,6 +75,22 @@ print(len(credentials.current().get("stripe").secret))
     assert "; calls that need it are refused until it can be had" in err
 
 
+def test_an_event_loop_does_not_wait_for_it(python, tmp_path):
+    """It is fetched beside the loop, and once."""
+    slow = (tmp_path / "get").read_text().replace("#!/bin/sh\n", "#!/bin/sh\nsleep 1\n")
+    (tmp_path / "get").write_text(slow)
+    out, err = python("""
+import asyncio, time
+async def main():
+    began = time.monotonic()
+    async with keybrake.run("inner", cap=1):
+        print(time.monotonic() - began < 0.8, asked())
+    print(len((await asyncio.to_thread(credentials.current().get, "stripe")).secret), asked())
+asyncio.run(main())
+""")
+    assert (out, err) == (["True", "0", "32", "1"], "")
+
+
 @pytest.mark.parametrize(
     "script",
     [
