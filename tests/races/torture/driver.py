@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import os
 import select
 import signal
@@ -13,6 +14,8 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from stripe._object_classes import OBJECT_CLASSES
 
 from tests.races.torture import record, worker
 from tests.races.torture.plan import Blow
@@ -49,6 +52,17 @@ def torture(stage: Stage, *, limit_s: float) -> Struck:
     return driver.struck
 
 
+def _load_what_the_sdk_loads_late() -> None:
+    """
+    Import the classes of Stripe's objects, each of which the SDK imports when it first meets one.
+
+    Whoever forks while another thread is at that leaves its child the lock of an import that never
+    ends: Python's own, whatever is imported and whoever looks on.
+    """
+    for module, _ in OBJECT_CLASSES.values():
+        importlib.import_module(module)
+
+
 class _Driver:
     """Forks the workers, and again those that died before their work was done."""
 
@@ -66,6 +80,7 @@ class _Driver:
         self.struck = Struck()
 
     def drive(self, deadline: float) -> None:
+        _load_what_the_sdk_loads_late()
         began = time.monotonic()
         for each in range(len(self._lives)):
             self._fork(each)
