@@ -108,6 +108,9 @@ class Call(NamedTuple):
         contingent_micros: What it may come to if a person acts on it; recorded, not counted.
         recurring: More of it follows in later periods, outside of every run.
         offsets: Key of the position that a refund takes back, where refunds count net.
+        priced_by: Keys of the objects at the vendor whose state a look-up read to price this call.
+            While the call is open, nothing may make one of them dearer.
+        may_raise: Keys of the objects that this call can make dearer for a call priced by them.
     """
 
     vendor: str
@@ -130,6 +133,8 @@ class Call(NamedTuple):
     contingent_micros: int | None = None
     recurring: bool = False
     offsets: str | None = None
+    priced_by: tuple[str, ...] = ()
+    may_raise: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
