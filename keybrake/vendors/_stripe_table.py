@@ -40,8 +40,6 @@ class Rule(NamedTuple):
 
 def read_rules() -> dict[str, Rule]:
     """Return the rule of each endpoint that has one."""
-    text = resources.files("keybrake.vendors").joinpath(FILE).read_text("utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
     return {
         row["endpoint"]: Rule(
             kind=row["rule"],
@@ -52,9 +50,19 @@ def read_rules() -> dict[str, Rule]:
             left=tuple(_difference(text) for text in row["left"].split(" | ") if text),
             kept=row["answer"] == "kept",
         )
-        for row in csv.DictReader(lines)
+        for row in _rows()
         if row["rule"]
     }
+
+
+def read_raises() -> dict[str, tuple[str, ...]]:
+    """Return which objects each endpoint can make dearer, as the table writes them."""
+    return {row["endpoint"]: tuple(row["raises"].split()) for row in _rows() if row["raises"]}
+
+
+def _rows() -> csv.DictReader[str]:
+    text = resources.files("keybrake.vendors").joinpath(FILE).read_text("utf-8")
+    return csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
 
 
 def _path(text: str) -> Path:

@@ -12,7 +12,8 @@ from keybrake._shown import shown
 from keybrake.vendors import _stripe_outcome
 from keybrake.vendors._paths import EndpointTable, oddity, path_of
 from keybrake.vendors._stripe_kinds import KINDS
-from keybrake.vendors._stripe_table import FILE, read_rules
+from keybrake.vendors._stripe_stakes import may_raise, priced_by
+from keybrake.vendors._stripe_table import FILE, read_raises, read_rules
 
 
 class Stripe:
@@ -23,6 +24,7 @@ class Stripe:
     def __init__(self) -> None:
         self._table = EndpointTable.read("keybrake.vendors", FILE)
         self._rules = read_rules()
+        self._raises = read_raises()
         self._roots = _roots(self._rules.values())
 
     def endpoints(self) -> frozenset[str]:
@@ -54,6 +56,9 @@ class Stripe:
         if odd and not call.refusal:
             words = f"the path {path!a:.100} is not in canonical form: {odd}"
             return call._replace(refusal=("path_not_canonical", words))
+        if row and row.endpoint in self._raises:
+            raises = self._raises[row.endpoint]
+            call = call._replace(may_raise=may_raise(call, raises, request.params, ids))
         if call.refusal or rule is None:
             return call
         if call.effect is Effect.MONEY and (refusal := self._ambiguous(request.params)):
@@ -76,7 +81,12 @@ class Stripe:
     def complete(self, call: Call, found: Position | Mapping[str, Any], money: Money) -> Call:
         """See ``Vendor.complete``."""
         rule = self._rules.get(call.endpoint)
-        return call if rule is None else KINDS[rule.kind].complete(call, rule, found, money)
+        if rule is None:
+            return call
+        if not isinstance(found, Position):
+            # Before the rule: one that is priced whatever the object says may take that out again.
+            call = priced_by(call, found)
+        return KINDS[rule.kind].complete(call, rule, found, money)
 
     def outcome(self, call: Call, reply: Reply, money: Money | None = None) -> Outcome:
         """See ``Vendor.outcome``."""

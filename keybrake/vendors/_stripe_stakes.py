@@ -1,0 +1,47 @@
+"""Which objects was a Stripe call priced by, and which objects can it make dearer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from keybrake._model import Call
+from keybrake.vendors._stripe_steps import dig, id_of, key_of
+from keybrake.vendors._stripe_table import Path
+
+# An object that was looked up shows what others make of it: a charge grows when its intent is
+# incremented. So a call that is priced by it is priced by the objects that it names here, too.
+_DEPENDS_ON: Mapping[str, tuple[Path, ...]] = {
+    "payment_intent": (("latest_charge",),),
+    "charge": (("payment_intent",),),
+}
+
+
+def may_raise(
+    call: Call, raises: Iterable[str], params: object, ids: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the keys of the objects that the table says a call can make dearer."""
+    found = (_named(where, params, ids) for where in raises)
+    return tuple(key_of(call, one) for one in found if one is not None)
+
+
+def _named(where: str, params: object, ids: tuple[str, ...]) -> str | None:
+    if where.startswith("{"):
+        return ids[int(where[1:-1] or 0)]
+    if where.startswith("*"):
+        return where
+    return id_of(dig(params, tuple(where.split("."))))
+
+
+def priced_by(call: Call, found: Mapping[str, Any]) -> Call:
+    """Return *call*, priced by an object that was looked up, and by what that depends on."""
+    places = (("id",), *_DEPENDS_ON.get(str(found.get("object")), ()))
+    named = (_id_at(found, place) for place in places)
+    keys = (key_of(call, one) for one in named if one is not None)
+    return call._replace(priced_by=tuple(dict.fromkeys((*call.priced_by, *keys))))
+
+
+def _id_at(found: Mapping[str, Any], place: Path) -> str | None:
+    """Return the id that stands there, also where the object was expanded in its place."""
+    value = dig(found, place)
+    return id_of(value.get("id") if isinstance(value, Mapping) else value)
