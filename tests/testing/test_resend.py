@@ -221,16 +221,20 @@ def test_inboxes_send(fake):
     drafts, emails = resend.Inboxes.Drafts, resend.Inboxes.Threads.Emails
     draft = drafts.create({"inbox_id": "me@x.dev", "to": "b@x.dev", "cc": ["c@x.dev"]})["id"]
     assert drafts.get("me@x.dev", draft)["to"] == ["b@x.dev"]
+    drafts.update({"inbox_id": "me@x.dev", "id": draft, "bcc": "d@x.dev"})
+    assert drafts.get("me@x.dev", draft)["cc"] == ["c@x.dev"]
     drafts.send("me@x.dev", draft)
     with pytest.raises(ResendError) as caught:
         drafts.send("me@x.dev", draft)
     assert caught.value.code == 409
-    assert fake.journal.total("email") == 2
+    assert fake.journal.total("email") == 3
+    with pytest.raises(ResendError):
+        drafts.update({"inbox_id": "me@x.dev", "id": draft, "bcc": "e@x.dev"})
 
     where = {"inbox_id": "i", "thread_id": "t", "email_id": "e", "text": "x"}
     emails.reply({**where, "cc": "c@x.dev"})
     emails.forward({**where, "to": ["b@x.dev", "c@x.dev"]})
-    assert fake.journal.total("email") == 6
+    assert fake.journal.total("email") == 7
 
 
 def test_events_and_keys(fake):

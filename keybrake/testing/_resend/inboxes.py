@@ -22,6 +22,17 @@ def retrieve_draft(store: Store, ask: Ask) -> Outcome:
     return Outcome(store.find("inbox_draft", ask.ids[1]))
 
 
+def update_draft(store: Store, ask: Ask) -> Outcome:
+    """Change a draft, unless it was sent."""
+    draft = store.find("inbox_draft", ask.ids[1])
+    if draft["email_id"] is not None:
+        raise ResendFailure(name="invalid_state", message="The draft was sent already.", status=409)
+    fields = {name: value for name, value in ask.fields.items() if name in _FIELDS}
+    draft.update(fields)
+    draft.update({name: _as_list(draft[name]) for name in ("to", "cc", "bcc")})
+    return Outcome({"object": "inbox_draft", "id": draft["id"]})
+
+
 def send_draft(store: Store, ask: Ask) -> Outcome:
     """Send a draft to those it names."""
     draft = store.find("inbox_draft", ask.ids[1])

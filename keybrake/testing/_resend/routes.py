@@ -46,6 +46,7 @@ _ROUTES: Final[Mapping[str, Endpoint]] = {
     "POST /events/send": _send_event,
     "POST /inboxes/*/drafts": inboxes.create_draft,
     "GET /inboxes/*/drafts/*": inboxes.retrieve_draft,
+    "PATCH /inboxes/*/drafts/*": inboxes.update_draft,
     "POST /inboxes/*/drafts/*/send": inboxes.send_draft,
     "POST /inboxes/*/threads/*/emails/*/reply": inboxes.reply,
     "POST /inboxes/*/threads/*/emails/*/forward": inboxes.forward,
