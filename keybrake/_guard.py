@@ -32,7 +32,7 @@ from keybrake.errors import (
     LedgerUnavailable,
     NoActiveRun,
 )
-from keybrake.ledger import Admission, Admitted, Busy, Note
+from keybrake.ledger import Admission, Admitted, Busy, Note, Stale
 from keybrake.vendors import VENDORS, Vendor
 from keybrake.vendors._secrets import GIVES_A_SECRET
 
@@ -121,8 +121,8 @@ def _guarded(door: Door) -> Way:
         return (yield from _pass_by(door, call, caller))
     if door.vault_key is not None:
         call = yield from _credentialed(door, call)
-    call = yield from _completed(door, vendor, call, caller)
-    return (yield from _admitted(door, vendor, call, caller))
+    call, uid, admitted = yield from _admitted(door, vendor, call, caller)
+    return (yield from _made(door, vendor, call, caller, uid, admitted))
 
 
 def _credentialed(door: Door, call: Call) -> Way:
@@ -152,16 +152,45 @@ def _credential(vendor: str, *, wait: bool, refused: Credential | None = None) -
     return known.get(vendor, refused)
 
 
-def _admitted(door: Door, vendor: Vendor, call: Call, caller: Caller) -> Way:
-    admission = _admission(door, call, caller)
-    admitted = yield Books(
-        lambda wait: caller.ledger.admit(admission, wait=wait),
-        # Cancelled while it waited for the ledger: nothing was sent, so nothing is kept.
-        undo=lambda held: caller.ledger.settle(held, Outcome(State.VOIDED, note="cancelled")),
-        ledger=caller.ledger,
-        durable=call.effect is not Effect.READ,
+# How often a call is priced anew because what it was priced by had changed by the time it was to
+# be admitted.
+_MOST_REPEATS = 3
+
+
+def _admitted(door: Door, vendor: Vendor, described: Call, caller: Caller) -> Way:
+    """Price the call and have it admitted; return it with its id and its reservation."""
+    for repeats_left in range(_MOST_REPEATS, -1, -1):
+        # Before the first question to the vendor: what ends from here on, it may not show.
+        asks = described.lookup is not None and described.lookup.path is not None
+        as_of = caller.ledger.newest_event() if asks else None
+        call = yield from _completed(door, vendor, described, caller)
+        admission = _admission(door, call, caller)
+        admission = replace(admission, as_of=as_of, may_repeat=repeats_left > 0)
+        try:
+            admitted = yield from _reserved(caller, admission)
+        except Stale:
+            continue
+        break
+    return call, admission.uid, admitted
+
+
+def _reserved(caller: Caller, admission: Admission) -> Way:
+    return (
+        yield Books(
+            lambda wait: caller.ledger.admit(admission, wait=wait),
+            # Cancelled while it waited for the ledger: nothing was sent, so nothing is kept.
+            undo=lambda held: caller.ledger.settle(held, Outcome(State.VOIDED, note="cancelled")),
+            ledger=caller.ledger,
+            durable=admission.call.effect is not Effect.READ,
+        )
     )
-    key = call.idempotency_key or f"kb-{admission.uid}"
+
+
+def _made(
+    door: Door, vendor: Vendor, call: Call, caller: Caller, uid: str, admitted: Admitted
+) -> Way:
+    """Forward a call that was admitted, and settle it by what came back."""
+    key = call.idempotency_key or f"kb-{uid}"
     answer, error, told = yield from _forwarded(door, key)
     reply = _read(call, told)
     outcome = _judge(vendor, call, reply)
@@ -255,8 +284,13 @@ def _admission(door: Door, call: Call, caller: Caller) -> Admission:
         caller.scopes,
         caller.tool,
         origin=_hosts.origin_of(door.request.url),
-        request=_kept(call, door.request.params) if call.effect is Effect.MONEY else None,
+        request=_kept(call, door.request.params) if _may_be_in_doubt(call) else None,
     )
+
+
+def _may_be_in_doubt(call: Call) -> bool:
+    """Return whether it matters what became of a call if its answer is lost."""
+    return call.effect is Effect.MONEY or bool(call.may_raise)
 
 
 # More than a request with its attachments is worth keeping for the case that its answer is lost.

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from keybrake import _clock, errors
+from keybrake._clash import Clash
 from keybrake._model import Call, Effect
 from keybrake._money import show, usd
 from keybrake._terms import METER, Rule, Terms, matches, names_exactly
@@ -51,7 +52,14 @@ class Decision(NamedTuple):
     would_refuse: CallRefused | None
 
 
-def decide(chain: Sequence[Standing], call: Call, *, increase: int, now: int) -> Decision:
+def decide(
+    chain: Sequence[Standing],
+    call: Call,
+    *,
+    increase: int,
+    now: int,
+    clash: Clash | None = None,
+) -> Decision:
     """
     Decide whether a call may go out. Pure: facts in, answer out.
 
@@ -63,6 +71,7 @@ def decide(chain: Sequence[Standing], call: Call, *, increase: int, now: int) ->
         call: What is asked.
         increase: What would be reserved, in micros.
         now: Ledger time in micros.
+        clash: A call by which the price of this one, or of that one, may not hold.
     """
     would_refuse = None
     for scope in chain:
@@ -75,7 +84,7 @@ def decide(chain: Sequence[Standing], call: Call, *, increase: int, now: int) ->
         )
         if refusal is not None:
             return Decision(refusal, None)
-        objection = _objection(scope, chain[0], call, increase, now)
+        objection = _objection(scope, chain[0], call, increase, now, clash)
         if objection is None:
             continue
         if scope.mode != "report":
@@ -115,13 +124,14 @@ def _ended(scope: Standing, caller: Standing, call: Call) -> CallRefused | None:
 
 
 def _objection(
-    scope: Standing, caller: Standing, call: Call, increase: int, now: int
+    scope: Standing, caller: Standing, call: Call, increase: int, now: int, clash: Clash | None
 ) -> CallRefused | None:
     if scope.expires_at is not None and now >= scope.expires_at:
         return _state(errors.RunExpired, scope, caller, call, "expired", scope.expires_at)
     return (
         _not_allowed(scope, caller, call)
         or _not_describable(scope, caller, call)
+        or _price_unsure(scope, caller, call, clash)
         or _too_large(scope, caller, call, increase)
         or _too_many(scope, caller, call)
         or _too_much(scope, caller, call, increase)
@@ -208,6 +218,25 @@ def _not_describable(scope: Standing, caller: Standing, call: Call) -> CallRefus
 def _unsendable(scope: Standing, caller: Standing, call: Call) -> CallRefused | None:
     hard = call.refusal is not None and call.refusal[0] in _NEVER_SENT
     return _not_describable(scope, caller, call) if hard else None
+
+
+def _price_unsure(
+    scope: Standing, caller: Standing, call: Call, clash: Clash | None
+) -> CallRefused | None:
+    """Refuse a call while the price that was looked up, for it or for another, may not hold."""
+    if clash is None:
+        return None
+    reason, why = clash.words()
+    return _refusal(
+        errors.UnknownCost,
+        reason,
+        scope,
+        caller,
+        call,
+        why=why,
+        hint=clash.hint(),
+        retry="Do not retry it at once.",
+    )
 
 
 # The largest value a call may have, in micros: ten billion dollars. Beyond it totals would come
@@ -408,11 +437,11 @@ def _refusal(  # noqa: PLR0913 -- the parts of one sentence
     why: str,
     hint: str,
     limit: str | None = None,
+    retry: str = "Do not retry: the same call will be refused again.",
     **amounts: Decimal,
 ) -> CallRefused:
     message = (
-        f"{_plain(caller.label)}: {call.endpoint} refused: {why}. Nothing was sent. "
-        f"Do not retry: the same call will be refused again. {hint}"
+        f"{_plain(caller.label)}: {call.endpoint} refused: {why}. Nothing was sent. {retry} {hint}"
     )
     return kind(
         message,

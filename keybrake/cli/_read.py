@@ -33,6 +33,8 @@ WHERE scope.reserved > 0 AND call.state = 'reserved'
 UNION
 SELECT seq FROM call WHERE state = 'reserved' AND reserved = 0 AND position IS NOT NULL
 UNION
+SELECT call FROM stake WHERE ended IS NULL
+UNION
 SELECT seq FROM call WHERE seq > :up_to - {_SPAN} AND state = 'reserved'
 """  # noqa: S608 -- a constant
 

@@ -17,6 +17,7 @@ from keybrake.ledger.protocol import (
     Note,
     RunRecord,
     Spoiled,
+    Stale,
 )
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Note",
     "RunRecord",
     "Spoiled",
+    "Stale",
     "open_ledger",
 ]
 

@@ -157,6 +157,8 @@ class _Leaving:
             owner = cursor.execute(_OWNER, (key,)).fetchone()
             if owner is not None and owner[0] in self._family.runs:
                 cursor.execute("DELETE FROM position WHERE key = ?", (key,))
+        # What they raised an hour ago is known to every look-up that is under way.
+        cursor.execute(_STAKES.format(places), (_clock.now() - _clock.HOUR,))
         cursor.executemany("DELETE FROM bucket WHERE scope = ?", ((pk,) for pk in self._emptied))
         cursor.executemany("DELETE FROM call WHERE seq = ?", ((seq,) for seq in self.calls))
         if cursor.rowcount != len(self.calls):
@@ -185,6 +187,9 @@ _GUARDS = "SELECT name, sql FROM sqlite_master WHERE name IN ('call_stays', 'eve
 _STUB = "UPDATE event SET digest = ? WHERE seq = ?"
 _POSITIONS = """
 SELECT DISTINCT position FROM call WHERE seq IN ({}) AND position IS NOT NULL
+"""
+_STAKES = """
+DELETE FROM stake WHERE call IN (SELECT seq FROM call WHERE seq IN ({}) AND ended_at < ?)
 """
 _OWNER = """
 SELECT call.run FROM position JOIN call ON call.seq = position.last_call WHERE position.key = ?

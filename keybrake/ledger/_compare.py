@@ -230,6 +230,22 @@ def unknown_calls(connection: sqlite3.Connection, replay: Replay) -> Iterator[Fi
             yield Finding("outcome", f"call {seq}", detail, json.dumps(found))
 
 
+def differing_stakes(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Yield the stakes that are open though their call has ended, or the other way round."""
+    for key, call, is_open in connection.execute(_STAKES).fetchall():
+        wanted, have = ("ended", "open") if is_open else ("open", "ended")
+        yield Finding("stake", f"{key} of call {call}", wanted, have)
+
+
+# A call that was moved to an archive has ended.
+_STAKES = """
+SELECT stake.object, stake.call, stake.ended IS NULL
+FROM stake LEFT JOIN call ON call.seq = stake.call
+WHERE (stake.ended IS NULL) <> (coalesce(call.state, '') IN ('reserved', 'unknown'))
+ORDER BY stake.call, stake.object
+"""
+
+
 # What guards and shows the rows
 
 

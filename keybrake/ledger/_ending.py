@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from keybrake._model import Outcome, State
 from keybrake.errors import LedgerError
-from keybrake.ledger import _positions
+from keybrake.ledger import _positions, _stakes
 from keybrake.ledger import _statements as sql
 from keybrake.ledger._events import Writing
 from keybrake.ledger.protocol import Admitted
@@ -72,6 +72,8 @@ def _write(writing: Writing, admitted: Admitted, end: _End, cost: int, prior: in
     _positions.recount(writing, admitted.scopes, admitted.buckets, admitted.reserved, cost)
     reserved = -admitted.reserved
     writing.of_call(state, admitted.seq, facts, reserved=reserved, spent=cost)
+    if admitted.staked:
+        _stakes.end(writing, admitted.seq)
 
 
 def _twin(writing: Writing, admitted: Admitted, *, proven: bool) -> tuple[str, Admitted] | None:
@@ -131,6 +133,7 @@ def open_call(writing: Writing, seq: int) -> tuple[str, Admitted]:
         tracked,
         leans_on,
         contingent_micros=contingent,
+        staked=True,  # as far as its row says; if it is not, nothing is there to be ended
     )
 
 

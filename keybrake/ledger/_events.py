@@ -193,6 +193,11 @@ class Writing:
         self._chain = chain
         self.now = max(_clock.now(), chain.at)
 
+    @property
+    def event(self) -> int:
+        """Return the number of the newest event."""
+        return self._chain.seq
+
     def of_call(
         self,
         kind: str,

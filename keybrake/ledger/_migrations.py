@@ -37,7 +37,9 @@ def m002_events(db: Database) -> None:
 
 
 # What the schema of version 2 has and that of version 1 had not, or had otherwise.
-_NEW = re.compile(r"CREATE (VIEW|TABLE (event|total)|TRIGGER event_|INDEX call_weightless)")
+_NEW = re.compile(
+    r"CREATE (VIEW|TABLE (event|total|stake)|TRIGGER event_|INDEX (call_weightless|stake_open))"
+)
 
 
 def _carry_over(connection: sqlite3.Connection) -> None:

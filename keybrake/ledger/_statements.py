@@ -1,6 +1,7 @@
 """What is asked of SQLite: every statement the ledger uses, in the order of a call's life."""
 
 NEWEST = "SELECT newest FROM ledger_time"
+NEWEST_EVENT = "SELECT seq FROM event ORDER BY seq DESC LIMIT 1"
 
 SELECT_RUNS = """
 SELECT scope.id, scope.uid, scope.label, owner.uid, scope.mode, scope.opened_at, scope.expires_at,
@@ -129,6 +130,20 @@ MOVE_POSITION = """
 UPDATE position SET state = ?, value = ?, currency = ?, usd_per_unit = ?, last_call = ? WHERE key = ?
 """
 
+# Of the calls that have a stake in an object: those that are open, and one that ended after an event.
+SELECT_STAKES = """
+SELECT stake.call, coalesce(call.endpoint, ''), coalesce(call.state, ''), stake.ended IS NOT NULL
+FROM stake LEFT JOIN call ON call.seq = stake.call
+WHERE stake.object = ? AND stake.role = ? AND (stake.ended IS NULL OR stake.ended > ?)
+    AND NOT (call.idempotency_key IS NOT NULL AND call.idempotency_key IS ?
+        AND call.owner IS ? AND call.method IS ? AND call.path IS ?)
+ORDER BY stake.ended IS NOT NULL, stake.call LIMIT 1
+"""
+FORGET_STAKES = "DELETE FROM stake WHERE object = ? AND role = 'raises' AND ended IS NOT NULL"
+INSERT_STAKE = "INSERT INTO stake (object, role, call) VALUES (?, ?, ?)"
+END_PRICES = "DELETE FROM stake WHERE call = ? AND role = 'prices'"
+END_RAISES = "UPDATE stake SET ended = ? WHERE call = ? AND ended IS NULL"
+
 SELECT_CHARGED = "SELECT coalesce(cost, 0), scopes, buckets, prior, run FROM call WHERE seq = ?"
 GIVE_BACK = "UPDATE call SET cost = cost - ? WHERE seq = ?"
 CHARGE_MORE = """
@@ -159,6 +174,8 @@ SELECT call.seq FROM scope CROSS JOIN call ON call.run = scope.id
 WHERE scope.reserved > 0 AND call.state = 'reserved'
 UNION
 SELECT seq FROM call WHERE state = 'reserved' AND reserved = 0 AND position IS NOT NULL
+UNION
+SELECT call FROM stake WHERE ended IS NULL
 """
 ALL_IN_DOUBT = f"{SELECT_IN_DOUBT} WHERE call.seq IN ({_SEQ_IN_DOUBT}) ORDER BY call.seq"
 

@@ -196,6 +196,7 @@ class _Audit:
             expected = _compare.expected_of(self._replay, self._connection)
             for (table, rows), keys in zip(expected, suspects, strict=True):
                 self.verdict.add(_compare.differences(self._connection, table, rows, keys))
+            self.verdict.add(_compare.differing_stakes(self._connection))
             self.verdict.add(_compare.differing_totals(self._connection, self._replay))
         finally:
             self._connection.execute("ROLLBACK")

@@ -22,6 +22,7 @@ __all__ = [
     "Note",
     "RunRecord",
     "Spoiled",
+    "Stale",
 ]
 
 
@@ -31,6 +32,10 @@ class Busy(Exception):
 
 class Spoiled(Exception):
     """One of several pieces of work failed, so none of them was written: do each by itself."""
+
+
+class Stale(Exception):
+    """An object changed since it was looked up, so the call has to be priced anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class Admission:
         scopes: The run first, then outwards, by primary key.
         origin: Where it goes: scheme, host and port.
         request: Its parameters as JSON, kept until its outcome is known.
+        as_of: Number of the newest event when its first look-up began; None: nothing was looked up.
+        may_repeat: Whether a look-up that is out of date is to be repeated, rather than refused.
     """
 
     uid: str
@@ -101,6 +108,8 @@ class Admission:
     tool: str | None = None
     origin: str = ""
     request: str | None = None
+    as_of: int | None = None
+    may_repeat: bool = False
 
 
 class Admitted(NamedTuple):
@@ -112,6 +121,7 @@ class Admitted(NamedTuple):
         leans_on: The call under the same idempotency key that is counted in its stead.
         let_go: Its write on the position has been ended already.
         contingent_micros: What it may come to cost in another account.
+        staked: Whether it was priced by an object, or can make one dearer.
     """
 
     seq: int
@@ -122,6 +132,7 @@ class Admitted(NamedTuple):
     leans_on: int | None = None
     let_go: bool = False
     contingent_micros: int | None = None
+    staked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +191,19 @@ class Ledger(Protocol):
     def position(self, key: str) -> Position | None:
         """Return a position, if the ledger counts it."""
 
+    def newest_event(self) -> int:
+        """Return the number of the newest event: what is looked up from now on is no older."""
+
     def refuses(self, admission: Admission) -> bool:
         """Return whether a call would be refused whatever it costs; writes nothing."""
 
     def admit(self, admission: Admission, *, wait: bool = True) -> Admitted:
-        """Decide and reserve in one transaction, or raise the refusal, which is on record."""
+        """
+        Decide and reserve in one transaction, or raise the refusal, which is on record.
+
+        Raises:
+            Stale: What priced the call may have changed since; nothing was written.
+        """
 
     def settle(self, admitted: Admitted, outcome: Outcome, *, wait: bool = True) -> None:
         """Replace a reservation by its outcome."""

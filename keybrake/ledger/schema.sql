@@ -153,6 +153,20 @@ CREATE TABLE position (
 
 CREATE INDEX position_estimated ON position (last_call) WHERE state = 'estimated';
 
+-- A call that was priced by a look-up prices on the objects that were read; a call that can make an
+-- object dearer raises it. The two are never open at once: see _stakes.py. Once its call has ended,
+-- the first kind of row goes, and the second keeps the event of that end, until the object is
+-- raised anew: a look-up that began before it may not have seen the change.
+CREATE TABLE stake (
+    object TEXT NOT NULL,
+    role TEXT NOT NULL CHECK (role = 'prices' OR role = 'raises'),
+    call INTEGER NOT NULL,
+    ended INTEGER,
+    PRIMARY KEY (object, role, call)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX stake_open ON stake (call) WHERE ended IS NULL;
+
 -- What was counted on one day at one endpoint, as far as the events up to ledger.folded say it:
 -- asking a million calls takes a second, and a total kept with each call two pages more.
 CREATE TABLE total (

@@ -12,12 +12,13 @@ from fractions import Fraction
 from pathlib import Path
 
 from keybrake import _clock, _policy
+from keybrake._clash import Clash
 from keybrake._model import Call, Effect, Outcome, Position, State
 from keybrake._policy import Standing, Used
 from keybrake._shown import shown
 from keybrake._terms import Terms, applies, load_terms
 from keybrake.errors import CallRefused, LedgerError, PolicyError
-from keybrake.ledger import _doubts, _ending, _entries, _positions
+from keybrake.ledger import _doubts, _ending, _entries, _positions, _stakes
 from keybrake.ledger import _statements as sql
 from keybrake.ledger._events import Writing
 from keybrake.ledger._owners import Owner
@@ -32,6 +33,7 @@ from keybrake.ledger.protocol import (
     NewRun,
     Note,
     RunRecord,
+    Stale,
 )
 
 __all__ = ["SQLiteLedger"]
@@ -203,6 +205,10 @@ class SQLiteLedger:
         exact = None if rate is None else Fraction(rate)
         return Position(key, state, value, currency, exact, in_doubt=open_writes > 0)
 
+    def newest_event(self) -> int:
+        """See ``Ledger.newest_event``."""
+        return int(self._store.read(sql.NEWEST_EVENT, ())[0][0])
+
     def refuses(self, admission: Admission) -> bool:
         """See ``Ledger.refuses``."""
         call = admission.call._replace(value_micros=None, lookup=None)
@@ -223,16 +229,21 @@ class SQLiteLedger:
             durable=admission.call.effect is not Effect.READ,
             wait=wait,
         )
-        if isinstance(admitted, CallRefused):
+        if isinstance(admitted, CallRefused | Stale):
             raise admitted
         return admitted
 
-    def _admit(self, admission: Admission, writing: Writing) -> Admitted | CallRefused:
+    def _admit(self, admission: Admission, writing: Writing) -> Admitted | CallRefused | Stale:
         """Decide, and write down what was decided; a refusal is an answer, not a failure."""
         call, now = admission.call, writing.now
+        clash: Clash | None = None
+        if call.priced_by or call.may_raise:
+            clash = _stakes.clash(writing, admission)
+            if clash is not None and clash.ended and admission.may_repeat:
+                return Stale()
         chain = [self._standing(writing, pk, call, now) for pk in admission.scopes]
         more = _positions.increase(writing, call, admission.scopes)
-        decision = _policy.decide(chain, call, increase=more.micros, now=now)
+        decision = _policy.decide(chain, call, increase=more.micros, now=now, clash=clash)
         if decision.refusal is None:
             return self._reserve(writing, admission, chain, more, decision)
         self._record_refusal(writing, admission, decision.refusal.reason)
@@ -279,6 +290,7 @@ class SQLiteLedger:
         seq = _entries.write(writing, "admitted", row, reserved=increase)
         if tracked is not None:
             writing.execute(sql.BEGIN_WRITE, (seq, tracked))
+        staked = _stakes.begin(writing, seq, admission.call)
         return Admitted(
             seq,
             admission.scopes,
@@ -287,6 +299,7 @@ class SQLiteLedger:
             tracked,
             more.leans_on,
             contingent_micros=admission.call.contingent_micros,
+            staked=staked,
         )
 
     @staticmethod

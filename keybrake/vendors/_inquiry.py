@@ -81,7 +81,8 @@ def call_of(doubt: InDoubt) -> Call:
         endpoint=doubt.endpoint,
         method=doubt.method,
         path=doubt.path,
-        effect=Effect.MONEY,
+        # The request of a free call is kept, too, if it can make something dearer.
+        effect=Effect.FREE if doubt.meter is None else Effect.MONEY,
         amount=doubt.amount,
         currency=doubt.currency,
         # Not what was reserved: a call that leaned on another reserved less than it may be worth.

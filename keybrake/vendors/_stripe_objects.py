@@ -97,8 +97,12 @@ def total(
         return unknown(call, f"the call names no {rule.asks[0].field}")
     call, object_id, path = asked
     key = key_of(call, object_id)
-    if rule.amount and (amount := dig(params, rule.amount[0])) is not None:
-        call = with_amount(call, amount, rule.amount[0][0])
+    if rule.amount:
+        amount = dig(params, rule.amount[0])
+        if amount is None:
+            call = call._replace(may_raise=())
+        else:
+            call = with_amount(call, amount, rule.amount[0][0])
     return call._replace(value_micros=None, position=key, lookup=Lookup(key, path))
 
 
@@ -106,10 +110,13 @@ def new_total(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
     """The same; a call that names neither amount nor currency changes a description, say."""
+    raises = call.may_raise
     call = total(call, rule, params, ids, money)
     currency = dig(params, rule.currency)
     if currency is None:
         return follow(call, rule, params, ids, money) if call.amount is None else call
+    # In another currency, the object also changes for calls that name an amount of their own.
+    call = call._replace(may_raise=(*raises, *map(_currency_of, raises)))
     call = with_currency(call, currency)
     # A new currency without an amount: only the object says how many units of it.
     assert call.lookup is not None
@@ -117,9 +124,16 @@ def new_total(
     return call._replace(lookup=Lookup(known_as, call.lookup.path))
 
 
+def _currency_of(key: str) -> str:
+    """Return what stands for the currency of an object alone."""
+    return f"{key}#currency"
+
+
 def total_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     """Price a call by the position it acts on, or by the object as the vendor has it."""
     if isinstance(found, Position):
+        if call.amount is None:
+            call = call._replace(priced_by=(found.key,))
         rate = found.usd_per_unit
         if call.currency not in (None, found.currency):
             rate = money.rate(str(call.currency))
@@ -129,6 +143,9 @@ def total_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     if held is None or held.minor is None or held.currency is None:
         return unknown(call, "the object to act on does not say its amount")
     call = call._replace(position=key_of(call, held.object_id))
+    if call.amount is not None:
+        # Only the currency is the object's.
+        call = call._replace(priced_by=tuple(map(_currency_of, call.priced_by)))
     if rule.kept:
         call = call._replace(gathered=(UNSEEN,))
     currency = call.currency or held.currency
@@ -141,12 +158,19 @@ def at_least_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     """Price a call by its amount or by the whole object, whichever is more."""
     whole = total_found(call._replace(amount=None), rule, found, money)
     asked = total_found(call, rule, found, money)
-    return max(whole, asked, key=lambda priced: priced.value_micros or 0)
+    larger = max(whole, asked, key=lambda priced: priced.value_micros or 0)
+    return larger._replace(priced_by=whole.priced_by)
 
 
 def capture_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     """Price a capture: its amount comes on top of what earlier captures took."""
+    read = call.priced_by
     call = total_found(call, rule, found, money)
+    if not isinstance(found, Position):
+        call = call._replace(priced_by=read)
+    elif (call.value_micros or 0) <= found.value_micros:
+        # Inside of what is counted: whatever is read of the intent meanwhile has room for it.
+        call = call._replace(may_raise=())
     taken = 0 if isinstance(found, Position) else dig(found, ("amount_received",))
     if call.refusal or not call.amount or type(taken) is not int or taken <= 0:
         return call

@@ -29,7 +29,7 @@ def outcome(call: Call, rule: Rule | None, reply: Reply, money: Money | None) ->
         return _answered(call, rule, reply, money)
     if ended is Verdict.NOTHING_HAPPENED:
         return _declined(call, rule, reply, money)
-    if call.effect is Effect.FREE:
+    if call.effect is Effect.FREE and not call.may_raise:
         note = "no answer, but a call like this costs nothing"
         return Outcome(State.SETTLED, http_status=reply.status, note=note)
     return Outcome(State.UNKNOWN, http_status=reply.status)

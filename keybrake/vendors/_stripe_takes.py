@@ -48,10 +48,26 @@ def part_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     currency = None if isinstance(found, Position) else currency_code(found.get("currency"))
     if currency is None or isinstance(found, Position):
         return unknown(call, "the object to take from could not be looked up")
-    minor = left_of(rule, found) if call.amount is None else call.amount
+    if call.amount is not None:
+        # The object told its currency, which no call changes once there is something to take.
+        return priced(call._replace(priced_by=()), call.amount, currency, money)
+    minor = _most_left_of(rule, found)
     if minor is None:
         return unknown(call, "the object to take from does not say what is left")
     return priced(call, minor, currency, money)
+
+
+# Its amount received is final only in one of these.
+_INTENT_ENDED = ("succeeded", "canceled")
+
+
+def _most_left_of(rule: Rule, found: Mapping[str, Any]) -> int | None:
+    """Return the most that can be taken: of an intent that has not ended, all that it is for."""
+    left = left_of(rule, found)
+    if found.get("object") != "payment_intent" or found.get("status") in _INTENT_ENDED:
+        return left
+    whole = minor_amount(found.get("amount"))
+    return None if left is None or whole is None else max(left, whole)
 
 
 def refund(
@@ -78,9 +94,15 @@ def refund(
 EVENT_KNOWN = "event known"
 
 
+# Stands for all refunds: one that is canceled leaves more of its charge, and does not say of which.
+_REFUNDS = "*refunds"
+
+
 def refund_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     """Price a refund; what it takes back is the event that its charge belongs to."""
     call = part_found(call, rule, found, money)
+    if call.priced_by:
+        call = call._replace(priced_by=(*call.priced_by, key_of(call, _REFUNDS)))
     if call.offsets is None:
         return call
     held = None if isinstance(found, Position) else worth(found)

@@ -26,6 +26,7 @@ from keybrake.vendors._resend_recipients import recipients
 
 _BATCH = "resend.batch.send"
 _DRAFT = "resend.inboxes.drafts.send"
+_DRAFT_CHANGED = "resend.inboxes.drafts.update"
 _REPLY = "resend.inboxes.threads.emails.reply"
 # Their recipients stand in the request.
 _EMAILS = {"resend.emails.send", "resend.inboxes.threads.emails.forward"}
@@ -85,6 +86,8 @@ class Resend:
         if odd and not call.refusal:
             words = f"the path {path!a:.100} is not in canonical form: {odd}"
             return call._replace(refusal=("path_not_canonical", words))
+        if call.endpoint == _DRAFT_CHANGED:
+            call = call._replace(may_raise=(self._key(call, ids[-1]),))
         if call.refusal or call.effect is not Effect.MONEY:
             return call
         usage = call._replace(meter=Meter.USAGE, currency="usd", usd_per_unit=Fraction(1))
@@ -109,7 +112,8 @@ class Resend:
             return _free(call)
         if call.endpoint == _DRAFT:
             # The request names a draft; the draft names its recipients.
-            return call._replace(lookup=Lookup(path=call.path.removesuffix("/send")))
+            lookup = Lookup(path=call.path.removesuffix("/send"))
+            return call._replace(lookup=lookup, priced_by=(self._key(call, ids[-1]),))
         return call._replace(refusal=_unpriced(call))
 
     def complete(self, call: Call, found: Position | Mapping[str, Any], money: Money) -> Call:
@@ -129,10 +133,10 @@ class Resend:
         if ended is Verdict.NOTHING_HAPPENED:
             # Failures are not kept under a key, so one says nothing about the call before it.
             return Outcome(State.VOIDED, http_status=reply.status)
+        if ended is Verdict.UNKNOWN and (call.effect is not Effect.FREE or call.may_raise):
+            return Outcome(State.UNKNOWN, http_status=reply.status)
         if call.effect is Effect.FREE:
             return Outcome(State.SETTLED, http_status=reply.status)
-        if ended is Verdict.UNKNOWN:
-            return Outcome(State.UNKNOWN, http_status=reply.status)
         if call.endpoint not in _NAMED and call.endpoint != _BATCH:
             return Outcome(State.SETTLED, conclusive=True, http_status=reply.status)
         return self._sent(call, reply)

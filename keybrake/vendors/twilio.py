@@ -195,7 +195,9 @@ def _going_on(call: Call, found: Mapping[str, Any], money: Money) -> Call:
         value = prices.voice(to, call.gathered[0], call.endpoint, money)
     else:
         value = prices.endpoint_price(call.endpoint, money, "the call is not an outbound one")
-    return call._replace(position=answers.key(call, sid), value_micros=value)
+    # No call at Twilio changes where another one goes, so nothing here can make it dearer.
+    key = answers.key(call, sid)
+    return call._replace(position=key, value_micros=value, priced_by=(key,))
 
 
 def _answered(call: Call, body: Mapping[str, Any] | None, money: Money | None) -> Outcome:

@@ -1,0 +1,179 @@
+"""Does every call that is priced by a look-up name the object, and every call that raises one, too?"""
+
+from typing import Any
+
+import pytest
+
+from keybrake import _config
+from keybrake._config import Money
+from keybrake._model import Call, Request
+from keybrake.vendors.resend import Resend
+from keybrake.vendors.stripe import Stripe
+from keybrake.vendors.twilio import Twilio
+from tests.vendors._stripe_cases import COUNTED
+from tests.vendors.test_stripe_table import ROWS
+
+STRIPE, MONEY = Stripe(), Money()
+URL = "https://api.stripe.com"
+PI = "/v1/payment_intents/pi_1"
+
+
+def _describe(path: str, params: Any, method: str = "POST") -> Call:
+    return STRIPE.describe(Request("stripe", method, f"{URL}{path}", params), MONEY)
+
+
+def _larger(body: Any) -> Any:
+    """Return an object with every number in it doubled."""
+    if isinstance(body, dict):
+        return {name: _larger(value) for name, value in body.items()}
+    if isinstance(body, list):
+        return [_larger(value) for value in body]
+    return 2 * body if type(body) is int else body
+
+
+def _priced(case: Any, *, larger: bool = False) -> Call:
+    method, path = case.call.split()
+    call = _describe(path, case.params, method)
+    for _, body in case.looks:
+        call = call._replace(lookup=None)
+        call = STRIPE.complete(call, _larger(body) if larger else body, MONEY)
+    return call
+
+
+# A preview and a list of items have no id of their own: what they are about stands in the request.
+_WITHOUT_ID = {
+    "invoices.create",
+    "subscriptions.update",
+    "subscriptions.resume",
+    "subscriptions.cancel",
+    "subscription_items.create",
+    "subscription_schedules.update",
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in COUNTED if case.looks and case.endpoint not in _WITHOUT_ID],
+    ids=lambda case: case.endpoint,
+)
+def test_what_a_look_up_decides_is_named(case):
+    """If a larger object makes a call dearer, the call says that it was priced by that object."""
+    call, dearer = _priced(case), _priced(case, larger=True)
+
+    if call.value_micros != dearer.value_micros:
+        assert call.priced_by
+        assert all(key.startswith("stripe::") for key in call.priced_by)
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.get("raises")], ids=lambda row: row["endpoint"]
+)
+def test_what_a_row_raises_is_in_its_path_or_its_request(row):
+    """Every place that the table names leads to one key."""
+    fields = {name: "x_1" for name in row["raises"].split() if name.isidentifier()}
+    amounts = dict.fromkeys(("amount", "amount_to_capture", "amount_to_confirm"), 5)
+    call = _describe(row["path"].replace("{}", "x_1"), {**amounts, **fields}, row["method"])
+
+    assert row["method"] != "GET"
+    assert len(call.may_raise) == len(row["raises"].split())
+    assert set(call.may_raise) <= {"stripe::x_1", "stripe::*refunds"}
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "raises"),
+    [
+        (PI, {"description": "tea"}, ()),
+        (PI, {"amount": 5}, ("stripe::pi_1",)),
+        (PI, {"currency": "eur"}, ("stripe::pi_1", "stripe::pi_1#currency")),
+        (f"{PI}/confirm", {}, ()),
+        (f"{PI}/confirm", {"amount_to_confirm": 7}, ("stripe::pi_1",)),
+        (f"{PI}/capture", {}, ()),
+        (f"{PI}/capture", {"amount_to_capture": 7}, ("stripe::pi_1",)),
+    ],
+)
+def test_a_call_that_leaves_the_amount_alone_raises_nothing(path, params, raises):
+    """A new description is in nobody's way; an amount or a currency is."""
+    assert _describe(path, params).may_raise == raises
+
+
+def _refund(found: dict[str, Any], **params: Any) -> Call:
+    call = _describe("/v1/refunds", params)
+    return STRIPE.complete(call._replace(lookup=None), found, MONEY)
+
+
+INTENT = {"id": "pi_1", "object": "payment_intent", "currency": "usd", "latest_charge": "ch_1"}
+
+
+@pytest.mark.parametrize(
+    ("status", "received", "dollars"),
+    [
+        ("requires_capture", 0, 10),
+        ("requires_capture", 400, 10),
+        ("processing", 0, 10),
+        ("requires_confirmation", 0, 10),
+        ("succeeded", 400, 4),
+        ("canceled", 400, 4),
+        (None, 0, 10),
+    ],
+)
+def test_a_refund_counts_all_that_an_intent_may_yet_take(status, received, dollars):
+    """Until the intent has ended, a capture beside the refund makes more of it to be refunded."""
+    found = {**INTENT, "amount": 1000, "amount_received": received, "status": status}
+
+    assert _refund(found, payment_intent="pi_1").value_micros == dollars * 1_000_000
+
+
+def test_a_refund_without_an_amount_depends_on_intent_charge_and_other_refunds():
+    """An increment of the intent, and a refund that is canceled, leave more to be refunded."""
+    charge = {"id": "ch_1", "object": "charge", "payment_intent": {"id": "pi_1"}, "amount": 1000}
+    found = {**charge, "amount_refunded": 0, "currency": "usd"}
+
+    assert _refund(found, charge="ch_1").priced_by == (
+        "stripe::ch_1",
+        "stripe::pi_1",
+        "stripe::*refunds",
+    )
+    assert _describe("/v1/refunds/re_1/cancel", {}).may_raise == ("stripe::*refunds",)
+
+
+def test_a_refund_that_names_its_amount_depends_on_nothing():
+    """Its charge only says in which currency it is."""
+    found = {"id": "ch_1", "object": "charge", "currency": "usd"}
+
+    assert _refund(found, charge="ch_1", amount=5).priced_by == ()
+
+
+def test_a_call_for_an_account_depends_on_that_accounts_objects():
+    """The same id in another account is another object."""
+    request = Request("stripe", "POST", f"{URL}{PI}/confirm", {}, account="acct_1")
+    call = STRIPE.describe(request, MONEY)._replace(lookup=None)
+    call = STRIPE.complete(call, {**INTENT, "amount": 5, "status": "requires_action"}, MONEY)
+
+    assert call.priced_by == ("stripe:acct_1:pi_1", "stripe:acct_1:ch_1")
+
+
+def test_a_draft_is_sent_to_whom_it_names():
+    """Sending a draft is priced by the draft, and a change of the draft raises it."""
+    resend = Resend()
+    draft = "https://api.resend.com/inboxes/me@x.dev/drafts/d_1"
+    sent = resend.describe(Request("resend", "POST", f"{draft}/send", {}), MONEY)
+    changed = resend.describe(Request("resend", "PATCH", draft, {"to": "b@x.dev"}), MONEY)
+
+    assert sent.lookup is not None
+    assert sent.priced_by == changed.may_raise == ("resend::d_1",)
+
+
+def test_a_live_call_is_priced_by_where_it_goes():
+    """What a call may cost for longer depends on the call that was looked up."""
+    twilio = Twilio()
+    path = "/2010-04-01/Accounts/AC1/Calls/CA1.json"
+    request = Request("twilio", "POST", f"https://api.twilio.com{path}", {"TimeLimit": 60})
+    given = {"prices": {"twilio": {"voice_minute": {"+1": "0.014"}}}}
+    money = _config.parse(given, source="t", default=_config.Config("sqlite:///x")).money
+    asked = twilio.describe(request, money)
+    found = {"sid": "CA1", "to": "+12125550100", "direction": "outbound-api"}
+
+    assert asked.lookup is not None
+    assert twilio.complete(asked._replace(lookup=None), found, money).priced_by == (
+        "twilio:AC1:CA1",
+    )
