@@ -97,12 +97,13 @@ def total(
         return unknown(call, f"the call names no {rule.asks[0].field}")
     call, object_id, path = asked
     key = key_of(call, object_id)
-    if rule.amount:
-        amount = dig(params, rule.amount[0])
-        if amount is None:
-            call = call._replace(may_raise=())
-        else:
-            call = with_amount(call, amount, rule.amount[0][0])
+    amount = dig(params, rule.amount[0]) if rule.amount else None
+    if amount is not None:
+        call = with_amount(call, amount, rule.amount[0][0])
+    else:
+        # Worth what the object is worth, also where the ledger is asked for that.
+        raises = () if rule.amount else call.may_raise
+        call = call._replace(priced_by=(key,), may_raise=raises)
     return call._replace(value_micros=None, position=key, lookup=Lookup(key, path))
 
 
@@ -132,8 +133,6 @@ def _currency_of(key: str) -> str:
 def total_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     """Price a call by the position it acts on, or by the object as the vendor has it."""
     if isinstance(found, Position):
-        if call.amount is None:
-            call = call._replace(priced_by=(found.key,))
         rate = found.usd_per_unit
         if call.currency not in (None, found.currency):
             rate = money.rate(str(call.currency))
@@ -159,7 +158,7 @@ def at_least_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     whole = total_found(call._replace(amount=None), rule, found, money)
     asked = total_found(call, rule, found, money)
     larger = max(whole, asked, key=lambda priced: priced.value_micros or 0)
-    return larger._replace(priced_by=whole.priced_by)
+    return larger._replace(priced_by=whole.priced_by or (str(whole.position),))
 
 
 def capture_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
@@ -201,7 +200,8 @@ def follow(
     """Matters only if the ledger counts that object: it becomes what the answer shows."""
     del rule, params, money
     key = key_of(call, ids[0])
-    return call._replace(value_micros=None, position=key, lookup=Lookup(known_as=key))
+    lookup = Lookup(known_as=key)
+    return call._replace(value_micros=None, position=key, lookup=lookup, priced_by=())
 
 
 def observe(

@@ -1,12 +1,13 @@
 """Does every call that is priced by a look-up name the object, and every call that raises one, too?"""
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from keybrake import _config
 from keybrake._config import Money
-from keybrake._model import Call, Request
+from keybrake._model import Call, Position, Request
 from keybrake.vendors.resend import Resend
 from keybrake.vendors.stripe import Stripe
 from keybrake.vendors.twilio import Twilio
@@ -94,6 +95,35 @@ def test_what_a_row_raises_is_in_its_path_or_its_request(row):
 def test_a_call_that_leaves_the_amount_alone_raises_nothing(path, params, raises):
     """A new description is in nobody's way; an amount or a currency is."""
     assert _describe(path, params).may_raise == raises
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "key"),
+    [
+        (f"{PI}/confirm", {}, ("stripe::pi_1",)),
+        (f"{PI}/capture", {}, ("stripe::pi_1",)),
+        (f"{PI}/apply_customer_balance", {"amount": 5}, ("stripe::pi_1",)),
+        (f"{PI}/capture", {"amount_to_capture": 5}, ()),
+        (PI, {"amount": 5}, ()),
+        (PI, {"description": "tea"}, ()),
+        (f"{PI}/cancel", {}, ()),
+    ],
+)
+def test_a_price_out_of_the_ledger_has_to_hold_as_well(path, params, key):
+    """A call that is worth what the ledger counts depends on the object; one with an amount does not."""
+    counted = Position("stripe::pi_1", "held", 10_000_000, "usd", Fraction(1))
+    call = STRIPE.complete(_describe(path, params)._replace(lookup=None), counted, MONEY)
+
+    assert call.refusal is None
+    assert call.priced_by == key
+
+
+def test_a_capture_inside_of_what_is_counted_raises_nothing():
+    """More than was held raises the intent; less than that is in nobody's way."""
+    counted = Position("stripe::pi_1", "held", 10_000_000, "usd", Fraction(1))
+    for cents, raises in ((1000, ()), (1001, ("stripe::pi_1",))):
+        call = _describe(f"{PI}/capture", {"amount_to_capture": cents})._replace(lookup=None)
+        assert STRIPE.complete(call, counted, MONEY).may_raise == raises
 
 
 def _refund(found: dict[str, Any], **params: Any) -> Call:
