@@ -302,6 +302,19 @@ def test_only_the_object_a_call_answers_with_speaks_for_it(events, found):
     ]
 
 
+def test_a_lost_call_that_could_raise_something_is_repeated_and_costs_nothing():
+    """A free call is in doubt if it can make an object dearer; its repetition ends that."""
+    doubt = _doubt("stripe.v2.money_management.payout_intents.update", "/v2/x/pyi_1", value=0)
+    doubt = doubt._replace(meter=None, amount=None, currency=None, usd_per_unit=None)
+    asker = inquirer_of("stripe")
+    (again,) = asker.inquiries(doubt, _clock.now())
+    reply = Reply(200, {}, json.dumps({"id": "pyi_1"}), (Attempt(200),))
+
+    (ended,) = asker.findings(doubt, again, reply, _config.Money())
+    assert again.idempotency_key == "kb-u"
+    assert (ended.state, ended.value_micros, ended.object_id) == ("settled", None, "pyi_1")
+
+
 def test_a_lost_batch_costs_what_was_taken_of_it(ledger_url, monkeypatch):
     """Of a permissive batch whose answer was lost, only the emails that were taken count."""
     with FakeResend() as mails:

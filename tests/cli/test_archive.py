@@ -233,6 +233,36 @@ def test_agents_go_on_after_it(archive, ledger):
     assert rows(ledger.path, "refused FROM scope WHERE uid = 'run_1'") == [(2,)]
 
 
+def test_what_a_call_raised_stays_while_a_look_up_can_be_older(archive, ledger):
+    """What ended less than an hour ago stays known to look-ups that are under way."""
+    raising = MONEY._replace(may_raise=("stripe::pi_1",))
+    run = opened(ledger, "raising")
+    ledger.settle(ledger.admit(asking(1, run, call=raising)), settled(1, "pi_1"))
+    ledger.close_run(run)
+    ledger.admit(asking(2, opened(ledger, "newest")))
+    ledger.close()
+    archive()
+
+    assert rows(ledger.path, "object FROM stake") == [("stripe::pi_1",)]
+    assert verified(ledger.path).found == 0
+
+
+def test_what_a_call_raised_hours_ago_goes_with_it(archive, ledger, monkeypatch):
+    """The archive takes the call; nothing of it stays in the ledger's way."""
+    raising = MONEY._replace(may_raise=("stripe::pi_1",))
+    run = opened(ledger, "raising")
+    ledger.settle(ledger.admit(asking(1, run, call=raising)), settled(1, "pi_1"))
+    ledger.close_run(run)
+    later = _clock.now() + 2 * _clock.HOUR
+    monkeypatch.setattr(_clock, "now", lambda: later)
+    ledger.admit(asking(2, opened(ledger, "newest")))
+    ledger.close()
+    archive()
+
+    assert rows(ledger.path, "object FROM stake") == []
+    assert verified(ledger.path).found == 0
+
+
 def test_doing_it_again_moves_nothing(archive, path):
     """A second time there is nothing to move, and nothing is written."""
     archive()

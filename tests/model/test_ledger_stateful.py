@@ -252,8 +252,8 @@ def test_the_model_finds_a_ledger_that_forgets_the_time(monkeypatch):
     """A decision that never sees a run expire is found out."""
     decide = _policy.decide
 
-    def decide_at_the_beginning(chain, call, *, increase, now):
-        return decide(chain, call, increase=increase, now=0)
+    def decide_at_the_beginning(chain, call, *, increase, now, clash=None):
+        return decide(chain, call, increase=increase, now=0, clash=clash)
 
     monkeypatch.setattr(_policy, "decide", decide_at_the_beginning)
 
