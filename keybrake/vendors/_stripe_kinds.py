@@ -53,7 +53,7 @@ KINDS: Mapping[str, Kind] = {
     "new": Kind(objects.new, objects.new_found),
     "total": Kind(objects.total, objects.total_found),
     "new_total": Kind(objects.new_total, objects.total_found),
-    "capture": Kind(objects.total, objects.capture_found),
+    "capture": Kind(objects.capture, objects.capture_found),
     "at_least": Kind(objects.total, objects.at_least_found),
     "whole": Kind(objects.whole, objects.whole_found),
     "follow": Kind(objects.follow, objects.known),

@@ -13,6 +13,7 @@ from keybrake.vendors._stripe_steps import (
     dig,
     id_of,
     is_id,
+    is_set,
     key_of,
     left_of,
     no_id,
@@ -161,6 +162,19 @@ def at_least_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     return larger._replace(priced_by=whole.priced_by or (str(whole.position),))
 
 
+# What is gathered where a capture is said not to be the last one: the rest stays held.
+HOLDS_ON = "holds on"
+
+
+def capture(
+    call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
+) -> Call:
+    """Takes what is held, or a part of it; the rest is let go unless more is to follow."""
+    call = total(call, rule, params, ids, money)
+    final = params.get("final_capture")
+    return call if final is None or is_set(final) else call._replace(gathered=(HOLDS_ON,))
+
+
 def capture_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     """Price a capture: its amount comes on top of what earlier captures took."""
     read = call.priced_by
@@ -171,9 +185,12 @@ def capture_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
         # Inside of what is counted: whatever is read of the intent meanwhile has room for it.
         call = call._replace(may_raise=())
     taken = 0 if isinstance(found, Position) else dig(found, ("amount_received",))
-    if call.refusal or not call.amount or type(taken) is not int or taken <= 0:
+    if not call.refusal and call.amount and type(taken) is int and taken > 0:
+        call = priced(call, call.amount + taken, call.currency, money)
+    if HOLDS_ON not in call.gathered:
         return call
-    return priced(call, call.amount + taken, call.currency, money)
+    held = total_found(call._replace(amount=None), rule, found, money)
+    return call._replace(value_micros=max(call.value_micros or 0, held.value_micros or 0))
 
 
 def whole(

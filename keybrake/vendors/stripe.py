@@ -127,6 +127,7 @@ _READ_BY_CODE = (
     *("quantity", "quantity_decimal", "unit_amount_decimal", "pricing", "from_invoice"),
     *("proration_behavior", "proration_date", "trial_end", "billing_cycle_anchor", "customer"),
     *("subscription", "restrictions", "default_settings", "invoice_now", "from_subscription"),
+    "final_capture",
 )
 
 

@@ -312,6 +312,19 @@ def test_a_second_capture_comes_on_top(wire, ledger_url, rows):
     assert (rows()[-1]["reserved"], str(run.spent)) == (11_000_000, "11.00")
 
 
+def test_a_capture_that_is_not_the_last_one_counts_the_rest_as_well(wire, ledger_url, rows):
+    """What stays held may be captured by a later call, which then adds nothing."""
+    intent = {"id": "pi_1", "object": "payment_intent", "amount": 1000, "currency": "usd"}
+    held = intent | {"status": "requires_capture"}
+    wire.answer(200, held | {"amount_received": 0, "amount_capturable": 1000})
+    wire.answer(200, held | {"amount_received": 300, "amount_capturable": 700})
+    with keybrake.run("agent", cap=10) as run:
+        stripe.PaymentIntent.capture("pi_1", amount_to_capture=300, final_capture=False)
+
+    assert (rows()[-1]["reserved"], rows()[-1]["reason"]) == (10_000_000, None)
+    assert str(run.spent) == "10.00"
+
+
 def test_a_decline_that_shows_what_was_captured(wire, ledger_url, rows):
     """A capture that is declined after an earlier one took money counts what was taken."""
     intent = {"id": "pi_1", "object": "payment_intent", "amount": 1000, "currency": "usd"}
