@@ -47,8 +47,6 @@ def _others(writing: Writing, call: Call, role: str, key: str, since: int) -> li
 def begin(writing: Writing, seq: int, call: Call) -> bool:
     """Write down the stakes of a call that was admitted; return whether it has any."""
     for key in call.may_raise:
-        # The newest change of an object says enough about its look-ups.
-        writing.execute(sql.FORGET_STAKES, (key,))
         writing.execute(sql.INSERT_STAKE, (key, RAISES, seq))
     for key in call.priced_by:
         writing.execute(sql.INSERT_STAKE, (key, PRICES, seq))
@@ -58,4 +56,6 @@ def begin(writing: Writing, seq: int, call: Call) -> bool:
 def end(writing: Writing, seq: int) -> None:
     """Let the objects of a call go, now that the event of its end is written."""
     writing.execute(sql.END_PRICES, (seq,))
+    # The newest change of an object says enough about every look-up.
+    writing.execute(sql.FORGET_RAISES, (seq,))
     writing.execute(sql.END_RAISES, (writing.event, seq))

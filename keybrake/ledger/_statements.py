@@ -135,13 +135,16 @@ SELECT_STAKES = """
 SELECT stake.call, coalesce(call.endpoint, ''), coalesce(call.state, ''), stake.ended IS NOT NULL
 FROM stake LEFT JOIN call ON call.seq = stake.call
 WHERE stake.object = ? AND stake.role = ? AND (stake.ended IS NULL OR stake.ended > ?)
-    AND NOT (call.idempotency_key IS NOT NULL AND call.idempotency_key IS ?
+    AND NOT (stake.ended IS NULL AND call.idempotency_key IS NOT NULL AND call.idempotency_key IS ?
         AND call.owner IS ? AND call.method IS ? AND call.path IS ?)
 ORDER BY stake.ended IS NOT NULL, stake.call LIMIT 1
 """
-FORGET_STAKES = "DELETE FROM stake WHERE object = ? AND role = 'raises' AND ended IS NOT NULL"
-INSERT_STAKE = "INSERT INTO stake (object, role, call) VALUES (?, ?, ?)"
-END_PRICES = "DELETE FROM stake WHERE call = ? AND role = 'prices'"
+INSERT_STAKE = "INSERT INTO stake (object, role, call) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+END_PRICES = "DELETE FROM stake WHERE call = ? AND ended IS NULL AND role = 'prices'"
+FORGET_RAISES = """
+DELETE FROM stake WHERE role = 'raises' AND ended IS NOT NULL
+    AND object IN (SELECT object FROM stake WHERE call = ? AND ended IS NULL)
+"""
 END_RAISES = "UPDATE stake SET ended = ? WHERE call = ? AND ended IS NULL"
 
 SELECT_CHARGED = "SELECT coalesce(cost, 0), scopes, buckets, prior, run FROM call WHERE seq = ?"

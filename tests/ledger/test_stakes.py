@@ -10,7 +10,7 @@ import pytest
 
 import keybrake
 from keybrake._model import Call, Effect, Outcome, State
-from keybrake.ledger import Admission, Ledger, Stale, _doubts
+from keybrake.ledger import Admission, Ledger, Stale, _doubts, _statements
 from keybrake.ledger._verify import verify
 from tests.ledger.test_contract import opened
 
@@ -287,6 +287,35 @@ def test_one_row_is_kept_for_an_object(ledger, run, select):
         ledger.settle(ledger.admit(ask(PRICED, run, as_of=as_of)), DONE)
 
     assert select("object, role, call FROM stake") == [("stripe::pi_1", "raises", 9)]
+
+
+def test_an_object_may_be_named_twice(ledger, run, select):
+    """A call that names an object twice has one stake in it."""
+    ledger.admit(ask(PRICED._replace(priced_by=2 * PRICED.priced_by), run))
+
+    assert select("object, role, call FROM stake") == [("stripe::pi_1", "prices", 1)]
+
+
+def test_an_older_change_is_known_until_a_newer_one_has_ended(ledger, run, select):
+    """A look-up that both of them made stale is stale by the newer one alone."""
+    ledger.settle(ledger.admit(ask(RAISING, run)), DONE)
+    newer = ledger.admit(ask(RAISING, run))
+
+    assert select("call FROM stake ORDER BY call") == [(1,), (2,)]
+    ledger.settle(newer, DONE)
+    assert select("call FROM stake") == [(2,)]
+
+
+@pytest.mark.parametrize("name", ["SELECT_STAKES", "END_PRICES", "FORGET_RAISES", "END_RAISES"])
+def test_no_statement_walks_through_all_stakes(ledger, name):
+    """What a call costs does not grow with the number of objects that were ever raised."""
+    statement = getattr(_statements, name)
+    with contextlib.closing(sqlite3.connect(ledger.path)) as connection:
+        nothing = (None,) * statement.count("?")
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", nothing).fetchall()
+
+    assert plan
+    assert not any(str(step[3]).startswith("SCAN") for step in plan)
 
 
 def test_other_calls_write_nothing_more(ledger, run, select):
