@@ -115,8 +115,12 @@ def new_total(
     raises = call.may_raise
     call = total(call, rule, params, ids, money)
     currency = dig(params, rule.currency)
+    if currency is None and call.amount is None:
+        call = follow(call, rule, params, ids, money)
+        # Where a payout goes says in which currency it arrives.
+        return call._replace(may_raise=raises) if "to" in params else call
     if currency is None:
-        return follow(call, rule, params, ids, money) if call.amount is None else call
+        return call
     # In another currency, the object also changes for calls that name an amount of their own.
     call = call._replace(may_raise=(*raises, *map(_currency_of, raises)))
     call = with_currency(call, currency)

@@ -332,6 +332,14 @@ _NEW = (
         "processing",
     ),
     Case(
+        "v2.money_management.payout_intents.update",
+        f"POST {_V2}payout_intents/pyi_1",
+        {"amount": {"value": 1200, "currency": "usd"}},
+        _look(f"{_V2}payout_intents/pyi_1", PAYOUT_INTENT | {"status": "pending"}),
+        PAYOUT_INTENT | {"status": "pending", "amount": {"value": 1200, "currency": "usd"}},
+        1200 * CENT,
+    ),
+    Case(
         "v2.money_management.payout_intents.confirm",
         f"POST {_V2}payout_intents/pyi_1/confirm",
         {},

@@ -19,7 +19,8 @@ KNOWN_BY_NOW = {
 } | {
     case.call
     for case in COUNTED
-    if case.endpoint.endswith(("_payment_intent", "charges.capture", "payout_intents.confirm"))
+    if case.endpoint.endswith(("_payment_intent", "charges.capture"))
+    or case.endpoint.endswith(("payout_intents.update", "payout_intents.confirm"))
 }
 DECLINE = {"error": {"type": "card_error", "message": "no"}}
 

@@ -325,6 +325,22 @@ def test_a_capture_that_is_not_the_last_one_counts_the_rest_as_well(wire, ledger
     assert str(run.spent) == "10.00"
 
 
+def test_a_payout_is_not_raised_past_the_cap_before_it_is_confirmed(wire, ledger_url):
+    """A payout of ten dollars that is to become five hundred is refused where it is changed."""
+    client = stripe.StripeClient(
+        "sk_test_fake", base_addresses={"api": wire.url}, http_client=stripe.default_http_client
+    )
+    path, ten = "/v2/money_management/payout_intents", {"value": 1000, "currency": "usd"}
+    made = {"id": "pyi_1", "object": "v2.money_management.payout_intent", "status": "pending"}
+    wire.answer(200, {**made, "amount": ten})
+    with keybrake.run("agent", cap=80) as run:
+        client.raw_request("post", path, amount=ten)
+        with pytest.raises(keybrake.CapExceeded):
+            client.raw_request("post", f"{path}/pyi_1", amount={**ten, "value": 50_000})
+
+    assert str(run.spent) == "10.00"
+
+
 def test_a_decline_that_shows_what_was_captured(wire, ledger_url, rows):
     """A capture that is declined after an earlier one took money counts what was taken."""
     intent = {"id": "pi_1", "object": "payment_intent", "amount": 1000, "currency": "usd"}
