@@ -8,7 +8,7 @@ import copy
 import functools
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -44,65 +44,67 @@ class _WaitingRoom:
         self._pid = 0
 
     def submit(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
+        """
+        Have a thread do the work.
+
+        Raises:
+            LedgerUnavailable: No thread can be started. The pool may do the work later all the same.
+        """
         # A forked child inherits the pool, but none of its threads.
         if self._pool is None or self._pid != os.getpid():
             # Several, so that each waits for its own deadline and not for those before it.
             self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="keybrake")
             self._pid = os.getpid()
-        return self._pool.submit(work, *args)
+        try:
+            return self._pool.submit(work, *args)
+        except RuntimeError as error:
+            why = f"no thread can wait for it ({error})"
+            raise _refusal(why) from error
 
 
 _waiting_room = _WaitingRoom()
 
 
-async def ask(step: Books) -> Any:
-    """Ask the ledger at once if it is free, else in a thread, so that the loop goes on."""
-    try:
-        return step.work(False)  # noqa: FBT003 -- not to wait; see Books
-    except Busy:
-        # The thread has to see the same run around the call as the task does.
-        work = functools.partial(copy_context().run, step.work, True)  # noqa: FBT003 -- to wait; see Books
-        future = _waiting_room.submit(work)
-    waited = asyncio.wrap_future(future)
-    try:
-        return await asyncio.shield(waited)
-    except BaseException:
-        # Cancelled or closed. Nobody will learn that it was admitted, or why it was not.
-        if not waited.done():
-            waited.add_done_callback(_hear)
-        if step.undo is not None:
-            future.add_done_callback(functools.partial(_undo, step.undo))
-        raise
-
-
-def _hear(waited: asyncio.Future[Any]) -> None:
-    """Take note of how it ended, lest asyncio complain that nobody did."""
-    if not waited.cancelled():
-        waited.exception()
-
-
-def _undo(undo: Callable[[Any], None], future: Future[Any]) -> None:
-    """Take back what was admitted for a task that is gone."""
-    if future.exception() is None:
-        _waiting_room.submit(undo, future.result())
+def _refusal(why: str) -> LedgerUnavailable:
+    message = (
+        f"The ledger cannot be asked: {why}. Nothing was sent. Do not retry; a person has to look: "
+        f"keybrake doctor"
+    )
+    return LedgerUnavailable(message, reason="ledger_unavailable", hint="Run keybrake doctor.")
 
 
 class _Asked:
-    """One task's step, and what came of it."""
+    """
+    One task's step, and what came of it.
 
-    __slots__ = ("answer", "error", "future", "over", "step")
+    Attributes:
+        over: Whether the work has been done, well or not.
+        answer: What it returned.
+        error: What it raised instead.
+    """
 
-    def __init__(self, step: Books, future: asyncio.Future[None]) -> None:
+    __slots__ = ("_left", "answer", "error", "over", "step")
+
+    def __init__(self, step: Books) -> None:
         self.step = step
-        self.future = future
         self.over = False
         self.answer: Any = None
         self.error: Exception | None = None
+        # Whoever takes the step out of here does the work. To take is one operation of Python's, so
+        # that no two do, whatever thread or error comes between.
+        self._left = [step]
 
-    @property
-    def wanted(self) -> bool:
-        """Whether to do it: what can be taken back is not begun for a task that is gone."""
-        return not self.over and not (self.future.done() and self.step.undo is not None)
+    def claim(self) -> bool:
+        """Return whether the caller is to do the work, and nobody else is from now on."""
+        try:
+            self._left.pop()
+        except IndexError:
+            return False
+        return True
+
+    def give_back(self) -> None:
+        """Leave to another what was claimed and could not be done without waiting."""
+        self._left.append(self.step)
 
     def do(self, *, wait: bool) -> None:
         """Do the work; what it raises is its answer."""
@@ -114,22 +116,100 @@ class _Asked:
         except Exception as error:  # noqa: BLE001 -- it is raised in the task it belongs to
             self.error = error
 
-    def tell(self) -> None:
-        """Let the task go on; if it is gone, take back what was admitted for it."""
-        if not self.future.done():
-            self.future.set_result(None)
-        elif self.step.undo is not None and self.error is None:
-            _waiting_room.submit(self.step.undo, self.answer)
+    def result(self) -> Any:
+        """Return or raise what came of it."""
+        if not self.over:
+            # Its work was begun, and something struck. It may be written down or not: then it counts.
+            why = "it was interrupted in the middle of it"
+            raise _refusal(why)
+        if self.error is not None:
+            raise self.error
+        return self.answer
 
-    def close(self) -> None:
-        """End it where it stands: the coroutine that asked is being closed and may not wait."""
-        if self.over:
-            self.tell()
-            return
-        self.over = True
-        if self.step.undo is None:
-            with contextlib.suppress(LedgerError):  # a thread of the waiting room was quicker
-                self.step.work(True)  # noqa: FBT003 -- to wait; see Books
+    def take_back(self, *_: object) -> None:
+        """Undo what was done for a task that is gone."""
+        if self.over and self.error is None and self.step.undo is not None:
+            # Without a thread it stays reserved, which counts.
+            with contextlib.suppress(LedgerUnavailable):
+                _waiting_room.submit(self.step.undo, self.answer)
+
+
+class _Batch:
+    """
+    The steps that go into one transaction, and when they do.
+
+    Attributes:
+        turn: Ends when no more steps may join. The work is done right after that, before any task
+            that waits for it goes on.
+        thread: What does the work instead, if it has to wait.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, go: Callable[[_Batch], None]) -> None:
+        self.asked: list[_Asked] = []
+        self.turn: asyncio.Future[None] = loop.create_future()
+        self.thread: Future[None] | None = None
+        # Both are on their way before any task waits here. The loop ends the turn by itself, so that
+        # no error in the work, or on the way to it, can keep a task waiting.
+        loop.call_soon(self.turn.set_result, None)
+        loop.call_soon(go, self)
+
+    def leave(self, asked: _Asked) -> None:
+        """End a step of a task that is cancelled: take it back, or leave it to those that do it."""
+        if asked.step.undo is None or (not asked.over and asked.claim()):
+            return  # it is written all the same, or never begun
+        if self.thread is None:
+            asked.take_back()
+        else:
+            self.thread.add_done_callback(asked.take_back)
+
+    def close(self, asked: _Asked) -> None:
+        """End a step where it stands: the coroutine that asked is being closed and may not wait."""
+        if asked.step.undo is None and asked.claim():
+            with contextlib.suppress(LedgerError):
+                asked.step.work(True)  # noqa: FBT003 -- to wait; see Books
+        else:
+            self.leave(asked)
+
+
+async def ask(step: Books) -> Any:
+    """Ask the ledger at once if it is free, else in a thread, so that the loop goes on."""
+    try:
+        return step.work(False)  # noqa: FBT003 -- not to wait; see Books
+    except Busy:
+        return await _ask_in_thread(_Asked(step))
+
+
+async def _ask_in_thread(asked: _Asked) -> Any:
+    # The thread has to see the same run around the call as the task does.
+    seen = copy_context().run
+    try:
+        thread = _waiting_room.submit(
+            functools.partial(seen, _do_together, None, [asked], wait=True)
+        )
+    except BaseException:
+        asked.claim()  # the pool has it in its queue, and may come to it when nobody waits any more
+        raise
+    try:
+        await _end_of(thread)
+    except BaseException:
+        # Cancelled or closed. Nobody will learn that it was admitted, or why it was not.
+        if asked.step.undo is not None:
+            thread.add_done_callback(asked.take_back)
+        raise
+    return asked.result()
+
+
+async def _end_of(thread: Future[Any]) -> None:
+    """Wait until a thread is done, well or not; it goes on if this task does not."""
+    waited = asyncio.wrap_future(thread)
+    waited.add_done_callback(_hear)
+    await asyncio.wait((waited,))
+
+
+def _hear(waited: asyncio.Future[Any]) -> None:
+    """Take note of how it ended, lest asyncio complain that nobody did."""
+    if not waited.cancelled():
+        waited.exception()
 
 
 class Gathering:
@@ -139,92 +219,91 @@ class Gathering:
     They share one transaction, and with it one wait for the disk.
 
     Attributes:
-        walkers: How many calls are on their way in this loop. One that is alone asks by itself.
+        ways: The calls that are on their way in this loop. One that is alone asks by itself. A call
+            that is lost on its way leaves by itself, too.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.walkers = 0
-        self._loop = weakref.ref(loop)
-        self._asked: dict[Ledger, list[_Asked]] = {}
+    def __init__(self) -> None:
+        self.ways: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._batches: dict[Ledger, _Batch] = {}
 
     async def ask(self, step: Books) -> Any:
-        """Ask together with whoever else asks before the loop comes round."""
+        """Ask together with the other tasks that ask before the loop comes round."""
         assert step.ledger is not None
-        loop = asyncio.get_running_loop()
-        asked = _Asked(step, loop.create_future())
-        others = self._asked.get(step.ledger)
-        if others is None:
-            self._asked[step.ledger] = [asked]
-            loop.call_soon(self._go, step.ledger)
-        else:
-            others.append(asked)
+        asked = _Asked(step)
+        batch = self._batch(step.ledger)
+        batch.asked.append(asked)
         try:
-            await asked.future
+            await asyncio.shield(batch.turn)
+            if batch.thread is not None:
+                await _end_of(batch.thread)
         except GeneratorExit:
-            asked.close()
+            batch.close(asked)
             raise
         except BaseException:
-            # Cancelled. If it was done in this very turn, nobody else will take it back.
-            if not asked.future.cancelled():
-                asked.tell()
+            batch.leave(asked)
             raise
-        if asked.error is not None:
-            raise asked.error
-        return asked.answer
+        if not asked.over and asked.claim():
+            # Something struck before anybody began with it.
+            return await ask(step)
+        return asked.result()
 
-    def _go(self, ledger: Ledger) -> None:
-        batch = self._asked.pop(ledger)
+    def _batch(self, ledger: Ledger) -> _Batch:
+        """Return the batch that may still be joined, or a new one."""
+        batch = self._batches.get(ledger)
+        if batch is None or batch.turn.done():
+            batch = _Batch(asyncio.get_running_loop(), functools.partial(self._go, ledger))
+            self._batches[ledger] = batch
+        return batch
+
+    def _go(self, ledger: Ledger, batch: _Batch) -> None:
+        """Do the work of a batch in its turn: at once, or in a thread if somebody holds the lock."""
+        self._batches.pop(ledger, None)
         try:
-            _do_together(ledger, batch, wait=False)
+            _do_together(ledger, batch.asked, wait=False)
         except Busy:
-            _waiting_room.submit(self._go_in_thread, ledger, batch)
-        else:
-            _tell(batch)
-
-    def _go_in_thread(self, ledger: Ledger, batch: list[_Asked]) -> None:
-        _do_together(ledger, batch, wait=True)
-        loop = self._loop()
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-            if loop is not None:
-                loop.call_soon_threadsafe(_tell, batch)
-                return
-        for asked in batch:
-            if asked.over and asked.step.undo is not None and asked.error is None:
-                asked.step.undo(asked.answer)
+            # Without a thread each task asks by itself, and is told why it cannot.
+            with contextlib.suppress(LedgerUnavailable):
+                work = functools.partial(_do_together, ledger, batch.asked, wait=True)
+                batch.thread = _waiting_room.submit(work)
 
 
-def _do_together(ledger: Ledger, batch: list[_Asked], *, wait: bool) -> None:
+def _do_together(ledger: Ledger | None, batch: Sequence[_Asked], *, wait: bool) -> None:
     """
     Do the work of a batch in one transaction; if one piece fails, each in its own.
 
     Raises:
         Busy: *wait* is False and somebody holds the lock; what is not over by then is not begun.
     """
-    wanted = [asked for asked in batch if asked.wanted]
-    if len(wanted) > 1:
-        durable = any(asked.step.durable for asked in wanted)
-        try:
-            with ledger.together(durable=durable, wait=wait):
-                for asked in wanted:
-                    asked.do(wait=wait)
-        except Spoiled:
-            pass
-        except LedgerUnavailable as error:
-            for asked in wanted:
-                asked.over, asked.error = True, copy.copy(error)
-        else:
-            for asked in wanted:
+    claimed = [asked for asked in batch if asked.claim()]
+    try:
+        if len(claimed) > 1 and ledger is not None:
+            _share(ledger, claimed, wait=wait)
+        for asked in claimed:
+            if not asked.over:
+                asked.do(wait=wait)
                 asked.over = True
-    for asked in wanted:
-        if not asked.over:
-            asked.do(wait=wait)
+    except Busy:
+        for asked in claimed:
+            if not asked.over:
+                asked.give_back()
+        raise
+
+
+def _share(ledger: Ledger, claimed: Sequence[_Asked], *, wait: bool) -> None:
+    durable = any(asked.step.durable for asked in claimed)
+    try:
+        with ledger.together(durable=durable, wait=wait):
+            for asked in claimed:
+                asked.do(wait=wait)
+    except Spoiled:
+        return
+    except LedgerUnavailable as error:
+        for asked in claimed:
+            asked.over, asked.error = True, copy.copy(error)
+    else:
+        for asked in claimed:
             asked.over = True
-
-
-def _tell(batch: list[_Asked]) -> None:
-    for asked in batch:
-        if asked.over:
-            asked.tell()
 
 
 _gatherings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Gathering] = (
@@ -237,5 +316,5 @@ def gathering() -> Gathering:
     loop = asyncio.get_running_loop()
     found = _gatherings.get(loop)
     if found is None:
-        found = _gatherings[loop] = Gathering(loop)
+        found = _gatherings[loop] = Gathering()
     return found

@@ -62,13 +62,13 @@ def _go(step: Wire) -> Any:
 async def walk_async(way: Way) -> Any:
     """Walk the way in this task; the event loop never waits for the ledger's lock."""
     others = gathering()
-    others.walkers += 1
+    others.ways.add(way)
     try:
         step = next(way)
         while True:
             try:
                 if isinstance(step, Books):
-                    alone = others.walkers == 1 or step.ledger is None
+                    alone = len(others.ways) == 1 or step.ledger is None
                     result = await (ask(step) if alone else others.ask(step))
                 elif step.limit_s is None:
                     result = await step.send()
@@ -86,7 +86,7 @@ async def walk_async(way: Way) -> Any:
     except StopIteration as end:
         return end.value
     finally:
-        others.walkers -= 1
+        others.ways.discard(way)
 
 
 class _Closed(BaseException):
