@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -155,9 +155,10 @@ class Run:
             LedgerUnavailable: The ledger cannot be opened, locked in time or written.
             UnsupportedSDK: An imported SDK cannot be guarded.
         """
-        ledger = self._prepare()
-        self._stand(ledger, self._record(ledger))
-        return self
+        with self._whole():
+            ledger = self._prepare()
+            self._stand(ledger, self._record(ledger))
+            return self
 
     def __exit__(
         self,
@@ -166,7 +167,8 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         """Close the run; one that was joined, or is a forked parent's, stays open."""
-        frame = self._leave()
+        with self._whole():
+            frame = self._leave()
         if frame is not None:
             with self._only_warn("closed"):
                 frame.ledger.close_run(frame.pk)
@@ -178,16 +180,17 @@ class Run:
         """See ``__enter__``; waits for the ledger without holding up the event loop."""
         from keybrake import _asking
 
-        ledger = self._prepare()
-        if self._policy is None:
-            self._stand(ledger, self._record(ledger))
+        with self._whole():
+            ledger = self._prepare()
+            if self._policy is None:
+                self._stand(ledger, self._record(ledger))
+                return self
+            step = _asking.Books(
+                lambda wait: ledger.open_run(self._new(ledger, wait=wait), wait=wait),
+                undo=ledger.close_run,
+            )
+            self._stand(ledger, ledger.run(await _asking.ask(step)))
             return self
-        step = _asking.Books(
-            lambda wait: ledger.open_run(self._new(ledger, wait=wait), wait=wait),
-            undo=ledger.close_run,
-        )
-        self._stand(ledger, ledger.run(await _asking.ask(step)))
-        return self
 
     async def __aexit__(
         self,
@@ -196,10 +199,11 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         """See ``__exit__``."""
-        from keybrake import _asking
-
-        frame = self._leave()
+        with self._whole():
+            frame = self._leave()
         if frame is not None:
+            from keybrake import _asking
+
             with self._only_warn("closed"):
                 step = _asking.Books(lambda wait: frame.ledger.close_run(frame.pk, wait=wait))
                 await _asking.ask(step)
@@ -219,6 +223,24 @@ class Run:
         ledger = ledger_of(self._wanted_ledger)
         self._entered = True
         return ledger
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Enter or leave whole or not at all: Python leaves no block twice, or one it never entered."""
+        try:
+            yield
+        except BaseException:
+            if self._frame is not None:
+                self._step_out(self._frame)
+            raise
+
+    def _step_out(self, frame: RunFrame) -> None:
+        """Take the run from around the code after it, whatever strikes meanwhile."""
+        try:
+            self.left = True  # from here on it is open no more; the rest is tidying up
+        finally:
+            _scope.leave(frame)
+            _scope.open_runs.remove(frame)
 
     def _record(self, ledger: Ledger) -> RunRecord:
         if self._policy is None:
@@ -244,16 +266,14 @@ class Run:
         outer = _scope.active.get()
         self._frame = _scope.frame_of(ledger, record, outer=outer, handle=self)
         self._pid = os.getpid()
-        _scope.open_runs.add(ledger)
+        _scope.open_runs.add(self._frame)
         _scope.active.set(self._frame)
 
     def _leave(self) -> RunFrame | None:
         """Take the run from around the block; return its frame if it is ours to close."""
         frame = self._frame
         assert frame is not None
-        self.left = True
-        _scope.leave(frame)
-        _scope.open_runs.remove(frame.ledger)
+        self._step_out(frame)
         ours = self._policy is not None and self._pid == os.getpid()
         return frame if ours else None
 

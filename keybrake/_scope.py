@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -90,23 +89,24 @@ class Unguarded(NamedTuple):
 
 
 class _OpenRuns:
-    """The runs this process has open, newest last."""
+    """
+    The runs this process has open, newest last.
+
+    One that was left is not open any more, even if an error kept it from being taken out of here.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._ledgers: list[Ledger] = []
+        self._frames: dict[int, RunFrame] = {}
 
-    def add(self, ledger: Ledger) -> None:
-        with self._lock:
-            self._ledgers.append(ledger)
+    def add(self, frame: RunFrame) -> None:
+        self._frames[id(frame)] = frame
 
-    def remove(self, ledger: Ledger) -> None:
-        with self._lock:
-            self._ledgers.remove(ledger)
+    def remove(self, frame: RunFrame) -> None:
+        self._frames.pop(id(frame), None)
 
     def newest_ledger(self) -> Ledger | None:
-        with self._lock:
-            return self._ledgers[-1] if self._ledgers else None
+        frames = reversed(list(self._frames.values()))
+        return next((it.ledger for it in frames if not getattr(it.handle, "left", False)), None)
 
 
 open_runs = _OpenRuns()

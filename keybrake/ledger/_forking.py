@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging  # noqa: F401 -- its own hook has to be registered before, that is, run after ours
 import os
-import threading
 from collections.abc import Callable
 
 # Before a fork it lets nobody in until the fork is over, a thread that is importing it included.
 # If it came later than our hooks, a fork would wait for that thread, and the thread for the fork.
 import filelock  # noqa: F401 -- loaded here for its hooks alone
 
+from keybrake._waiting import Mutex
+
 # A thread that itself forks from inside one of these would wait for itself: give up then.
 PATIENCE_S = 10.0
 
 # Held while a ledger is opened: its modules may be loading, and its file may be half made.
-opening = threading.Lock()
+opening = Mutex()
 
 _taken: list[bool] = []
 _more: list[tuple[Callable[[], None], Callable[[bool], None]]] = []
@@ -27,7 +28,8 @@ def also(before: Callable[[], None], after: Callable[[bool], None]) -> None:
 
 
 def _before() -> None:
-    _taken.append(opening.acquire(timeout=PATIENCE_S))
+    # A thread that forks in the middle of opening has it already, and gives it back itself.
+    _taken.append(not opening.is_mine() and opening.acquire(PATIENCE_S))
     for before, _ in _more:
         before()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 import weakref
+from _thread import RLock
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Protocol
 
 from filelock import lock_descriptor, unlock_descriptor
 
+from keybrake._waiting import Mutex
 from keybrake.ledger import _forking
 from keybrake.ledger._stand_in import StandIn
 from keybrake.ledger.protocol import Busy
@@ -58,10 +59,11 @@ class LedgerLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Re-entrant only to be able to ask whether this thread holds it already: nothing here
-        # nests, so if it does, an interrupt struck before it could be given back.
-        self._mutex = threading.RLock()
-        self.reading = threading.RLock()
+        # It knows whether this thread holds it already: nothing here nests, so if it does, an
+        # interrupt struck before it could be given back.
+        self._mutex = Mutex()
+        # Nothing waits while it is held. gevent and eventlet put nothing in this one's place.
+        self.reading = RLock()
         self.waiting: deque[Waiter] = deque()
         self._fd: int | None = None
         self._stand_in = StandIn(path)
@@ -78,24 +80,28 @@ class LedgerLock:
             Busy: It was not free in time.
             OSError: The system cannot lock this file.
         """
-        if not self.enter(deadline_s):
-            raise Busy
         try:
+            if not self.enter(deadline_s):
+                raise Busy  # noqa: TRY301 -- as all else that goes wrong here
             self.lock_file(deadline_s)
         except BaseException:
-            # An interrupt may strike once the file is locked: both are given back.
-            self.release()
+            # An interrupt may strike once either is locked: both are given back.
+            self.let_go()
             raise
 
-    def enter(self, deadline_s: float = 0.0) -> bool:
+    def enter(self, deadline_s: float = 0.0, *, since: float | None = None) -> bool:
         """
         Keep the other threads of this process out; return whether that was possible in time.
+
+        Args:
+            deadline_s: Seconds to wait; 0: do not wait.
+            since: See ``Mutex.acquire``.
 
         Raises:
             BlockingIOError: This thread is inside already, further up its stack.
         """
-        if not self._mutex._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 -- see is_mine
-            return self._mutex.acquire(timeout=deadline_s)
+        if not self._mutex.is_mine():
+            return self._mutex.acquire(deadline_s, since=since)
         self.refuse_nested()
         return True
 
@@ -121,8 +127,17 @@ class LedgerLock:
 
     def is_mine(self) -> bool:
         """Return whether this thread holds the lock."""
-        owned: bool = self._mutex._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 -- threading.Condition asks the same
-        return owned
+        return self._mutex.is_mine()
+
+    def let_go(self) -> None:
+        """Give the lock back if this thread has it; if something strikes meanwhile, once more."""
+        try:
+            if self.is_mine():
+                self.release()
+        except BaseException:
+            if self.is_mine():
+                self.release()
+            raise
 
     def release(self) -> None:
         """Give the lock back, whatever strikes meanwhile."""
@@ -159,11 +174,11 @@ class LedgerLock:
     @contextlib.contextmanager
     def held(self, deadline_s: float) -> Iterator[None]:
         """Hold the lock for a block; see ``acquire``."""
-        self.acquire(deadline_s)
         try:
+            self.acquire(deadline_s)
             yield
         finally:
-            self.release()
+            self.let_go()
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
@@ -173,7 +188,9 @@ class LedgerLock:
     def before_fork(self) -> tuple[bool, bool]:
         """Wait until no thread of this process is inside; return which locks that took."""
         patience = _forking.PATIENCE_S
-        return self._mutex.acquire(timeout=patience), self.reading.acquire(timeout=patience)
+        # A thread that forks from inside has it already, and gives it back itself.
+        taken = not self._mutex.is_mine() and self._mutex.acquire(patience)
+        return taken, self.reading.acquire(timeout=patience)
 
     def after_fork(self, taken: tuple[bool, bool], *, child: bool) -> None:
         """Let go again. The child opens its own descriptor: an inherited one shares the lock."""
@@ -181,7 +198,7 @@ class LedgerLock:
             if self._fd is not None:
                 os.close(self._fd)
             # Whoever held these in the parent is not in the child to give them back.
-            self._fd, self._mutex, self.reading = None, threading.RLock(), threading.RLock()
+            self._fd, self._mutex, self.reading = None, Mutex(), RLock()
             self._stand_in.inherit()
             self._stand_in = StandIn(self.path)
             self.waiting.clear()

@@ -51,7 +51,7 @@ class Store:
         self._identity = Identity(path)
         self._chain = Chain()
         self._synchronous = ""
-        self._patient = True
+        self._patient: bool | None = True
         self._writer: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None
         self._reader: sqlite3.Connection | None = None
@@ -144,6 +144,7 @@ class Store:
 
     def _set_synchronous(self, cursor: sqlite3.Cursor, level: str) -> None:
         if self._synchronous != level:
+            self._synchronous = ""  # until it is done: an error in between must not look like done
             cursor.execute(f"PRAGMA synchronous={level}")
             self._synchronous = level
 
@@ -151,6 +152,7 @@ class Store:
         """Have SQLite wait for another program's transaction, or not: an event loop must not."""
         if self._patient is not wait:
             patience_ms = int(self.lock_timeout_s * 1000) if wait else 0
+            self._patient = None
             cursor.execute(f"PRAGMA busy_timeout={patience_ms}")
             self._patient = wait
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import sqlite3
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from keybrake._waiting import Gate, monotonic
 from keybrake.errors import LedgerUnavailable
 from keybrake.ledger._events import Writing
 from keybrake.ledger._lock import NESTED
@@ -47,7 +46,7 @@ class _Fate:
 class _Turn:
     """One thread's piece of work."""
 
-    __slots__ = ("_gate", "check", "durable", "fate", "result", "work")
+    __slots__ = ("_gate", "check", "durable", "fate", "result", "since", "work")
 
     def __init__(self, work: Callable[[Writing], Any], *, durable: bool, check: bool) -> None:
         self.work = work
@@ -55,7 +54,8 @@ class _Turn:
         self.check = check
         self.fate: _Fate | None = None
         self.result: Any = None
-        self._gate: threading.Lock | None = None
+        self._gate: Gate | None = None
+        self.since: float | None = None
 
     def is_done(self) -> bool:
         """Whether it is over, well or not."""
@@ -63,19 +63,17 @@ class _Turn:
 
     def line_up(self) -> None:
         """Make it possible to wait."""
-        self._gate = threading.Lock()
-        self._gate.acquire()
+        self._gate, self.since = Gate(), monotonic()
 
     def wait(self, timeout_s: float) -> None:
         """Wait to be woken."""
         assert self._gate is not None
-        self._gate.acquire(timeout=timeout_s)
+        self._gate.wait(timeout_s)
 
     def wake(self) -> None:
         """Have the waiting thread look: its work is done, or it may lead."""
-        with contextlib.suppress(RuntimeError):  # woken already
-            assert self._gate is not None
-            self._gate.release()
+        assert self._gate is not None
+        self._gate.open()
 
 
 class Turns:
@@ -121,10 +119,8 @@ class Turns:
                 self._be_busy()
         except BlockingIOError as error:
             raise self._store.unavailable(error) from error
-        except Exception:
-            raise
         except BaseException:
-            # An interrupt may strike anywhere in between: what was taken or begun is undone here.
+            # An error may strike anywhere in between: what was taken or begun is undone here.
             self._abandon()
             raise
         result: T = answer
@@ -140,14 +136,23 @@ class Turns:
             LedgerUnavailable: As in ``take``; nothing was written.
             Busy: As in ``take``.
         """
-        deadline_s = self._store.lock_timeout_s if wait else 0.0
-        if not self._lock.enter(deadline_s):
-            raise self._too_late() if wait else Busy
         try:
+            with self._together(durable=durable, wait=wait):
+                yield
+        finally:
+            self._shared = None
+            self._abandon()
+
+    @contextlib.contextmanager
+    def _together(self, *, durable: bool, wait: bool) -> Iterator[None]:
+        deadline_s = self._store.lock_timeout_s if wait else 0.0
+        try:
+            if not self._lock.enter(deadline_s):
+                raise self._too_late() if wait else Busy
             self._lock_file(deadline_s)
             with self._faults(wait=wait):
                 writing = self._store.begin(durable=durable, wait=wait, check=True)
-            self._shared, self._spoiled = writing, False
+            self._shared, self._spoiled, self._joined = writing, False, False
             yield
             self._shared = None
             if self._spoiled:
@@ -279,20 +284,20 @@ class Turns:
     def _follow(self, turn: _Turn) -> Any:
         """Wait until a leading thread has done the work, or lead."""
         turn.line_up()
-        self._waiting.append(turn)
         patience_s = self._store.lock_timeout_s
         try:
+            self._waiting.append(turn)
             while not turn.is_done():
-                if self._lock.enter():
+                if self._lock.enter(since=turn.since):
                     # Nobody is at it now, even if an interrupted leader had taken it already.
                     self._withdraw(turn)
                     if not turn.is_done():
                         return self._lead(turn, wait=True, patience_s=patience_s)
                     self._abandon()
                     break
-                began = time.monotonic()
+                began = monotonic()
                 turn.wait(min(patience_s, _SLICE_S))
-                patience_s -= min(max(time.monotonic() - began, 0.0), _SLICE_S)
+                patience_s -= min(max(monotonic() - began, 0.0), _SLICE_S)
                 if patience_s <= 0.0:
                     self._give_up(turn)
                     patience_s = self._store.lock_timeout_s
@@ -351,12 +356,11 @@ class Turns:
 
     def _abandon(self) -> None:
         """Roll back what is still open and give the lock back, if this thread has it."""
-        if not self._lock.is_mine():
-            return
         try:
-            self._store.roll_back()
+            if self._lock.is_mine():
+                self._store.roll_back()
         finally:
-            self._lock.release()
+            self._lock.let_go()
 
 
 def _is_busy(error: BaseException) -> bool:

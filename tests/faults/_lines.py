@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import linecache
 import sys
 import threading
 from collections import Counter
@@ -19,6 +20,10 @@ class Line(NamedTuple):
     file: str
     number: int
     k: int
+
+    def text(self) -> str:
+        """Return what stands there."""
+        return linecache.getline(self.file, self.number).strip()
 
     def __str__(self) -> str:
         return f"{self.file.rpartition('/keybrake/')[2]}:{self.number} ({self.k})"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import keybrake
-from keybrake import _asking
+from keybrake import _asking, _scope
 from keybrake._asking import Books
 from keybrake._model import Outcome, State
 from keybrake._steps import Way, Wire, walk, walk_async
@@ -29,9 +29,12 @@ CALLERS = 3
 # Nothing here waits this long, unless it would wait for ever.
 PATIENCE_S = 20.0
 
-ASKING = ("keybrake/_asking.py", "keybrake/_steps.py")
-LOCKING = ("ledger/_turns.py", "ledger/_lock.py", "ledger/_stand_in.py", "keybrake/_waiting.py")
-ENTERING = ("keybrake/_run.py", "keybrake/_scope.py")
+FILES = (
+    *("keybrake/_asking.py", "keybrake/_steps.py", "keybrake/_waiting.py"),
+    *("ledger/_turns.py", "ledger/_lock.py", "ledger/_stand_in.py"),
+)
+# For so long another process holds the lock that they wait for.
+HELD_S = 0.02
 
 ERRORS = {"memory": MemoryError, "interrupt": Struck}
 
@@ -46,7 +49,7 @@ class Stage(NamedTuple):
     def way(self, look: Callable[[], Any], send: Callable[[], Any]) -> Way:
         """Go the way of one call of a dollar, which looks something up before."""
         ledger = self.ledger
-        yield Wire(look, PATIENCE_S)
+        yield Wire(look, 1.0)
         held = yield Books(
             lambda wait: ledger.admit(asking(1, self.run), wait=wait),
             undo=lambda held: ledger.settle(held, Outcome(State.VOIDED, note="cancelled")),
@@ -74,7 +77,7 @@ class Stage(NamedTuple):
 def staged(folder: Path) -> Iterator[Stage]:
     """Open a new ledger; no thread waits from before."""
     _asking._waiting_room._pool = None
-    ledger = SQLiteLedger(folder / "ledger.db", lock_timeout_s=2.0, durability="process")
+    ledger = SQLiteLedger(folder / "ledger.db", lock_timeout_s=1.0, durability="process")
     try:
         yield Stage(ledger, opened(ledger, cap=CAP), [])
     finally:
@@ -157,17 +160,19 @@ def check(ended: list[Any]) -> None:
 
 
 Act = Callable[..., None]
-ACTS: dict[str, tuple[Act, dict[str, Any], tuple[str, ...]]] = {
-    "one task": (tasks, {"held_s": None, "count": 1}, ASKING),
-    "one task that waits": (tasks, {"held_s": 0.02, "count": 1}, ASKING),
-    "tasks": (tasks, {"held_s": None}, ASKING),
-    "tasks that wait": (tasks, {"held_s": 0.02}, ASKING),
+ACTS: dict[str, tuple[Act, dict[str, Any]]] = {
+    "one task": (tasks, {"held_s": None, "count": 1}),
+    "one task that waits": (tasks, {"held_s": HELD_S, "count": 1}),
+    "tasks": (tasks, {"held_s": None}),
+    "tasks that wait": (tasks, {"held_s": HELD_S}),
+    "threads": (threads, {"held_s": None}),
+    "threads that wait": (threads, {"held_s": HELD_S}),
 }
 
 
 def played(folder: Path, name: str, tracer: Tracer) -> list[str]:
     """Play an act with a strike in it; return what is wrong afterwards."""
-    act, how, _ = ACTS[name]
+    act, how = ACTS[name]
     with staged(folder) as stage:
         try:
             act(stage, tracer, **how)
@@ -188,21 +193,51 @@ def left_wrong(stage: Stage) -> Iterator[str]:
         yield f"{len(stage.sent)} were sent, {counted} are counted, the cap is {CAP}"
 
 
+# Many of those that wait are refused at the deadline: that takes minutes.
+_NAMES = [pytest.param(name, marks=pytest.mark.system if "wait" in name else ()) for name in ACTS]
+
+
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("name", ACTS)
+@pytest.mark.parametrize("name", _NAMES)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_an_error_at_any_line_stops_no_later_call(tmp_path, name, error, caplog):
     """Whichever line it strikes at, the calls after it end in time, and each that was sent counts."""
     caplog.set_level(logging.CRITICAL)
-    files = ACTS[name][2]
-    calm = Tracer(files)
+    calm = Tracer(FILES)
     assert played(tmp_path, name, calm) == []
     points = lines(calm, 1)
     assert points
     wrong: dict[str, list[str]] = {}
     for point in points:
-        if found := played(tmp_path, name, Tracer(files, point, ERRORS[error])):
+        if found := played(tmp_path, name, Tracer(FILES, point, ERRORS[error])):
             wrong[str(point)] = found
     assert wrong == {}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("way", ["plain", "async"])
+def test_an_error_while_a_run_is_entered_or_left_leaves_none_open(ledger_url, way, error):
+    """A call outside of every run is not refused for the sake of one that nobody can leave any more."""
+
+    def stay(tracer: Tracer) -> None:
+        async def stay_async() -> None:
+            async with keybrake.run("agent", cap=1):
+                pass
+
+        with traced(tracer):
+            if way == "async":
+                asyncio.run(stay_async())
+            else:
+                with keybrake.run("agent", cap=1):
+                    pass
+
+    stay(calm := Tracer(("keybrake/_run.py",)))
+    # Python itself may be interrupted before it has come to the first thing that a function does.
+    points = [it for it in lines(calm, 2) if it.text() not in ("try:", "with self._whole():")]
+    for point in points:
+        with contextlib.suppress(ERRORS[error]):
+            stay(Tracer(("keybrake/_run.py",), point, ERRORS[error]))
+        assert _scope.open_runs.newest_ledger() is None, str(point)
+        assert _scope.active.get() is None, str(point)

@@ -54,4 +54,4 @@ def lined_up(turns: Turns, *works: Callable[[Writing], Any], **how: bool) -> lis
 
 def is_woken(turn: _Turn) -> bool:
     """Return whether the thread of a turn would look."""
-    return turn._gate.acquire(blocking=False)
+    return turn._gate.wait(0)

@@ -303,7 +303,7 @@ def test_whoever_has_waited_has_less_patience_left(ledger, turns, monkeypatch):
     """Waiting for a thread and then for a process is waiting once."""
     given: list[float] = []
     enter, lock_file = turns._lock.enter, turns._lock.lock_file
-    outside, moments = iter((False, False)), iter((0, 0.125, 5, 5.125))
+    outside, moments = iter((False, False)), iter((0, 0, 0.125, 5, 5.125))
     turns._store.lock_timeout_s = 0.5
     monkeypatch.setattr(
         turns._lock,
@@ -313,8 +313,8 @@ def test_whoever_has_waited_has_less_patience_left(ledger, turns, monkeypatch):
     turns.take(note(ledger, "a"))
     turns.take(note(ledger, "b"), wait=False)
     with monkeypatch.context() as patch:
-        patch.setattr(turns._lock, "enter", lambda: next(outside, None) is None and enter())
-        patch.setattr(_turns.time, "monotonic", lambda: next(moments))
+        patch.setattr(turns._lock, "enter", lambda **_: next(outside, None) is None and enter())
+        patch.setattr(_turns, "monotonic", lambda: next(moments))
         patch.setattr(_Turn, "wait", lambda *_: None)
         assert turns._follow(_Turn(note(ledger, "c"), durable=False, check=True)) == "c"
 
@@ -329,11 +329,11 @@ def test_whoever_has_waited_has_less_patience_left(ledger, turns, monkeypatch):
 def test_a_clock_that_jumps_makes_no_thread_give_up(ledger, turns, monkeypatch, moments, waits):
     """A slice counts as a quarter of a second at most, and never as less than nothing."""
     waited: list[float] = []
-    left = iter(moments)
+    left = iter([0, *moments])
     turns._store.lock_timeout_s = 0.5
-    monkeypatch.setattr(_turns.time, "monotonic", lambda: next(left))
+    monkeypatch.setattr(_turns, "monotonic", lambda: next(left))
     monkeypatch.setattr(_Turn, "wait", lambda _, timeout_s: waited.append(timeout_s))
-    monkeypatch.setattr(type(turns._lock), "enter", lambda *_: False)
+    monkeypatch.setattr(type(turns._lock), "enter", lambda *_, **_how: False)
     with pytest.raises(LedgerUnavailable):
         turns._follow(_Turn(note(ledger, "b"), durable=False, check=True))
     monkeypatch.undo()
