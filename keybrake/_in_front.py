@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from keybrake._waiting import monotonic
+
 ADDRESS = "KEYBRAKE_CREDENTIALS"
 """The environment variable that says where to ask: the path of a Unix socket."""
 
@@ -41,12 +43,12 @@ def ask(where: str, asked: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _connect(line: socket.socket, where: str) -> None:
-    until = time.monotonic() + PATIENCE_S
+    until = monotonic() + PATIENCE_S
     while True:
         try:
             return line.connect(where)
         except BlockingIOError:
             # The queue is full. Where a socket has a timeout, Linux says so instead of waiting.
-            if time.monotonic() >= until:
+            if monotonic() >= until:
                 raise
             time.sleep(_PAUSE_S)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
 from keybrake._asking import Books, ask, gathering
+from keybrake._waiting import Gate, start_new_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +47,43 @@ def _walk(way: Way, step: Books | Wire) -> Any:
 def _go(step: Wire) -> Any:
     if step.limit_s is None:
         return step.send()
-    future: Future[Any] = Future()
+    over, came = Gate(), []
 
     def work() -> None:
+        future: Future[Any] = Future()
         try:
             future.set_result(step.send())
-        except BaseException as error:  # noqa: BLE001 -- goes to whoever waits
+        except BaseException as error:  # noqa: BLE001 -- is raised in the thread that waits
             future.set_exception(error)
+        came.append(future)
+        over.open()
 
     # A thread of its own: an SDK's timeouts are per read, and one that drips never ends.
     threading.Thread(target=copy_context().run, args=(work,), name="keybrake", daemon=True).start()
-    return future.result(step.limit_s)
+    if not over.wait(step.limit_s):
+        raise TimeoutError
+    return came[0].result()
+
+
+async def _within(limit_s: float, sent: Awaitable[Any]) -> Any:
+    """Await an answer for so long: by a clock that goes on even if a test has stopped the loop's."""
+    loop, task, over = asyncio.get_running_loop(), asyncio.ensure_future(sent), Gate()
+
+    def ring() -> None:
+        if not over.wait(limit_s):
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(task.cancel)
+
+    try:
+        start_new_thread(ring, ())
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if task.cancelled():
+            raise TimeoutError from None
+        raise
+    finally:
+        over.open()
+        task.cancel()
 
 
 async def walk_async(way: Way) -> Any:
@@ -73,7 +100,7 @@ async def walk_async(way: Way) -> Any:
                 elif step.limit_s is None:
                     result = await step.send()
                 else:
-                    result = await asyncio.wait_for(step.send(), step.limit_s)
+                    result = await _within(step.limit_s, step.send())
             except GeneratorExit:
                 # A coroutine that is being closed may not await any more: end the call here.
                 with contextlib.suppress(_Closed):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import abc
 import os
-import threading
-import time
 from collections.abc import Mapping, Sequence
 
 from keybrake import _token
 from keybrake._places import Place
 from keybrake._references import Reference, Unreadable, parse
+from keybrake._waiting import Mutex, monotonic
 from keybrake.credentials._secret import Credential, Secret
 from keybrake.credentials._source import SourceFailed, asking, source
 from keybrake.errors import CredentialError
@@ -45,7 +44,7 @@ class Kept(abc.ABC):
 
     def __init__(self, ttl_s: float) -> None:
         self._ttl_s = ttl_s
-        self._asking: dict[tuple[int, str], threading.Lock] = {}
+        self._asking: dict[tuple[int, str], Mutex] = {}
         self._kept: dict[str, tuple[Credential, float]] = {}
         self._failed: dict[str, tuple[str, float]] = {}
         self._in_vain: dict[str, float] = {}
@@ -53,7 +52,7 @@ class Kept(abc.ABC):
     def kept(self, vendor: str) -> Credential | None:
         """Return the credential if it need not be asked for; this never waits."""
         found = self._kept.get(vendor)
-        return None if found is None or time.monotonic() >= found[1] else found[0]
+        return None if found is None or monotonic() >= found[1] else found[0]
 
     def get(self, vendor: str, refused: Credential | None = None) -> Credential:
         """
@@ -68,10 +67,10 @@ class Kept(abc.ABC):
             CredentialError: It cannot be had. The text names the vendor and the place.
         """
         # What a thread of the parent held at a fork, nobody gives back in the child.
-        asking = self._asking.setdefault((os.getpid(), vendor), threading.Lock())
+        asking = self._asking.setdefault((os.getpid(), vendor), Mutex())
         with asking:  # one asks, the others wait for what it gets
             kept = self.kept(vendor)
-            now = time.monotonic()
+            now = monotonic()
             if kept is not None and (kept != refused or now < self._in_vain.get(vendor, 0)):
                 return kept
             why, until = self._failed.get(vendor, ("", 0))
@@ -80,9 +79,9 @@ class Kept(abc.ABC):
             try:
                 found = self._fetch(vendor, refused)
             except CredentialError as error:
-                self._failed[vendor] = (str(error), time.monotonic() + _FAILS_FOR_S)
+                self._failed[vendor] = (str(error), monotonic() + _FAILS_FOR_S)
                 raise
-            now = time.monotonic()
+            now = monotonic()
             self._kept[vendor] = (found, now + self._ttl_s)
             if found == refused:
                 self._in_vain[vendor] = now + _IN_VAIN_FOR_S

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -11,6 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from keybrake._references import Reference
+from keybrake._waiting import Mutex
 from keybrake.credentials._source import SourceFailed, hush
 from keybrake.credentials.file import text_of
 
@@ -32,7 +32,7 @@ class _AwsSource:
     ask: Callable[[Any, Reference], str | bytes]
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Mutex()
         self._clients: dict[tuple[str | None, str | None], Any] = {}
 
     def _client(self, reference: Reference) -> Any:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -14,6 +12,7 @@ import requests
 from hvac import exceptions
 
 from keybrake._references import Reference
+from keybrake._waiting import Mutex, monotonic
 from keybrake.credentials._source import SourceFailed
 
 _TIMEOUT_S = 10.0
@@ -38,7 +37,7 @@ class VaultSource:
     )
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Mutex()
         self._sessions: dict[tuple[str, str], _Session] = {}
 
     def fetch(self, reference: Reference) -> str:
@@ -107,7 +106,7 @@ class _Session:
                 msg = "has no token; set VAULT_TOKEN, or VAULT_ROLE_ID and VAULT_SECRET_ID"
                 raise SourceFailed(msg)
             self._said = said
-        elif self._life and self._life.until - time.monotonic() < self._life.seconds * _RENEW_BELOW:
+        elif self._life and self._life.until - monotonic() < self._life.seconds * _RENEW_BELOW:
             found = self._client.auth.token.renew_self()["auth"]
             self._life = _life({**found, "ttl": found["lease_duration"]})
 
@@ -162,7 +161,7 @@ def _life(found: Mapping[str, Any]) -> _Life | None:
     seconds = float(found.get("ttl") or 0)
     if not found.get("renewable") or seconds <= 0:
         return None
-    return _Life(time.monotonic() + seconds, seconds)
+    return _Life(monotonic() + seconds, seconds)
 
 
 def _value(found: Mapping[str, Any], reference: Reference) -> str:

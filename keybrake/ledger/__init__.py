@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _opened: dict[str, Ledger] = {}
+_configured: dict[str, tuple[float, str]] = {}
 
 
 def open_ledger(url: str | os.PathLike[str] | None = None) -> Ledger:
@@ -58,10 +59,15 @@ def open_ledger(url: str | os.PathLike[str] | None = None) -> Ledger:
         from keybrake.ledger.sqlite import SQLiteLedger
 
         path = path_of(config.ledger if url is None else url)
-        ledger = _opened.get(str(path))
+        ledger, how = _opened.get(str(path)), (config.lock_timeout, config.durability)
         if ledger is None:
-            ledger = SQLiteLedger(
-                path, lock_timeout_s=config.lock_timeout, durability=config.durability
-            )
-            _opened[str(path)] = ledger
-        return ledger
+            ledger = SQLiteLedger(path, lock_timeout_s=how[0], durability=how[1], at_once=False)
+            _opened[str(path)], _configured[str(path)] = ledger, how
+        elif isinstance(ledger, SQLiteLedger) and _configured.get(str(path)) != how:
+            # It was opened before somebody said so.
+            ledger.configure(lock_timeout_s=how[0], durability=how[1])
+            _configured[str(path)] = how
+    # Outside of that lock: it may have to wait for another process.
+    if isinstance(ledger, SQLiteLedger):
+        ledger.open()
+    return ledger

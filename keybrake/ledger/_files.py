@@ -180,7 +180,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _bring_up_to_date(connection: sqlite3.Connection, sealed: Path | None = None) -> None:
-    # sqlite_utils takes a while to import and is needed here only, once in a ledger's life.
+    # Needed once in a ledger's life.
     from keybrake.ledger._migrations import apply
 
     apply(connection)

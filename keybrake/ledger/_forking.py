@@ -15,7 +15,7 @@ from keybrake._waiting import Mutex
 # A thread that itself forks from inside one of these would wait for itself: give up then.
 PATIENCE_S = 10.0
 
-# Held while a ledger is opened: its modules may be loading, and its file may be half made.
+# Held while the modules of a ledger may be loading. Its file is made under its own lock.
 opening = Mutex()
 
 _taken: list[bool] = []

@@ -1,39 +1,53 @@
-"""How an older ledger becomes this version's: sqlite-utils migrations, in order."""
+"""
+How an older ledger becomes this version's: migrations, in order, on record as sqlite-utils has them.
+
+They are applied without sqlite-utils itself. It brings pandas, other builds of SQLite and its plugins
+along, where they are installed, and this happens in an agent's process, in its first run.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from importlib import resources
 
-from sqlite_utils import Database, Migrations
-
+from keybrake import _clock
 from keybrake.ledger import _events
 
-_migrations = Migrations("keybrake")
+_SET = "keybrake"
 
 
-@_migrations()
-def m001_first_schema(db: Database) -> None:
+def m001_first_schema(connection: sqlite3.Connection) -> None:
     """Make the tables, triggers and views."""
     # executescript() would commit the transaction the migration runs in.
     for statement in _statements():
-        db.execute(statement)
+        connection.execute(statement)
 
 
-@_migrations()
-def m002_events(db: Database) -> None:
+def m002_events(connection: sqlite3.Connection) -> None:
     """Begin the chain of events, and the totals, in a ledger that has had none."""
-    if "event" in db.table_names():
+    if "event" in _names(connection, "table"):
         return
-    for view in db.view_names():
-        db.execute(f"DROP VIEW {view}")
-    db.execute("ALTER TABLE ledger DROP COLUMN latest")
-    db.execute("ALTER TABLE ledger ADD COLUMN folded INTEGER NOT NULL DEFAULT 0")
+    for view in _names(connection, "view"):
+        connection.execute(f"DROP VIEW {view}")
+    connection.execute("ALTER TABLE ledger DROP COLUMN latest")
+    connection.execute("ALTER TABLE ledger ADD COLUMN folded INTEGER NOT NULL DEFAULT 0")
     for statement in _statements():
         if _NEW.match(statement):
-            db.execute(statement)
-    _carry_over(db.conn)
+            connection.execute(statement)
+    _carry_over(connection)
+
+
+_ALL: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_first_schema, m002_events)
+
+
+def _names(connection: sqlite3.Connection, kind: str) -> list[str]:
+    """Return the names of the tables or views that there are."""
+    rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = ?", (kind,))
+    return [name for (name,) in rows.fetchall()]
 
 
 # What the schema of version 2 has and that of version 1 had not, or had otherwise.
@@ -68,9 +82,51 @@ def _carry_over(connection: sqlite3.Connection) -> None:
 
 
 def apply(connection: sqlite3.Connection) -> None:
-    """Apply what is missing, each migration in a transaction of its own."""
-    # execute_plugins=False: a plugin of the user's sqlite-utils has no business in a ledger.
-    _migrations.apply(Database(connection, execute_plugins=False))
+    """Apply what is missing, each migration in a transaction of its own, with the record of it."""
+    with _transaction(connection):
+        if "_sqlite_migrations" not in _names(connection, "table"):
+            for statement in _RECORDS:
+                connection.execute(statement)
+    rows = connection.execute(
+        "SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (_SET,)
+    )
+    applied = {name for (name,) in rows.fetchall()}
+    for migration in _ALL:
+        if migration.__name__ in applied:
+            continue
+        with _transaction(connection):
+            migration(connection)
+            connection.execute(_RECORD, (_SET, migration.__name__, _stamp()))
+
+
+# The table of sqlite-utils, word for word, so that its command line finds what was applied.
+_RECORDS = (
+    """CREATE TABLE "_sqlite_migrations" (
+   "id" INTEGER PRIMARY KEY,
+   "migration_set" TEXT,
+   "name" TEXT,
+   "applied_at" TEXT
+)""",
+    """CREATE UNIQUE INDEX "idx__sqlite_migrations_migration_set_name"
+    ON "_sqlite_migrations" ("migration_set", "name")""",
+)
+_RECORD = "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES (?, ?, ?)"
+
+
+def _stamp() -> str:
+    return str(datetime.fromtimestamp(_clock.now() / _clock.SECOND, UTC))
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
 
 
 def _statements() -> list[str]:

@@ -45,13 +45,11 @@ class Store:
     def __init__(self, path: Path, *, lock_timeout_s: float, durability: str) -> None:
         self.path = path
         self.lock = LedgerLock(_files.lock_path(path))
-        self.lock_timeout_s = lock_timeout_s
-        self._durable = "FULL" if durability == "power" else "NORMAL"
+        self.configure(lock_timeout_s=lock_timeout_s, durability=durability)
         self._hold = Hold(path, _files.side_files(path)[1])
         self._identity = Identity(path)
         self._chain = Chain()
         self._synchronous = ""
-        self._patient: bool | None = True
         self._writer: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None
         self._reader: sqlite3.Connection | None = None
@@ -61,6 +59,12 @@ class Store:
         except OSError as error:
             raise self.unavailable(error) from error
         atexit.register(self.close)
+
+    def configure(self, *, lock_timeout_s: float, durability: str) -> None:
+        """Have the next transaction keep to these; see the arguments of the class."""
+        self.lock_timeout_s = lock_timeout_s
+        self._durable = "FULL" if durability == "power" else "NORMAL"
+        self._patient: bool | None = None  # SQLite has to be told anew how long it may wait
 
     # Reading
 
@@ -175,7 +179,7 @@ class Store:
             writer.close()
             raise
         self._writer, self._cursor = writer, writer.cursor()
-        self._synchronous, self._patient = "", True
+        self._synchronous, self._patient = "", None
         return self._cursor
 
     def _set_up(self, writer: sqlite3.Connection) -> None:

@@ -43,9 +43,22 @@ _ONE_RUN = " WHERE scope.uid = ? AND scope.kind = 'run'"
 
 
 class SQLiteLedger:
-    """See ``keybrake.ledger.Ledger``."""
+    """
+    See ``keybrake.ledger.Ledger``.
 
-    def __init__(self, path: Path, *, lock_timeout_s: float, durability: str) -> None:
+    Args:
+        path: See ``Store``.
+        lock_timeout_s: See ``Store``.
+        durability: See ``Store``.
+        at_once: Open the file now, and not when ``open`` is called.
+
+    Attributes:
+        is_open: Whether the file has been opened, made or upgraded.
+    """
+
+    def __init__(
+        self, path: Path, *, lock_timeout_s: float, durability: str, at_once: bool = True
+    ) -> None:
         self.path = path
         self.url = f"sqlite:///{path}"
         self._store = Store(path, lock_timeout_s=lock_timeout_s, durability=durability)
@@ -54,12 +67,23 @@ class SQLiteLedger:
         self._chains: dict[int, tuple[int, ...]] = {}
         self._tools: dict[int, dict[str, tuple[int, str]]] = {}
         self._latest = 0
-        try:
-            # Opens, makes or refuses the file now rather than at the first call.
+        self.is_open = False
+        if at_once:
+            try:
+                self.open()
+            except BaseException:
+                self._store.give_up()
+                raise
+
+    def open(self) -> None:
+        """
+        Open, make or refuse the file now rather than at the first call.
+
+        Threads that do so at once wait for it side by side, each until its own deadline.
+        """
+        if not self.is_open:
             self._turns.take(lambda _: None)
-        except BaseException:
-            self._store.give_up()
-            raise
+            self.is_open = True
 
     # Runs
 
@@ -372,6 +396,10 @@ class SQLiteLedger:
         self._turns.take(lambda writing: _entries.write_note(writing, note), wait=wait)
 
     # The file
+
+    def configure(self, *, lock_timeout_s: float, durability: str) -> None:
+        """Have what comes from now on keep to these settings; see ``Config``."""
+        self._store.configure(lock_timeout_s=lock_timeout_s, durability=durability)
 
     def _tick(self, newest: int = 0) -> int:
         """Return ledger time as far as this process and *newest* know it."""

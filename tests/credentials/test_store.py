@@ -22,7 +22,7 @@ SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
 def clock(monkeypatch) -> Callable[[float], None]:
     """Return a function that lets seconds pass."""
     now = [1000.0]
-    monkeypatch.setattr(_store.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(_store, "monotonic", lambda: now[0])
 
     def passes(seconds: float) -> None:
         now[0] += seconds
