@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 from _queue import Empty, SimpleQueue
-from _thread import get_native_id
+from _thread import RLock, get_native_id
 from collections import deque
 from collections.abc import Callable
 from time import CLOCK_MONOTONIC, clock_gettime
@@ -66,6 +66,32 @@ def pause_of_hub() -> Callable[[float], None] | None:
         if hub is not None and pause is not None:
             return None if hub.greenlet is here()[1] else pause
     return None
+
+
+class Native:
+    """
+    A lock of Python's own, which its thread may take again, and under which nothing waits for long.
+
+    gevent leaves it alone. eventlet looks for such locks in modules, dictionaries, lists and
+    attributes, and replaces them by its own, which a thread of the system cannot wait for; it does
+    not look into slots.
+    """
+
+    __slots__ = ("lock",)
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.lock.release()
 
 
 class Gate:

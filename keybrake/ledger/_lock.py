@@ -6,16 +6,15 @@ import contextlib
 import os
 import sys
 import weakref
-from _thread import RLock
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from filelock import lock_descriptor, unlock_descriptor
 
-from keybrake._waiting import Mutex
+from keybrake._waiting import Mutex, Native
 from keybrake.ledger import _forking
 from keybrake.ledger._stand_in import StandIn
 from keybrake.ledger.protocol import Busy
@@ -53,7 +52,6 @@ class LedgerLock:
     locks. The lock file is never deleted.
 
     Attributes:
-        reading: For the threads that share the connection that reads.
         waiting: The threads that want their turn, in order; see ``Turns``.
     """
 
@@ -62,12 +60,16 @@ class LedgerLock:
         # It knows whether this thread holds it already: nothing here nests, so if it does, an
         # interrupt struck before it could be given back.
         self._mutex = Mutex()
-        # Nothing waits while it is held. gevent and eventlet put nothing in this one's place.
-        self.reading = RLock()
+        self._reading = Native()
         self.waiting: deque[Waiter] = deque()
         self._fd: int | None = None
         self._stand_in = StandIn(path)
         _ALL.add(self)
+
+    @property
+    def reading(self) -> Any:
+        """For the threads that share the connection that reads."""
+        return self._reading.lock
 
     def acquire(self, deadline_s: float) -> None:
         """
@@ -198,7 +200,7 @@ class LedgerLock:
             if self._fd is not None:
                 os.close(self._fd)
             # Whoever held these in the parent is not in the child to give them back.
-            self._fd, self._mutex, self.reading = None, Mutex(), RLock()
+            self._fd, self._mutex, self._reading = None, Mutex(), Native()
             self._stand_in.inherit()
             self._stand_in = StandIn(self.path)
             self.waiting.clear()

@@ -8,10 +8,9 @@ import fcntl
 import io
 import os
 import weakref
-from _thread import RLock
 from pathlib import Path
 
-from keybrake._waiting import Gate, start_new_thread
+from keybrake._waiting import Gate, Native, start_new_thread
 
 # Waiting is counted in slices that have passed, so that no clock that is set makes anybody give up.
 _SLICE_S = 0.25
@@ -37,8 +36,7 @@ class StandIn:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.is_asked = False
-        # Never held while anything waits. gevent and eventlet put nothing in this one's place.
-        self._guard = RLock()
+        self._guard = Native()
         # The file that stands in the queue, and the one that has come: they are the lock's.
         self._standing: weakref.ref[io.FileIO] | None = None
         self._has: io.FileIO | None = None
@@ -58,7 +56,7 @@ class StandIn:
         """
         gate = Gate()
         self.is_asked = True
-        with self._guard:
+        with self._guard.lock:
             self._gate, self._error = gate, None
             if self._standing is None or self._standing() is None:
                 self._standing = self._stand()
@@ -70,7 +68,7 @@ class StandIn:
 
     def let_go(self) -> None:
         """Give the lock back, if it has come, and want it no more."""
-        with self._guard:
+        with self._guard.lock:
             self._gate = None
             if self._has is not None:
                 # First: what is unlocked twice, or left open, locks nobody out.
@@ -104,7 +102,7 @@ class StandIn:
             fcntl.flock(place, fcntl.LOCK_EX)
         except OSError as found:
             error = found
-        with self._guard:
+        with self._guard.lock:
             gate = None
             if self._standing is not None and self._standing() is place:
                 self._standing = None

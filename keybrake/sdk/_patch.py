@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,6 +12,7 @@ from typing import Any
 
 import wrapt
 
+from keybrake._waiting import Native
 from keybrake.errors import UnsupportedSDK
 
 
@@ -38,7 +38,7 @@ class Hook:
     present: Callable[[ModuleType], bool] | None = None
 
 
-_lock = threading.RLock()
+_lock = Native()
 _on = False
 _waiting: set[Hook] = set()
 _handles: dict[Hook, Any] = {}
