@@ -11,20 +11,23 @@ from keybrake._arguments import (
     UNSAID,
     Amount,
     Limits,
+    Unsaid,
     label_of,
     ledger_of,
     policy_from,
+    said_of,
 )
 from keybrake._install import install
 from keybrake._terms import Policy
 from keybrake._token import VaultKey
+from keybrake.errors import PolicyError
 from keybrake.ledger import Ledger, NewRun
 
 
 def issue_vault_key(  # noqa: PLR0913 -- one keyword per promise
     session_id: str,
     *,
-    cap: Amount | None = None,
+    cap: Amount | Unsaid | None = UNSAID,
     daily_usd_cap: Amount | None = None,
     max_calls: int | None = None,
     max_amount: Amount | None = None,
@@ -45,7 +48,8 @@ def issue_vault_key(  # noqa: PLR0913 -- one keyword per promise
 
     Args:
         session_id: What the caller knows the session by; the label, unless *label* is given.
-        cap: USD; None: no cap.
+        cap: The most the run may move or cost, in USD. It has to be said, unless *daily_usd_cap* or
+            *policy* is; ``cap=None`` is "no cap, in writing".
         daily_usd_cap: USD per UTC calendar day.
         max_calls: The most vendor calls.
         max_amount: The most one call may ask for, in USD.
@@ -59,23 +63,22 @@ def issue_vault_key(  # noqa: PLR0913 -- one keyword per promise
         ledger: URL, path or open ledger; see :func:`keybrake.open_ledger`.
 
     Raises:
-        PolicyError: Something cannot be meant; nothing is written.
+        PolicyError: No cap is said, or something cannot be meant; nothing is written.
         LedgerUnavailable: The ledger cannot be opened, locked in time or written.
     """
     given: dict[str, object] = {
-        "cap": cap,
         "daily_usd_cap": daily_usd_cap,
         "max_calls": max_calls,
         "max_amount": max_amount,
         "allow": allow,
         "limits": limits,
     }
-    if policy is not None:
-        given = {name: value for name, value in given.items() if value is not None}
-    else:
-        given["expires_in"] = "1h"
-    if expires_in is not UNSAID:
-        given["expires_in"] = expires_in
+    given = {name: value for name, value in given.items() if value is not None}
+    if policy is None:
+        _check_cap(cap, daily_usd_cap)
+        # A daily cap alone is a cap in writing. An expiry of its own is only the policy's to leave out.
+        given |= {"cap": None, "expires_in": "1h"}
+    given |= said_of(cap=cap, expires_in=expires_in)
     made = policy_from(policy, given)
     name = label_of(session_id) if label is None else label_of(label)
     install()
@@ -93,3 +96,13 @@ def issue_vault_key(  # noqa: PLR0913 -- one keyword per promise
         )
     )
     return key
+
+
+def _check_cap(cap: object, daily_usd_cap: object) -> None:
+    """Refuse a key that no amount of money binds, unless the caller wrote ``cap=None``."""
+    if cap is UNSAID and daily_usd_cap is None:
+        msg = (
+            "cap is missing; say an amount in USD, a daily_usd_cap or a policy, or cap=None for "
+            "no cap, in writing"
+        )
+        raise PolicyError(msg)

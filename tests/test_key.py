@@ -187,6 +187,41 @@ def test_a_key_for_another_ledger_is_no_child_of_some_stranger(ledger_url, tmp_p
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"daily_usd_cap": None},
+        {"max_calls": 5},
+        {"max_amount": 5, "allow": ["stripe.refunds.create"]},
+        {"limits": {"stripe.refunds.create": Limit(cap=5)}},
+        {"expires_in": "5m", "label": "agent"},
+    ],
+)
+def test_a_key_without_a_cap_is_not_issued(ledger_url, tmp_path, said):
+    """A key needs a cap, a daily cap or a policy, and the error names all three and ``cap=None``."""
+    with pytest.raises(PolicyError) as refused:
+        keybrake.issue_vault_key("s-1", **said)
+
+    assert str(refused.value).startswith("cap is missing; say an amount in USD, a daily_usd_cap or")
+    assert "or cap=None for no cap, in writing" in str(refused.value)
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_a_key_inside_a_run_needs_a_cap_of_its_own(ledger_url):
+    """The cap of the run around it does not take the place of one that was left out."""
+    with keybrake.run("boss", cap=2), pytest.raises(PolicyError, match="cap is missing"):
+        keybrake.issue_vault_key("worker")
+
+
+@pytest.mark.parametrize(
+    "said", [{"cap": None}, {"daily_usd_cap": 3}, {"cap": None, "policy": Policy(cap=5)}]
+)
+def test_no_cap_in_writing_is_allowed(ledger_url, said):
+    """``cap=None`` means no cap, also beside a policy, and a daily cap needs no other beside it."""
+    assert record(keybrake.issue_vault_key("s-1", **said)).cap is None
+
+
+@pytest.mark.parametrize(
     "bad",
     [
         {"session_id": ""},

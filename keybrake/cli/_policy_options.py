@@ -7,9 +7,6 @@ from typing import Any, TypeVar
 
 import click
 
-from keybrake import _arguments
-from keybrake._terms import Policy
-
 NONE = "none"
 _LIMIT = "PATTERN:cap=50,max_calls=5,per=1h"
 
@@ -106,13 +103,10 @@ def meant(
     given = {name: value for name, value in said.items() if value not in (None, ())}
     if cap not in (None, NONE):
         given["cap"] = cap
+    elif cap == NONE:
+        given["cap"] = None
     if expires_in is not None:
         given["expires_in"] = None if expires_in == NONE else expires_in
     if policy is not None:
-        given["policy"] = _uncapped(policy) if cap == NONE else policy
+        given["policy"] = policy
     return given
-
-
-def _uncapped(name: str) -> Policy:
-    # There, cap=None beside a policy leaves the policy's cap: a caller has no word for "none".
-    return _arguments.policy_from(name, {"cap": None})
