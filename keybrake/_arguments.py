@@ -75,16 +75,30 @@ def check_policies() -> None:
 def _named_policy(name: str) -> Policy:
     config = _config.current()
     if name not in config.policies:
-        known = ", ".join(sorted(config.policies)) or "none"
-        place = (
-            config.source if config.policies else f"{config.source} (no keybrake.toml names one)"
-        )
-        msg = f"policy={shown(name)} is not in {place}; there is {known}"
+        msg = f"policy={shown(name)} is unknown: {_where_policies_are(name, config)}"
         raise PolicyError(msg)
     where = f"{config.source}: policies.{name}"
     policy = Policy.from_mapping(config.policies[name], where=where)
     _check_endpoints(policy, where=f"{where}: ")
     return policy
+
+
+def _where_policies_are(name: str, config: _config.Config) -> str:
+    """Return which policies there are, or which folders have no file with any."""
+    if config.source == _config.NO_FILE:
+        looked_in = ", ".join(config.looked_in) or "the folder where keybrake exec was started"
+        return (
+            f"no keybrake.toml was found in {looked_in}; make one (keybrake init), or name it by "
+            f"KEYBRAKE_CONFIG"
+        )
+    file = os.path.abspath(config.source)  # noqa: PTH100 -- resolve() would follow links
+    if not config.policies:
+        return f"{file} has no policy; add [policies.NAME]"
+    import difflib
+
+    near = difflib.get_close_matches(name, config.policies, n=1)
+    meant = f"; did you mean {shown(near[0])}?" if near else ""
+    return f"{file} has {', '.join(sorted(config.policies))}{meant}"
 
 
 def _check_endpoints(policy: Policy, *, where: str = "") -> None:

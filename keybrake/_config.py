@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from keybrake._config_file import written
+from keybrake import _in_front
+from keybrake._config_file import folders, written
 from keybrake._places import Place, places
 from keybrake._prices import Prices, shipped
 from keybrake._rates import EcbRate, ecb
@@ -27,6 +28,8 @@ _SHORTEST_WAIT_S, _LONGEST_WAIT_S = Decimal("0.01"), 600
 _VENDORS = {"stripe": None, "twilio": None, "resend": None}
 _REFUNDS = ("gross", "net", "ignore")
 _MOST_DAYS = 3650
+NO_FILE = "the defaults"
+"""The source of a configuration that no file says anything about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ class Config:
         credentials: Vendor → where its ``secret`` is kept, and its ``user``, if it has one.
         credentials_ttl: Seconds for which a credential is not asked for again.
         source: The file this came from, for error texts.
+        looked_in: The folders in which no file was found, for error texts; empty: there is a file,
+            or another process said that there is none.
     """
 
     ledger: str
@@ -111,7 +116,8 @@ class Config:
     proxies: tuple[str, ...] = ()
     credentials: Mapping[str, Place] = field(default_factory=dict)
     credentials_ttl: float = 300.0
-    source: str = "the defaults"
+    source: str = NO_FILE
+    looked_in: tuple[str, ...] = ()
 
 
 _current: Config | None = None
@@ -229,6 +235,9 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     if file is not None:
         config = parse(_decoded(file, text), source=str(file), default=config)
         config = replace(config, ledger=_beside(file, config.ledger))
+    elif _in_front.address is None:
+        looked_in = tuple(str(folder.absolute()) for folder in folders())
+        config = replace(config, looked_in=looked_in)
     if url := environ.get("KEYBRAKE_LEDGER"):
         config = replace(config, ledger=url)
     return config
@@ -237,7 +246,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
 def _beside(file: Path, url: str) -> str:
     """Return a ledger URL of a file, relative to that file: two folders must not mean two ledgers."""
     name = url.removeprefix("sqlite:///")
-    if name == url or Path(name).is_absolute() or file.parent == Path():
+    if name == url or Path(name).is_absolute():
         return url
     return f"sqlite:///{Path(os.path.abspath(file)).parent / name}"  # noqa: PTH100 -- resolve() would follow links
 

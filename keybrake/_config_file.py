@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -28,12 +29,13 @@ class NobodyInFront(PolicyError):
 
 def find_file(environ: Mapping[str, str] = os.environ) -> Path | None:
     """
-    Return the config file in force: ``KEYBRAKE_CONFIG``, else the working directory's.
+    Return the config file in force: ``KEYBRAKE_CONFIG``, else the nearest one in ``folders()``.
 
     In a process that ``keybrake exec`` has started it is the one that was in force there.
 
     Raises:
-        PolicyError: ``KEYBRAKE_CONFIG`` names no file.
+        PolicyError: ``KEYBRAKE_CONFIG`` names no file, or another user could have written the
+            file that was found above the working directory.
     """
     return told.file if (told := _told(environ)) is not None else _found(environ)
 
@@ -73,8 +75,65 @@ def _found(environ: Mapping[str, str]) -> Path | None:
             msg = f"KEYBRAKE_CONFIG={shown(named)} is no file; correct the path or unset it"
             raise PolicyError(msg)
         return Path(named)
-    here = Path(FILE_NAME)
-    return here if here.is_file() else None
+    for folder in folders():
+        file = folder / FILE_NAME
+        if file.is_file():
+            _refuse_file_of_others(file)
+            return file
+    return None
+
+
+def folders() -> tuple[Path, ...]:
+    """
+    Return the folders in which a config file is looked for, the nearest first.
+
+    They lead from the working directory up to the root of its repository, the folder with
+    ``.git``, or to the home folder, whichever comes first. A working directory that lies in
+    neither is the only one: the folders above it may belong to anybody.
+    """
+    try:
+        here = Path.cwd()
+    except OSError:
+        return (Path(),)  # the working directory was deleted
+    home = _home()
+    above: list[Path] = []
+    for folder in (here, *here.parents):
+        above.append(folder)
+        if folder == home or os.path.lexists(folder / ".git"):
+            # A relative name for the first: so that error texts name the file as the user does.
+            return (Path(), *above[1:])
+    return (Path(),)
+
+
+def _home() -> Path | None:
+    try:
+        return Path(os.path.realpath(Path.home()))
+    except RuntimeError:
+        return None  # this user has none
+
+
+def _refuse_file_of_others(file: Path) -> None:
+    """
+    Refuse a config file above the working directory that another user could have written.
+
+    It can raise caps and name a command that is run for a credential. The file in the working
+    directory is taken as it is: the user went to that folder.
+    """
+    if file.parent == Path() or not hasattr(os, "geteuid"):
+        return
+    for found in (file.lstat(), file.stat()):
+        is_link = stat.S_ISLNK(found.st_mode)  # the rights of a link say nothing
+        if found.st_uid not in (os.geteuid(), 0):
+            why = "belongs to another user"
+        elif found.st_mode & stat.S_IWOTH and not is_link:
+            why = "may be written by every user"
+        else:
+            continue
+        msg = (
+            f"{file}: {why}, so it is not taken from a folder above the working directory; correct "
+            f"its owner and rights, or name it by KEYBRAKE_CONFIG"
+        )
+        raise PolicyError(msg)
 
 
 def _told(environ: Mapping[str, str]) -> Written | None:

@@ -190,7 +190,7 @@ def test_a_file_in_the_working_directory_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KEYBRAKE_CONFIG", "")
 
-    assert _config.current().ledger == "sqlite:///local.db"
+    assert _config.current().ledger == f"sqlite:///{tmp_path / 'local.db'}"
 
 
 def test_the_environment_goes_before_the_file(toml, monkeypatch):
@@ -265,7 +265,7 @@ def test_a_policy_is_named_once_and_used(toml, ledger_url, fake):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "policy='p' is not in"),
+        ("", "policy='p' is unknown: "),
         ("[policies.p]\nmax_calls = 1", 'cap is missing; write an amount in USD, or cap = "none"'),
         ("[policies.p]\ncapp = 1", "unknown key 'capp'"),
         ("[policies.p]\ncap = true", "cap=True is not an amount"),

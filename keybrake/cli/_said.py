@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import click
 
 from keybrake import _config
 from keybrake._config_file import NobodyInFront
 from keybrake.cli._read import Book
+from keybrake.cli._text import safe
 from keybrake.errors import PolicyError
 from keybrake.ledger import _files
 
@@ -38,6 +40,22 @@ def ledger_url(ctx: click.Context) -> str:
     except PolicyError as error:
         raise click.UsageError(str(error), ctx) from error
     return str(given)
+
+
+def read_ledger(ctx: click.Context) -> Book:
+    """
+    Open the ledger this command is about, and say which it is to a person who looks.
+
+    The line goes to standard error, and only if that is a terminal: a program that reads the
+    output has no use for it, and a person may stand in another folder than they think.
+
+    Raises:
+        LedgerError: There is no ledger yet, or the file is none.
+    """
+    book = Book(ledger_url(ctx))
+    if sys.stderr.isatty():
+        click.echo(f"ledger: {safe(str(book.path))}", err=True)
+    return book
 
 
 def complete_run(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

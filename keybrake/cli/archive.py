@@ -9,8 +9,7 @@ from pathlib import Path
 import click
 
 from keybrake import _clock, _config
-from keybrake.cli._read import Book
-from keybrake.cli._said import ledger_url
+from keybrake.cli._said import read_ledger
 from keybrake.cli._text import count, safe, to_json
 from keybrake.ledger import _archive
 from keybrake.ledger._archive import Moved
@@ -50,7 +49,7 @@ def archive(
     The runs, their totals and the chain of events stay; agents go on meanwhile. Stopped half-way,
     do it again. `keybrake --ledger sqlite:///FILE` reads the archive.
     """
-    with Book(ledger_url(ctx)) as book:
+    with read_ledger(ctx) as book:
         path = book.path
     if to is None:
         to = path.with_name(f"{path.name}.archive-{_clock.iso(before)!s:.10}.db")

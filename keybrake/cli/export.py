@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from keybrake.cli._read import CALL_COLUMNS, Book, Wanted
-from keybrake.cli._said import complete_run, ledger_url
+from keybrake.cli._read import CALL_COLUMNS, Wanted
+from keybrake.cli._said import complete_run, read_ledger
 from keybrake.cli._text import safe, to_json
 from keybrake.cli._whole_file import write_whole
 
@@ -43,7 +43,7 @@ def export(
     A CSV cell that a spreadsheet would run as a formula gets a ' before it, and control
     characters are written as escapes.
     """
-    with Book(ledger_url(ctx)) as book:
+    with read_ledger(ctx) as book:
         wanted = Wanted(None if said is None else book.find(said).uid)
         chunks = (_json_lines if kind == "jsonl" else _csv_lines)(book.calls(wanted))
         if output is None:

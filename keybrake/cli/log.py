@@ -13,7 +13,7 @@ import click
 from keybrake._model import State
 from keybrake.cli._calls import call_line, calls_table
 from keybrake.cli._read import PAGE, Book, Wanted
-from keybrake.cli._said import complete_run, ledger_url
+from keybrake.cli._said import complete_run, read_ledger
 from keybrake.cli._text import to_json
 from keybrake.errors import LedgerError
 
@@ -66,7 +66,7 @@ def log(
     with status 130. A cost in brackets is a reservation: that call has not ended, or nobody knows
     how.
     """
-    with Book(ledger_url(ctx)) as book:
+    with read_ledger(ctx) as book:
         run_id = None if said is None else book.find(said).uid
         wanted = Wanted(run_id, state, endpoint)
         show = _as_json if as_json else _as_table()

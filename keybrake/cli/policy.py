@@ -35,7 +35,8 @@ def check(ctx: click.Context, file: Path | None, *, as_json: bool) -> None:
     """
     Name every mistake in a keybrake.toml, each with its line.
 
-    Without FILE it is the one in force: that of KEYBRAKE_CONFIG, else the working directory's.
+    Without FILE it is the one in force: that of KEYBRAKE_CONFIG, else the one in the working
+    directory, else the nearest above it, up to the repository's root or the home folder.
     Exits with 3 if there is a mistake; otherwise says what is in force. No credential is asked for.
     """
     file = file or _in_force()
@@ -55,7 +56,8 @@ def check(ctx: click.Context, file: Path | None, *, as_json: bool) -> None:
 def _in_force() -> Path:
     file = _config_file.find_file()
     if file is None:
-        msg = f"there is no {_config_file.FILE_NAME} here; name one, or make one: keybrake init"
+        places = ", ".join(str(folder.absolute()) for folder in _config_file.folders())
+        msg = f"there is no {_config_file.FILE_NAME} in {places}; name one, or make one: keybrake init"
         raise PolicyError(msg)
     return file
 

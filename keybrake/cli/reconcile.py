@@ -11,8 +11,7 @@ import keybrake
 from keybrake import _config, _hosts
 from keybrake._model import Estimated, InDoubt
 from keybrake.cli._calls import STYLES
-from keybrake.cli._read import Book
-from keybrake.cli._said import complete_run, ledger_url
+from keybrake.cli._said import complete_run, ledger_url, read_ledger
 from keybrake.cli._table import Cell, Column, Table, console, is_terminal
 from keybrake.cli._text import count, dollars, json_array
 
@@ -58,7 +57,7 @@ def reconcile(
     from keybrake._reconcile import Reconciler
 
     url, where = ledger_url(ctx), _bases(ctx, bases)
-    with Book(url) as book:
+    with read_ledger(ctx) as book:
         run_id = None if said is None else book.find(said).uid
     asker = Reconciler(keybrake.open_ledger(url), bases=where, repeats=not no_repeat)
     work = asker.work(run_id)

@@ -10,7 +10,7 @@ import click
 
 from keybrake import _clock
 from keybrake.cli._read import Book
-from keybrake.cli._said import ledger_url
+from keybrake.cli._said import read_ledger
 from keybrake.cli._table import Cell, Column, Table, is_terminal
 from keybrake.cli._text import dollars, json_array, moment
 from keybrake.ledger import RunRecord
@@ -33,7 +33,7 @@ def runs(
 
     What a child run spends counts in its parents, too.
     """
-    with Book(ledger_url(ctx)) as book:
+    with read_ledger(ctx) as book:
         newest = list(islice(_wanted(book, state, label), limit))
     if as_json:
         click.echo(json_array(run_row(run) for run in reversed(newest)))

@@ -11,7 +11,7 @@ from keybrake import _clock
 from keybrake._terms import Terms, load_terms
 from keybrake.cli._calls import call_line, calls_table
 from keybrake.cli._read import Book, Wanted
-from keybrake.cli._said import complete_run, ledger_url
+from keybrake.cli._said import complete_run, read_ledger
 from keybrake.cli._table import Cell, Column, Table, is_terminal
 from keybrake.cli._text import dollars, moment, to_json
 from keybrake.cli.runs import STATE_STYLES, run_row
@@ -40,7 +40,7 @@ def show(ctx: click.Context, said: str, *, as_json: bool) -> None:
 
     RUN is an id, the beginning of one, or a label that only one run has.
     """
-    with Book(ledger_url(ctx)) as book:
+    with read_ledger(ctx) as book:
         whole = _whole(book, book.find(said))
     if as_json:
         click.echo(to_json(whole))

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from keybrake.cli._read import Book
-from keybrake.cli._said import ledger_url
+from keybrake.cli._said import read_ledger
 from keybrake.cli._table import Cell, Column, Table
 from keybrake.cli._text import dollars, json_array
 
@@ -34,7 +33,7 @@ def spend(ctx: click.Context, by: str, *, as_json: bool) -> None:
     It shows the ledger's view spend_by_run, spend_by_endpoint, spend_by_day or spend_by_tool,
     which any SQLite tool can read, too.
     """
-    with Book(ledger_url(ctx)) as book:
+    with read_ledger(ctx) as book:
         rows = book.rows(f"SELECT * FROM spend_by_{by}")  # noqa: S608 -- one of four names
     if as_json:
         click.echo(json_array(_in_micros(row) for row in rows))

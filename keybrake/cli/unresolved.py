@@ -12,7 +12,7 @@ from keybrake._model import InDoubt, Outcome, State
 from keybrake._money import MICROS, micros_of
 from keybrake.cli._calls import call_line, calls_table
 from keybrake.cli._read import Book
-from keybrake.cli._said import complete_run, ledger_url
+from keybrake.cli._said import complete_run, ledger_url, read_ledger
 from keybrake.cli._text import count, dollars, json_array, safe
 from keybrake.errors import PolicyError
 
@@ -30,7 +30,7 @@ def unresolved(ctx: click.Context, said: str | None, *, as_json: bool) -> None:
     Each counts in full until it is resolved: by `keybrake reconcile`, which asks the vendor, or by
     `keybrake resolve`. A call that is still reserved is listed once its process has ended.
     """
-    with Book(ledger_url(ctx)) as book:
+    with read_ledger(ctx) as book:
         run_id = None if said is None else book.find(said).uid
         found = [call for call in book.in_doubt() if run_id in (None, call.run_id)]
         if as_json:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from keybrake.cli._read import Book
-from keybrake.cli._said import ledger_url
+from keybrake.cli._said import read_ledger
 from keybrake.cli._text import count, safe, to_json
 from keybrake.errors import LedgerError
 from keybrake.ledger import _verify
@@ -72,7 +72,7 @@ def verify(
     Every event is hashed again, and every state and total is compared with what the events say.
     Exits with 3 if something is wrong. Calls that are reserved or unknown are not wrong.
     """
-    with Book(ledger_url(ctx)) as book:
+    with read_ledger(ctx) as book:
         if print_head:
             _print_head(_verify.head(book.connection), as_json=as_json)
             return

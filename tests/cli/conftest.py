@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,27 +129,32 @@ def start(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
 @pytest.fixture
 def at_terminal(tmp_path: Path) -> Cli:
-    """Return a function that runs a keybrake command in a terminal of its own."""
+    """Return a function that runs a keybrake command in two terminals, one for its errors."""
 
     def run(*words: object, columns: int = 120, **changes: str) -> Told:
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-        with subprocess.Popen(
-            command(*words),
-            cwd=tmp_path,
-            env=environment(tmp_path, TERM="xterm-256color", **changes),
-            stdout=theirs,
-            stderr=theirs,
-            stdin=subprocess.DEVNULL,
-        ) as process:
-            os.close(theirs)
-            seen = _everything(ours)
-        return Told(process.returncode, seen.decode().replace("\r\n", "\n"), "")
+        terminals = [pty.openpty() for _ in ("out", "err")]
+        for _, theirs in terminals:
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        with (
+            subprocess.Popen(
+                command(*words),
+                cwd=tmp_path,
+                env=environment(tmp_path, TERM="xterm-256color", **changes),
+                stdout=terminals[0][1],
+                stderr=terminals[1][1],
+                stdin=subprocess.DEVNULL,
+            ) as process,
+            ThreadPoolExecutor() as readers,
+        ):
+            for _, theirs in terminals:
+                os.close(theirs)
+            out, err = readers.map(_everything, [ours for ours, _ in terminals])
+        return Told(process.returncode, out, err)
 
     return run
 
 
-def _everything(descriptor: int) -> bytes:
+def _everything(descriptor: int) -> str:
     seen = b""
     try:
         while more := os.read(descriptor, 65536):
@@ -157,7 +163,7 @@ def _everything(descriptor: int) -> bytes:
         # Linux says "input/output error" when the last writer of a terminal is gone.
         pass
     os.close(descriptor)
-    return seen
+    return seen.decode().replace("\r\n", "\n")
 
 
 @dataclass(frozen=True)

@@ -456,7 +456,7 @@ def test_a_person_at_a_terminal_is_asked(copy, tmp_path, answer, done):
     ) as process:
         os.close(theirs)
         os.write(ours, answer)
-        said = _everything(ours).decode()
+        said = _everything(ours)
 
     assert "The ledger is taken as it is" in said
     assert "Do it? [y/N]" in said

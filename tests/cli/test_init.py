@@ -55,7 +55,7 @@ def test_every_setting_in_it_is_one_that_keybrake_knows(cli, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     config = _config.load()
 
-    assert config.ledger == "sqlite:///ledger.db"
+    assert config.ledger == f"sqlite:///{tmp_path / 'ledger.db'}"
     assert config.money.usd_per.keys() == {"eur", "jpy"}
     assert config.proxies == ("http://proxy.example:3128",)
     assert config.credentials.keys() == {"stripe", "twilio", "resend"}

@@ -170,14 +170,17 @@ def test_which_file_is_checked(cli, tmp_path):
     assert cli("policy", "check").out[:15] == "keybrake.toml:1"
 
 
-def test_where_there_is_no_file(cli):
+def test_where_there_is_no_file(cli, tmp_path):
     """A file that is not there is no success: 2 if it is named, 1 if it is only missing."""
     named, unnamed = cli("policy", "check", "x.toml"), cli("policy", "check")
     pointed_to = cli("policy", "check", KEYBRAKE_CONFIG="x.toml")
 
     assert (named.code, unnamed.code, pointed_to.code) == (2, 1, 1)
     assert "'x.toml' does not exist" in named.err
-    assert "there is no keybrake.toml here; name one, or make one: keybrake init" in unnamed.err
+    assert (
+        f"there is no keybrake.toml in {tmp_path}; name one, or make one: keybrake init"
+        in unnamed.err
+    )
     assert "KEYBRAKE_CONFIG='x.toml' is no file" in pointed_to.err
 
 

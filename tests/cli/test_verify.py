@@ -153,7 +153,7 @@ def test_a_person_sees_a_bar_and_a_program_does_not(at_terminal, cli, copy):
     """The bar is drawn at a terminal only, and on standard error."""
     words = ("--ledger", f"sqlite:///{copy}", "verify")
 
-    assert "ledger.db" in at_terminal(*words).out.replace(f"{copy}", "")
+    assert "ledger.db" in at_terminal(*words).err.replace(f"{copy}", "")
     told = cli(*words)
     assert (told.code, told.err) == (0, "")
     assert "\x1b" not in told.out
