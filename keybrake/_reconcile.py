@@ -116,7 +116,7 @@ class Reconciler:
 
     def _resolved(self, doubt: InDoubt, outcome: Outcome, evidence: str) -> tuple[str, str]:
         try:
-            self.ledger.resolve(doubt.seq, outcome, evidence)
+            self.ledger.resolve(doubt.seq, outcome, evidence, proven=True)
         except LedgerError as error:
             # Somebody else has found out meanwhile, or may not be overtaken.
             return self.ledger.in_doubt(doubt.seq)[0].state, str(error)

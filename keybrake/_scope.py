@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from keybrake import _config, _token
+from keybrake import _config, _started_under, _token
 from keybrake._terms import Terms
 from keybrake.errors import CredentialUnavailable, NoActiveRun, PolicyError
 from keybrake.ledger import Ledger, RunRecord, open_ledger
-
-AMBIENT_KEY = "KEYBRAKE_VAULT_KEY"
-
-# What this process was started under binds it for as long as it lives, whatever its environment says
-# later: whoever started it meant everything in it.
-_started_under = os.environ.get(AMBIENT_KEY)
-
-
-def _ambient() -> tuple[str, ...]:
-    """Return the vault keys that bind this process: that of its environment now, and that of its start."""
-    now = os.environ.get(AMBIENT_KEY)
-    found = (now,) if now == _started_under else (now, _started_under)
-    return tuple(key for key in found if key is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +144,7 @@ def parent_scope(frame: Frame | None, ledger: Ledger, *, wait: bool = True) -> i
                 return around.pk
             return around.ledger.tool(around.pk, tool.name, tool.terms, wait=wait)
         tool = tool or around
-    token = next(iter(_ambient()), None)
+    token = next(iter(_started_under.vault_keys()), None)
     if token is None:
         return None
     pk = join(token, ledger)[1].pk
@@ -191,7 +177,7 @@ def resolve(slot_key: str | None, *, wait: bool = True) -> Caller | Unguarded | 
             return _caller(around, tools, wait=wait)
         else:
             break
-    token = slot_key or next(iter(_ambient()), None)
+    token = slot_key or next(iter(_started_under.vault_keys()), None)
     if token is not None:
         joined = join(token)
         keyed = frame_of(*joined, outer=frame if slot_key else None)
@@ -244,7 +230,7 @@ def frame_of(
         scopes += around.scopes
         break
     else:
-        for token in _ambient():
+        for token in _started_under.vault_keys():
             scopes += ledger.chain(join(token, ledger)[1].pk)
     unique = tuple(dict.fromkeys(scopes))
     return RunFrame(ledger, record.pk, record.uid, record.label, unique, outer, handle)
@@ -308,7 +294,11 @@ def check(token: str) -> None:
 
 
 def _bad_key(token: str, why: str) -> CredentialUnavailable:
-    where = f"The vault key in {AMBIENT_KEY}" if token in _ambient() else "The vault key"
+    where = (
+        f"The vault key in {_started_under.AMBIENT_KEY}"
+        if token in _started_under.vault_keys()
+        else "The vault key"
+    )
     message = f"{where} {why}. Nothing was sent. Do not retry; ask a person for a key."
     return CredentialUnavailable(
         message, reason="unknown_vault_key", hint="Issue a key with keybrake.issue_vault_key()."

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from keybrake import _config, _config_file, _scope
+from keybrake import _config, _config_file, _started_under
 from keybrake._in_front import ADDRESS
 from keybrake._references import Reference, schemes
 from keybrake.credentials import FROM_ENVIRONMENT, Credential
@@ -58,7 +58,7 @@ def environment(
         made |= dict.fromkeys({first["secret"], *named, *kept}, str(key))
         if "user" in first and credential.user.startswith("AC"):
             made.setdefault(first["user"], credential.user)
-    made |= {_scope.AMBIENT_KEY: str(key), "KEYBRAKE_LEDGER": ledger, ADDRESS: address}
+    made |= {_started_under.AMBIENT_KEY: str(key), "KEYBRAKE_LEDGER": ledger, ADDRESS: address}
     if (file := _config_file.find_file(environ)) is not None:
         made["KEYBRAKE_CONFIG"] = str(file.resolve())
     path = made.get("PYTHONPATH")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from keybrake import _scope
+from keybrake import _started_under
 from keybrake.cli._read import Book
 from keybrake.cli._said import ledger_url
 from keybrake.cli._text import to_json
@@ -34,7 +34,7 @@ def demo(ctx: click.Context, *, as_json: bool) -> None:
     The vendors' real SDKs talk to fake vendors on this machine: no network, no account, no money.
     Without --ledger or KEYBRAKE_LEDGER it writes to a new ledger in a temporary folder.
     """
-    if os.environ.get(_scope.AMBIENT_KEY) is not None:
+    if os.environ.get(_started_under.AMBIENT_KEY) is not None:
         raise click.ClickException(_UNDER_A_KEY)
     if not all(map(_is_there, ("stripe", "twilio", "resend"))):
         raise click.ClickException(_NO_SDK)

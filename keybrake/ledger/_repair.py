@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from keybrake import _clock
 from keybrake.errors import LedgerError
-from keybrake.ledger import _files, _owners, _seal
+from keybrake.ledger import _files, _lifting, _owners, _seal
 from keybrake.ledger._events import Writing
 from keybrake.ledger._lock import LedgerLock
 from keybrake.ledger._store import Store
@@ -170,7 +170,9 @@ def repair(path: Path, trouble: Trouble, *, patience_s: float) -> str | None:
 
     Raises:
         LedgerError: The lock is not free, or the ledger cannot be used.
+        PolicyError: This process was started under a vault key.
     """
+    _lifting.refuse_under_any_key(f"repair the ledger {path}")
     try:
         with LedgerLock(_files.lock_path(path)).held(patience_s):
             now = {found.what: found for found in troubles(path)}.get(trouble.what)

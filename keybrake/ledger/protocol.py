@@ -174,7 +174,12 @@ class Ledger(Protocol):
         """Stop a run for a while."""
 
     def resume(self, uid: str) -> None:
-        """Let a paused run go on."""
+        """
+        Let a paused run go on.
+
+        Raises:
+            PolicyError: The vault key of that run, or of one below or above it, binds this process.
+        """
 
     def tool(self, run: int, name: str, terms: Terms, *, wait: bool = True) -> int:
         """Return the scope of a tool within a run, making it on first use."""
@@ -222,11 +227,18 @@ class Ledger(Protocol):
     def in_doubt(self, seq: int | None = None) -> Sequence[InDoubt]:
         """Return the calls that are unknown or still reserved, oldest first; with *seq*, that call."""
 
-    def resolve(self, seq: int, outcome: Outcome, evidence: str) -> None:
+    def resolve(self, seq: int, outcome: Outcome, evidence: str, *, proven: bool = False) -> None:
         """
         End a call whose outcome has become known, by a person's word or the vendor's.
 
+        Args:
+            seq: Its number in the call log.
+            outcome: How it ended.
+            evidence: How that is known; kept with the call.
+            proven: The vendor's answer proves it. A person's word is refused under the run's own key.
+
         Raises:
+            PolicyError: It is a person's word, and the vault key of the same run binds this process.
             LedgerError: It has ended already, may still be under way, or another call that counts
                 on it is not resolved yet.
         """

@@ -18,7 +18,7 @@ from keybrake._policy import Standing, Used
 from keybrake._shown import shown
 from keybrake._terms import Terms, applies, load_terms
 from keybrake.errors import CallRefused, LedgerError, PolicyError
-from keybrake.ledger import _doubts, _ending, _entries, _positions, _stakes
+from keybrake.ledger import _doubts, _ending, _entries, _lifting, _positions, _stakes
 from keybrake.ledger import _statements as sql
 from keybrake.ledger._events import Writing
 from keybrake.ledger._owners import Owner
@@ -146,6 +146,7 @@ class SQLiteLedger:
 
         def resume(writing: Writing) -> None:
             run = self._existing(writing, uid)
+            _lifting.refuse_under_own_key(writing.execute, run.pk, f"resume run {run.uid}")
             self._refuse_unless_open(run, "resumed")
             if writing.execute(sql.RESUME_RUN, (run.pk,)).rowcount:
                 writing.of_scope("resumed", run.pk)
@@ -352,11 +353,14 @@ class SQLiteLedger:
             return [InDoubt(*row) for row in self._store.read(sql.ONE_IN_DOUBT, (seq,))]
         return _doubts.among(self._store.read(sql.ALL_IN_DOUBT, ()), self.path, self._tick())
 
-    def resolve(self, seq: int, outcome: Outcome, evidence: str) -> None:
+    def resolve(self, seq: int, outcome: Outcome, evidence: str, *, proven: bool = False) -> None:
         """See ``Ledger.resolve``."""
 
         def resolve(writing: Writing) -> None:
             admitted = self._resolvable(writing, seq)
+            if not proven:
+                run = next(iter(admitted.scopes), None)
+                _lifting.refuse_under_own_key(writing.execute, run, f"resolve call {seq}")
             _ending.end(writing, admitted, outcome, evidence)
 
         self._turns.take(resolve, durable=True)
