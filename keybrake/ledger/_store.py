@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from keybrake._waiting import monotonic, pause_of_hub
 from keybrake.errors import LedgerUnavailable
 from keybrake.ledger import _files, _owners
 from keybrake.ledger._events import Chain, Rewritten, Writing
@@ -28,6 +29,10 @@ FAULTS = (sqlite3.Error, OSError, OverflowError, _files.Unusable)
 
 # Checkpoint every 4 MB, and give the space back when a long reader has let the log grow.
 _PRAGMAS = ("journal_mode=WAL", "wal_autocheckpoint=2000", "journal_size_limit=16777216")
+
+
+# Greenlets look so often whether another program's transaction is over.
+_PAUSE_S = 0.01
 
 
 class Store:
@@ -101,8 +106,7 @@ class Store:
         self._identity.check()
         cursor = self._cursor if self._cursor is not None else self._open()
         self._set_synchronous(cursor, self._durable if durable else "NORMAL")
-        self._set_patience(cursor, wait=wait)
-        cursor.execute("BEGIN IMMEDIATE")
+        self._begin(cursor, wait=wait)
         try:
             self._chain.catch_up(cursor)
         except Rewritten:
@@ -145,6 +149,22 @@ class Store:
             f"person has to look: keybrake doctor"
         )
         return LedgerUnavailable(message, reason="ledger_unavailable", hint="Run keybrake doctor.")
+
+    def _begin(self, cursor: sqlite3.Cursor, *, wait: bool) -> None:
+        """Begin, once no program that does not know our lock is in the middle of a transaction."""
+        pause = pause_of_hub() if wait else None
+        self._set_patience(cursor, wait=wait and pause is None)
+        until = monotonic() + self.lock_timeout_s
+        while True:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+                if pause is None or not is_busy or monotonic() >= until:
+                    raise
+                pause(_PAUSE_S)
+            else:
+                return
 
     def _set_synchronous(self, cursor: sqlite3.Cursor, level: str) -> None:
         if self._synchronous != level:

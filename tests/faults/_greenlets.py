@@ -155,12 +155,29 @@ def fetch_credential(hub: Hub) -> dict[str, Any]:
     return {"found": len(found)}
 
 
+def carry(hub: Hub) -> dict[str, Any]:
+    """Say in which run a greenlet stands that was spawned in one: as it is, and bound."""
+    import keybrake
+
+    found: list[Any] = []
+
+    def look() -> None:
+        run = keybrake.current_run()
+        found.append(run and run.label)
+
+    with keybrake.run("around", cap=1):
+        hub.join([hub.spawn(look)])
+        hub.join([hub.spawn(keybrake.bind(look))])
+    return {"found": found}
+
+
 CREDENTIALS: list[Any] = []
 ACTS = {
     "wait": wait_for_lock,
     "share": share_with_threads,
     "end": end_while_waiting,
     "fetch": fetch_credential,
+    "carry": carry,
 }
 
 

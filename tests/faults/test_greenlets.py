@@ -1,7 +1,9 @@
 """Do the greenlets of gevent and eventlet go on while one of them waits for the ledger?"""
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -62,6 +64,19 @@ def test_the_others_go_on_and_the_refusal_comes_in_time(start, tmp_path, order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
+def test_a_program_that_does_not_know_the_lock_stops_no_greenlet(start, tmp_path, order):
+    """Another SQLite client is in the middle of a transaction for four seconds: refused in time, too."""
+    child = start(order, "wait")
+    assert child.stdout.readline() == "ready\n", child.stderr.read()
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as client:
+        client.execute("BEGIN IMMEDIATE")
+        found = result(child, "\n")
+
+    assert found["said"] == ["LedgerUnavailable"] * GREENLETS
+    assert found["stood_s"] < MOST_STOOD_S
+
+
+@pytest.mark.parametrize("order", ORDERS)
 def test_a_lock_that_is_let_go_in_time_is_had(start, tmp_path, order):
     """Held for half the deadline by another process, it comes to each of three greenlets."""
     child = start(order, "wait")
@@ -97,3 +112,9 @@ def test_a_greenlet_that_is_killed_while_it_waits_keeps_nothing(start, tmp_path,
 def test_greenlets_wait_for_one_that_fetches_a_credential(start, order):
     """The one that asks goes on while the others wait for what it gets."""
     assert result(start(order, "fetch")) == {"found": GREENLETS}
+
+
+@pytest.mark.parametrize("order", ["first", "never"])
+def test_a_greenlet_stands_in_a_run_that_was_handed_to_it(start, order):
+    """One that was merely spawned stands in none, and its calls are refused."""
+    assert result(start(order, "carry")) == {"found": [None, "around"]}
