@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 from _queue import Empty, SimpleQueue
-from _thread import RLock, get_native_id
+from _thread import RLock
 from collections import deque
 from collections.abc import Callable
 from time import CLOCK_MONOTONIC, clock_gettime
@@ -15,7 +15,8 @@ from typing import Any
 
 # gevent and eventlet put greenlets in the place of threads and locks: before this module is loaded,
 # after it, or in part. What waits here has to be right in any order. So it stands on what neither of
-# them replaces (SimpleQueue, dictionaries, get_native_id), and looks for a hub whenever it waits.
+# them replaces, which is SimpleQueue, dictionaries, and two functions as Python has them, and looks
+# for a hub whenever it waits.
 
 # A greenlet looks again after so many seconds, at first and at last.
 _FIRST_NAP_S, _LONGEST_NAP_S = 0.001, 0.02
@@ -32,10 +33,10 @@ def _native(name: str) -> Any:
     """Return a function of ``_thread`` as Python has it, even if it was replaced before this import."""
     import _thread
 
-    if (gevent := sys.modules.get("gevent.monkey")) is not None:
-        return gevent.get_original("_thread", name)
-    if (eventlet := sys.modules.get("eventlet.patcher")) is not None:
-        return getattr(eventlet.original("_thread"), name)
+    if (of_gevent := getattr(sys.modules.get("gevent.monkey"), "get_original", None)) is not None:
+        return of_gevent("_thread", name)
+    if (of_eventlet := getattr(sys.modules.get("eventlet.patcher"), "original", None)) is not None:
+        return getattr(of_eventlet("_thread"), name)
     return getattr(_thread, name)
 
 
@@ -43,28 +44,32 @@ def _native(name: str) -> Any:
 start_new_thread: Callable[[Callable[..., object], tuple[Any, ...]], int] = _native(
     "start_new_thread"
 )
+# The number of a thread of the system, also where every greenlet has one of its own.
+_get_ident: Callable[[], int] = _native("get_ident")
 
 
 def here() -> tuple[int, Any]:
     """Return what tells this thread, or this greenlet of it, from every other."""
     module = sys.modules.get("greenlet")
-    current = module.getcurrent() if hasattr(module, "getcurrent") else None  # type: ignore[union-attr]  # see hasattr
+    if module is None:
+        return _get_ident(), None
+    current = module.getcurrent() if hasattr(module, "getcurrent") else None
     # A thread's first greenlet is the thread itself, also if greenlets come into it only later.
-    return get_native_id(), None if getattr(current, "parent", None) is None else current
+    return _get_ident(), None if getattr(current, "parent", None) is None else current
 
 
 def pause_of_hub() -> Callable[[float], None] | None:
     """Return how to pause so that the other greenlets of this thread go on; None: there are none."""
-    if (gevent := sys.modules.get("gevent._hub_local")) is not None:
-        hub = gevent.get_hub_if_exists()
-        pause = getattr(sys.modules.get("gevent"), "sleep", None)
-        if hub is not None and pause is not None:
-            return None if hub is here()[1] else pause  # the hub itself may not wait
-    if (eventlet := sys.modules.get("eventlet.hubs")) is not None:
-        hub = getattr(eventlet._threadlocal, "hub", None)  # noqa: SLF001 -- get_hub() would make one
-        pause = getattr(sys.modules.get("eventlet"), "sleep", None)
-        if hub is not None and pause is not None:
-            return None if hub.greenlet is here()[1] else pause
+    # Another thread may be in the middle of importing them, so each part is there or not.
+    find = getattr(sys.modules.get("gevent._hub_local"), "get_hub_if_exists", None)
+    pause = getattr(sys.modules.get("gevent"), "sleep", None)
+    if find is not None and pause is not None and (hub := find()) is not None:
+        return None if hub is here()[1] else pause  # the hub itself may not pause
+    # get_hub() would make one.
+    hub = getattr(getattr(sys.modules.get("eventlet.hubs"), "_threadlocal", None), "hub", None)
+    pause = getattr(sys.modules.get("eventlet"), "sleep", None)
+    if hub is not None and pause is not None:
+        return None if hub.greenlet is here()[1] else pause
     return None
 
 

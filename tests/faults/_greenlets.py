@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -108,7 +107,7 @@ def share_with_threads(hub: Hub) -> dict[str, Any]:
     from keybrake import _waiting
 
     said: list[str] = []
-    work, left = opens(said), threading.Semaphore(0)
+    work = opens(said)
 
     def many() -> None:
         for _ in range(20):
@@ -118,7 +117,6 @@ def share_with_threads(hub: Hub) -> dict[str, Any]:
         _waiting.start_new_thread(many, ())
     ticks = Ticks(hub)
     hub.join([hub.spawn(many) for _ in range(GREENLETS)])
-    del left
     while len(said) < 20 * (GREENLETS + 2):
         hub.sleep(0.01)
     return {"said": sorted(set(said)), "count": len(said), "stood_s": ticks.stop()}
@@ -155,6 +153,25 @@ def fetch_credential(hub: Hub) -> dict[str, Any]:
     return {"found": len(found)}
 
 
+def wait_in_hub(hub: Hub) -> dict[str, Any]:
+    """Have the hub itself open a run while another process holds the lock."""
+    said: list[str] = []
+    print("ready", flush=True)
+    sys.stdin.readline()
+    work = opens(said)
+    if hub.name == "gevent":
+        import gevent
+
+        gevent.get_hub().loop.run_callback(work)
+    else:
+        import eventlet.hubs
+
+        eventlet.hubs.get_hub().schedule_call_global(0, work)
+    while not said:
+        hub.sleep(0.05)
+    return {"said": said}
+
+
 def carry(hub: Hub) -> dict[str, Any]:
     """Say in which run a greenlet stands that was spawned in one: as it is, and bound."""
     import keybrake
@@ -178,6 +195,7 @@ ACTS = {
     "end": end_while_waiting,
     "fetch": fetch_credential,
     "carry": carry,
+    "in the hub": wait_in_hub,
 }
 
 

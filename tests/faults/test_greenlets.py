@@ -118,3 +118,12 @@ def test_greenlets_wait_for_one_that_fetches_a_credential(start, order):
 def test_a_greenlet_stands_in_a_run_that_was_handed_to_it(start, order):
     """One that was merely spawned stands in none, and its calls are refused."""
     assert result(start(order, "carry")) == {"found": [None, "around"]}
+
+
+@pytest.mark.parametrize("order", ["first", "opened", "never"])
+def test_a_callback_in_the_hub_is_refused_in_time(start, tmp_path, order):
+    """The hub may not pause; what it runs itself waits as a thread does, and no longer."""
+    child = start(order, "in the hub")
+    assert child.stdout.readline() == "ready\n", child.stderr.read()
+    with held(tmp_path / "ledger.db"):
+        assert result(child, "\n")["said"] == ["LedgerUnavailable"]
