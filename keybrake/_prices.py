@@ -124,18 +124,23 @@ class Prices:
         found = table.get(key) or table.get(ANY)
         return None if found is None else found.value
 
-    def longest(self, vendor: str, name: str, number: str, *, within: str = "") -> int | None:
+    def longest(
+        self, vendor: str, name: str, number: str, *, within: str = "", code: str = ""
+    ) -> int | None:
         """
         Return the price of the longest prefix of *number*, in micros; None: no prefix fits.
+
+        A prefix that is shorter than *code* is the price of another country, and never fits.
 
         Args:
             vendor: ``twilio``.
             name: Such as ``sms_segment``.
             number: A destination in E.164, such as ``+14155550100``.
             within: The inner table of a table of tables, such as ``sms:``.
+            code: The beginning of *number* that its country has for itself, such as ``+1876``.
         """
         table = self.rows.get((vendor, name), {})
-        for end in range(len(number), 0, -1):
+        for end in range(len(number), max(len(code), 1) - 1, -1):
             if found := table.get(within + number[:end]):
                 return found.value
         found = table.get(f"{within}{ANY}")

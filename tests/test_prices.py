@@ -125,6 +125,19 @@ def test_the_longest_prefix_wins():
     assert at("") == 750_000
 
 
+def test_a_prefix_shorter_than_the_countrys_code_does_not_fit():
+    """What is shorter than the code of a number is another country's price; ``*`` is everyone's."""
+    table = {"+1": "0.01", "+18765": "0.2"}
+
+    def at(number, **more):
+        found = prices(sms_segment={**table, **more})
+        return found.longest("twilio", "sms_segment", number, code="+1876")
+
+    assert [at("+18765550100"), at("+18766550100")] == [200_000, None]
+    assert at("+18766550100", **{"+1876": "0.3"}) == 300_000
+    assert at("+18766550100", **{"*": "0.75"}) == 750_000
+
+
 @given(
     table=st.dictionaries(
         st.from_regex(r"\+[1-9][0-9]{0,4}", fullmatch=True) | st.just("*"),

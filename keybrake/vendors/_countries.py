@@ -25,17 +25,24 @@ def _by_prefix() -> Mapping[str, frozenset[str]]:
     return {prefix: frozenset(countries) for prefix, countries in found.items()}
 
 
+def code_of(number: str) -> str:
+    """
+    Return the longest beginning of *number* that the table has; empty: it has none.
+
+    It is ``+1876`` for a number in Jamaica, and ``+1`` for one in the United States.
+    """
+    table = _by_prefix()
+    ends = range(len(number), 1, -1)
+    return next((number[:end] for end in ends if number[:end] in table), "")
+
+
 def of(number: str) -> frozenset[str]:
     """
     Return the countries whose numbers begin as *number* does.
 
     Several share a calling code: what begins with ``+1`` may be in the US or in Canada.
     """
-    table = _by_prefix()
-    for end in range(len(number), 1, -1):
-        if countries := table.get(number[:end]):
-            return countries
-    return frozenset()
+    return _by_prefix().get(code_of(number), frozenset())
 
 
 def sharing(country: str) -> set[str]:
@@ -48,7 +55,7 @@ def within(table: Iterable[str]) -> Mapping[str, str]:
     """
     Return the prefixes of other countries that only a shorter prefix of *table* covers.
 
-    A price for ``+1`` is found for a number in Jamaica as well, unless ``+1876`` has its own.
+    A price for ``+1`` is none for a number in Jamaica: only one for ``+1876`` or ``*`` is.
 
     Returns:
         Prefix → country.

@@ -39,10 +39,44 @@ def known(price: int | None, name: str, key: str, what: str) -> int:
     return price
 
 
-def by_number(name: str, number: str, money: Money, what: str) -> int:
-    shown = f"{number[:5]}…"
-    price = money.prices.longest("twilio", name, number)
-    return known(price, name, "the beginning of that number", f"{what} to {shown}")
+# The tables that `keybrake prices pull twilio` fills; the vendor's Pricing API lists no other.
+_PULLED = ("sms_segment", "voice_minute")
+
+
+def to_destination(money: Money, name: str, number: str, channel: str = "") -> int | None:
+    """
+    Return the price of a table by destination; None: none is known for the number's country.
+
+    A price for ``+1`` is no price for Jamaica, whose numbers begin with ``+1876``.
+    """
+    code = _countries.code_of(number)
+    within = f"{channel}:" if channel else ""
+    return money.prices.longest("twilio", name, number, within=within, code=code)
+
+
+def by_number(name: str, number: str, money: Money, what: str, channel: str = "") -> int:
+    """Return the price for a number, or say which country's price is missing."""
+    price = to_destination(money, name, number, channel)
+    if price is None:
+        raise no_rate(_no_destination(name, number, what, channel))
+    return price
+
+
+def _no_destination(name: str, number: str, what: str, channel: str) -> str:
+    code, table = _countries.code_of(number), f"{name}.{channel}" if channel else name
+    prefix = f'"{code}"' if code else "the beginning of that number"
+    add = f"add {prefix} to {table}"
+    place = "under [prices.twilio] in keybrake.toml"
+    if not code:
+        return f"there is no price for {what} to {number[:5]}…; a person has to {add} {place}"
+    countries = sorted(_countries.of(number))
+    outer = _countries.code_of(code[:-1])
+    shorter = f'; a price for "{outer}" is no price for {code}' if outer else ""
+    remedy = f"{add} {place} (`keybrake prices pull twilio` does not fill that table)"
+    if name in _PULLED:
+        remedy = f"run `keybrake prices pull twilio --country {countries[0]}`, or {add} {place}"
+    shown = f"{code} ({', '.join(countries[:4])})"
+    return f"there is no price for {what} to {shown}{shorter}; a person has to {remedy}"
 
 
 def e164(to: str) -> str | None:
@@ -68,7 +102,7 @@ def message(form: Form, endpoint: str, money: Money) -> int:
 def _sms(form: Form, number: str, money: Money) -> int:
     if form["ContentSid"] or form.says("ShortenUrls"):
         # What is sent is put together at Twilio: a text of any length, or pictures.
-        pictures = money.prices.longest("twilio", "mms_message", number) or 0
+        pictures = to_destination(money, "mms_message", number) or 0
         return max(_worst_text(number, money), pictures)
     if any(form.texts("MediaUrl")) or form.says("SendAsMms"):
         return by_number("mms_message", number, money, "an MMS")

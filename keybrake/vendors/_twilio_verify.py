@@ -9,7 +9,7 @@ from keybrake._config import Money
 from keybrake._model import Call, Lookup, Outcome, State
 from keybrake.vendors import _twilio_answers as answers
 from keybrake.vendors._twilio_form import Form
-from keybrake.vendors._twilio_prices import e164, known
+from keybrake.vendors._twilio_prices import by_number, e164, known, to_destination
 
 START = "twilio.verify.verifications.create"
 CHECKS = ("twilio.verify.verification_check.create", "twilio.verify.verifications.update")
@@ -57,8 +57,10 @@ def _channels(money: Money) -> set[str]:
 
 
 def _channel(channel: str, to: str, money: Money) -> int:
-    price = money.prices.longest("twilio", "verify_channel", to, within=f"{channel}:")
-    return known(price, "verify_channel", f"{channel!a:.20}", "a code to that destination")
+    if not to.startswith("+"):
+        price = to_destination(money, "verify_channel", to, channel)
+        return known(price, "verify_channel", f"{channel!a:.20}", "a code to that destination")
+    return by_number("verify_channel", to, money, f"a code by {channel!a:.20}", channel)
 
 
 def sent(call: Call, body: Mapping[str, Any] | None) -> Outcome:

@@ -687,3 +687,77 @@ def test_no_answer_breaks_it(place, params, body, status):
         assert ended.value_micros is None or ended.value_micros >= 0
         assert ended.state in (State.SETTLED, State.UNKNOWN)
         assert ended.position is None or ended.position.startswith("twilio:")
+
+
+_JAMAICA, _DOMINICAN, _KAZAKHSTAN = "+18765550100", "+18095550100", "+77012345678"
+_BY_HAND = {
+    "sms_segment": {"+1": "0.0083", "+7": "0.08", "+599": "0.1", "+4": "0.01"},
+    "mms_message": {"+1": "0.03", "+7": "0.2"},
+    "voice_minute": {"+1": "0.014", "+7": "0.2"},
+    "verify_channel": {"sms": {"+1": "0.0083", "+7": "0.08"}},
+}
+
+
+def _to(number, **more):
+    return {"To": number, "From": "+14155550101", "Body": "x", **more}
+
+
+_VERIFY = f"https://verify.twilio.com/v2/Services/VA{'a' * 32}/Verifications"
+_WAYS = {
+    "sms": (f"{API}/Messages.json", _to),
+    "a text made at Twilio": (f"{API}/Messages.json", lambda to: _to(to, ContentSid="HX1")),
+    "mms": (f"{API}/Messages.json", lambda to: _to(to, MediaUrl="http://x/y.png")),
+    "voice": (f"{API}/Calls.json", lambda to: _to(to, TimeLimit=60)),
+    "verify": (_VERIFY, lambda to: {"To": to, "Channel": "sms"}),
+}
+
+
+@pytest.mark.parametrize("way", _WAYS)
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(_JAMAICA, "+1876"), (_DOMINICAN, "+1809"), (_KAZAKHSTAN, "+77"), ("+76012345678", "+76"),
+     ("+16715550100", "+1671")],
+)  # fmt: skip
+def test_a_price_by_hand_prices_no_other_country(way, number, code):
+    """A price for +1 or +7 is none for a country with a longer code: the refusal says what to do."""
+    price_all(**_BY_HAND, verify_success="0.05")
+    url, params = _WAYS[way]
+    call = describe("POST", url, params(number))
+
+    assert call.refusal[0] == "no_rate"
+    assert code in call.refusal[1]
+    assert "keybrake prices pull twilio" in call.refusal[1]
+    assert describe("POST", url, params("+14155550100")).refusal is None
+
+
+@pytest.mark.parametrize("own", [{"+1876": "0.5"}, {"+18765": "0.5"}, {"*": "0.5"}])
+@pytest.mark.parametrize("way", _WAYS)
+def test_a_price_within_the_countrys_code_prices_it(way, own):
+    """The code itself, a longer prefix within it and ``*`` price a number that ``+1`` does not."""
+    tables = {name: {"+1": "0.01", **own} for name in _BY_HAND if name != "verify_channel"}
+    verify = {"sms": {"+1": "0.01", **own}}
+    price_all(**tables, verify_channel=verify, verify_success="0.05", worst_segments_unknown_body=1)
+    url, params = _WAYS[way]
+    call = describe("POST", url, params(_JAMAICA))
+
+    want = 550_000 if way == "verify" else 500_000
+    assert (call.refusal, call.value_micros) == (None, want)
+
+
+@pytest.mark.parametrize("number", ["+5996550100", "+447700900000"])
+def test_half_a_calling_code_prices_nothing(number):
+    """A price for +599 or +4 is none for Curaçao (+5996) or Great Britain (+44)."""
+    price_all(**_BY_HAND)
+
+    assert describe("POST", f"{API}/Messages.json", _to(number)).refusal[0] == "no_rate"
+
+
+def test_no_message_goes_out_to_a_country_without_a_price():
+    """The refusal comes before the request, and nothing of the cap is taken."""
+    price_all(sms_segment={"+1": "0.0083", "+7": "0.08"})
+    with FakeTwilio() as fake, keybrake.run("n", cap=1) as run:
+        for number in (_JAMAICA, _DOMINICAN, _KAZAKHSTAN):
+            with pytest.raises(keybrake.UnknownCost):
+                fake.client().messages.create(to=number, from_="+14155550101", body="x")
+        assert not fake.journal.entries
+    assert str(run.spent) == "0.00"
