@@ -212,3 +212,127 @@ def test_a_dispute_is_lost_once(fake):
     assert fake.journal.total("dispute", currency="eur") == 4000
     with pytest.raises(stripe.InvalidRequestError):
         stripe.Dispute.close(dispute)
+
+
+def _draft_with(customer, **options):
+    """Return a draft that advances, over one item of $10."""
+    made = stripe.Invoice.create(customer=customer, auto_advance=True, **options)
+    stripe.InvoiceItem.create(invoice=made.id, amount=1000, currency="usd")
+    return stripe.Invoice.retrieve(made.id)
+
+
+def test_the_lines_of_a_draft_change(fake, customer):
+    """Lines are added, changed and removed; each time the draft comes to what they come to."""
+    draft = _draft_with(customer)
+    line = draft.lines.data[0]
+    stripe.Invoice.add_lines(draft.id, lines=[{"amount": 500}, {"amount": -200}])
+    assert stripe.Invoice.retrieve(draft.id).amount_due == 1300
+    stripe.Invoice.update_lines(draft.id, lines=[{"id": line.id, "quantity": 3}])
+    stripe.InvoiceLineItem.modify(draft.id, line.id, description="tea")
+    lines = stripe.Invoice.list_lines(draft.id).data
+    assert [row.amount for row in lines] == [3000, 500, -200]
+    rows = [
+        {"id": lines[1].id, "behavior": "delete"},
+        {"id": lines[2].id, "behavior": "unassign"},
+    ]
+    assert stripe.Invoice.remove_lines(draft.id, lines=rows).amount_due == 3000
+    waiting = stripe.InvoiceItem.list(customer=customer, pending=True).data
+    assert [item.amount for item in waiting] == [-200]
+
+
+def test_items_change_until_their_invoice_is_finalized(fake, customer):
+    """An item changes and goes with its draft; on an invoice that is open it stays as it is."""
+    draft = _draft_with(customer)
+    item = draft.lines.data[0].parent.invoice_item_details.invoice_item
+    assert stripe.InvoiceItem.modify(item, unit_amount_decimal="250", quantity=2).amount == 500
+    assert stripe.InvoiceItem.modify(item, quantity=4).amount == 1000
+    price = fake.add_price(70, recurring=False)
+    assert stripe.InvoiceItem.modify(item, pricing={"price": price}, quantity=2).amount == 140
+    other = stripe.InvoiceItem.create(invoice=draft.id, amount=60, currency="usd")
+    assert stripe.InvoiceItem.delete(other.id).deleted
+    assert stripe.Invoice.finalize_invoice(draft.id).amount_due == 140
+    for call in (
+        lambda: stripe.InvoiceItem.modify(item, amount=5),
+        lambda: stripe.InvoiceItem.delete(item),
+        lambda: stripe.Invoice.add_lines(draft.id, lines=[{"amount": 5}]),
+        lambda: stripe.Invoice.modify(draft.id, discounts=""),
+    ):
+        with pytest.raises(stripe.InvalidRequestError):
+            call()
+
+
+def test_settings_of_a_draft_change_what_it_comes_to(fake, customer):
+    """Shipping and taxes come on top, discounts are taken off, and all of it may be undone."""
+    draft = _draft_with(customer)
+    fixed = {"amount": 300, "currency": "usd"}
+    cost = {"shipping_rate_data": {"display_name": "van", "fixed_amount": fixed}}
+    rate = stripe.TaxRate.create(display_name="VAT", inclusive=False, percentage=10).id
+    coupon = stripe.Coupon.create(percent_off=50).id
+    assert stripe.Invoice.modify(draft.id, shipping_cost=cost).total == 1300
+    assert stripe.Invoice.modify(draft.id, default_tax_rates=[rate]).total == 1400
+    shown = stripe.Invoice.modify(draft.id, discounts=[{"coupon": coupon}])
+    assert (shown.total, shown.total_discount_amounts[0].amount) == (850, 500)
+    stripe.Invoice.modify(draft.id, discounts="", default_tax_rates="")
+    assert stripe.Invoice.modify(draft.id, shipping_cost="").total == 1000
+
+
+def test_time_passes_and_drafts_are_collected(fake, customer):
+    """A draft that advances is charged by itself, once, with the balance that is owed by then."""
+    _draft_with(customer)
+    stripe.Customer.create_balance_transaction(customer, amount=250, currency="usd")
+    waits = stripe.Invoice.create(customer=customer)
+    by_mail = _draft_with(customer, collection_method="send_invoice", days_until_due=3)
+    collected = fake.advance()
+
+    assert (len(collected), fake.charged(), fake.journal.total()) == (1, 1250, 2500)
+    assert stripe.Customer.retrieve(customer).balance == 0
+    assert stripe.Invoice.retrieve(waits.id).status == "draft"
+    assert stripe.Invoice.retrieve(by_mail.id).status == "open"
+    assert fake.advance() == []
+    assert [entry.method for entry in fake.journal.entries].count("CLOCK") == 1
+
+
+def test_credit_is_used_up_by_the_first_invoice(fake, customer):
+    """A balance below zero pays what it can, and is gone then."""
+    stripe.Customer.modify(customer, balance=-1200)
+    for _ in range(2):
+        draft = _draft_with(customer)
+        stripe.Invoice.finalize_invoice(draft.id)
+
+    assert [row.amount_due for row in stripe.Invoice.list(customer=customer).data] == [800, 0]
+
+
+def test_a_customers_discount_goes(fake):
+    """A customer's discount is taken off each draft, for as long as the customer has it."""
+    coupon = stripe.Coupon.create(amount_off=900, currency="usd").id
+    customer = stripe.Customer.create(coupon=coupon).id
+    draft = _draft_with(customer)
+    assert draft.amount_due == 100
+    stripe.Customer.delete_discount(customer)
+    assert stripe.Invoice.retrieve(draft.id).amount_due == 1000
+
+
+def test_a_subscription_takes_along_what_waits(fake, customer):
+    """Items that wait come onto its first invoice, onto a preview, and onto the next invoice."""
+    price = fake.add_price(500)
+    stripe.InvoiceItem.create(customer=customer, amount=100, currency="usd")
+    made = stripe.Subscription.create(customer=customer, items=[{"price": price}])
+    assert fake.charged() == 600
+    stripe.InvoiceItem.create(customer=customer, amount=70, currency="usd")
+    assert stripe.Invoice.create_preview(subscription=made.id).amount_due == 570
+    fake.advance()
+    assert fake.charged() == 670
+    item = stripe.SubscriptionItem.create(
+        subscription=made.id, price=price, proration_behavior="always_invoice"
+    )
+    stripe.SubscriptionItem.modify(item.id, quantity=2, proration_behavior="always_invoice")
+    assert fake.charged() == 1670
+
+
+def test_a_trial_is_charged_when_it_ends(fake, customer):
+    """The first period of a trial is charged by itself."""
+    price = fake.add_price(500)
+    stripe.Subscription.create(customer=customer, items=[{"price": price}], trial_period_days=7)
+    assert fake.charged() == 0
+    fake.advance()
+    assert fake.charged() == 500

@@ -3,26 +3,72 @@
 from collections import Counter
 from typing import Final
 
-from keybrake.testing._stripe import objects
+from keybrake.testing._stripe import objects, rates
 from keybrake.testing._stripe.errors import missing
+from keybrake.testing._stripe.objects import new
 from keybrake.testing._stripe.outcome import Outcome
-from keybrake.testing._stripe.params import Params, as_sent, metadata, required
-from keybrake.testing._stripe.store import Store
+from keybrake.testing._stripe.params import (
+    Params,
+    as_sent,
+    integer,
+    metadata,
+    required,
+    required_currency,
+)
+from keybrake.testing._stripe.store import Object, Store
 
 _PDF: Final = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 
 
 def create(store: Store, params: Params) -> Outcome:
     """Make a customer."""
-    return Outcome(store.add(objects.customer(store, params)))
+    made = store.add(objects.customer(store, params))
+    made["balance"] = integer(params, "balance") or 0
+    _discounted(store, made, params)
+    return Outcome(made)
+
+
+def _discounted(store: Store, customer: Object, params: Params) -> None:
+    """Give the discount that API versions before 2025 take here."""
+    if params.get("coupon"):
+        customer["discount"] = rates.discount(store, params["coupon"])
 
 
 def update(store: Store, params: Params, customer_id: str) -> Outcome:
     """Change a customer."""
     customer = store.find("customer", customer_id)
     customer |= as_sent(params, objects.CUSTOMER_TEXTS)
+    balance = integer(params, "balance")
+    customer["balance"] = customer["balance"] if balance is None else balance
+    _discounted(store, customer, params)
     customer["metadata"] = metadata(params, customer["metadata"])
     return Outcome(customer)
+
+
+def account(store: Store, params: Params) -> Outcome:
+    """Show the account."""
+    del store, params
+    return Outcome({"id": "acct_fake", "object": "account", "default_currency": "usd"})
+
+
+def add_balance(store: Store, params: Params, customer_id: str) -> Outcome:
+    """Change what a customer owes, or has to come, by an amount."""
+    customer = store.find("customer", customer_id)
+    amount = integer(params, "amount")
+    if amount is None:
+        raise missing(param="amount")
+    customer["balance"] += amount
+    entry = new(
+        "customer_balance_transaction",
+        store.new_id("cbtxn"),
+        params,
+        amount=amount,
+        currency=required_currency(params),
+        customer=customer_id,
+        ending_balance=customer["balance"],
+        type="adjustment",
+    )
+    return Outcome(store.add(entry))
 
 
 def delete(store: Store, params: Params, customer_id: str) -> Outcome:

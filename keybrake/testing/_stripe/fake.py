@@ -12,8 +12,18 @@ from typing import Any, Final
 from keybrake.testing import _forms
 from keybrake.testing._fake import FakeVendor
 from keybrake.testing._faults import Fault
+from keybrake.testing._journal import Move
 from keybrake.testing._server import Request, Response
-from keybrake.testing._stripe import events, invoices, own_funds, prices, routes
+from keybrake.testing._stripe import (
+    clock,
+    events,
+    invoices,
+    items,
+    own_funds,
+    prices,
+    routes,
+    totals,
+)
 from keybrake.testing._stripe.errors import StripeFailure, of_reason, unauthorized
 from keybrake.testing._stripe.outcome import Outcome
 from keybrake.testing._stripe.store import Store
@@ -59,9 +69,50 @@ class FakeStripe(FakeVendor):
         """Have an invoice that nobody has paid, and return its id."""
         with self._lock:
             invoice = invoices.add(self._store, {"currency": currency})
-            invoices.bill(invoice, amount)
+            items.add(self._store, {"amount": amount, "currency": currency}, invoice)
+            totals.recount(self._store, invoice)
             invoice["status"] = status
             return str(invoice["id"])
+
+    def advance(self) -> list[str]:
+        """
+        Let an hour and a billing period pass; return the ids of the invoices that were collected.
+
+        Drafts that advance are finalized and charged, and so is what waits for a subscription.
+        Each charge is an entry of the journal under the method ``CLOCK``.
+        """
+        with self._lock:
+            return [self._noted(*done) for done in clock.advance(self._store)]
+
+    def _noted(self, invoice: Mapping[str, Any], move: Move) -> str:
+        self.journal.write(
+            method="CLOCK",
+            path=f"/v1/invoices/{invoice['id']}",
+            idempotency_key=None,
+            params={},
+            moved=move.moved,
+            kind=move.kind,
+            object_id=move.object_id,
+            amount=move.amount,
+            currency=move.currency,
+            standing=move.standing,
+            status=move.status,
+            http_status=None,
+            replayed=False,
+            fault=None,
+            key_prefix="none",
+            request_id=None,
+        )
+        return str(invoice["id"])
+
+    def charged(self, currency: str = "usd") -> int:
+        """Return what all charges took in one currency, in minor units, whatever was committed."""
+        with self._lock:
+            return sum(
+                charge["amount_captured"]
+                for charge in self._store.all("charge")
+                if charge["currency"] == currency
+            )
 
     def add_dispute(self, amount: int, currency: str = "usd", charge: str | None = None) -> str:
         """Have a dispute that waits for an answer, and return its id."""

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from keybrake.testing._journal import Move
-from keybrake.testing._stripe import charges, objects
+from keybrake.testing._stripe import charges, objects, rates
 from keybrake.testing._stripe.cards import Card, card_for
 from keybrake.testing._stripe.errors import StripeFailure, missing
 from keybrake.testing._stripe.objects import blank, new
@@ -14,41 +14,14 @@ from keybrake.testing._stripe.params import (
     flag,
     integer,
     metadata,
-    required_currency,
+    subset,
 )
 from keybrake.testing._stripe.store import Object, Store
+from keybrake.testing._stripe.totals import recount, settle_balance, waiting
 
-_METHODS: Final = ("charge_automatically", "send_invoice")
-_GOOD_CARD: Final = "pm_card_visa"
-
-
-def create_item(store: Store, params: Params) -> Outcome:
-    """Make an item that waits for the customer's next invoice, or is on one already."""
-    customer = store.refer("customer", params)
-    invoice = store.refer("invoice", params)
-    if customer is None and invoice is None:
-        raise missing(param="customer")
-    amount = integer(params, "amount")
-    if amount is None:
-        raise missing(param="amount")
-    if invoice is not None:
-        _only(invoice, "draft", "add an item to")
-    item = store.add(
-        new(
-            "invoiceitem",
-            store.new_id("ii"),
-            params,
-            amount=amount,
-            currency=required_currency(params),
-            customer=invoice["customer"] if invoice else params["customer"],
-            description=params.get("description") or None,
-            invoice=invoice["id"] if invoice else None,
-        )
-    )
-    if invoice is not None:
-        recount(store, invoice)
-        return Outcome(item, _committed(store, invoice))
-    return Outcome(item)
+METHODS: Final = ("charge_automatically", "send_invoice")
+GOOD_CARD: Final = "pm_card_visa"
+_PRICING: Final = frozenset({"discounts", "default_tax_rates", "shipping_cost"})
 
 
 def list_items(store: Store, params: Params) -> Outcome:
@@ -67,17 +40,16 @@ def create(store: Store, params: Params) -> Outcome:
     customer = store.refer("customer", params)
     if customer is None:
         raise missing(param="customer")
-    choice(params, "collection_method", _METHODS, _METHODS[0])
+    choice(params, "collection_method", METHODS, METHODS[0])
     drawn = add(store, params)
     behavior = choice(params, "pending_invoice_items_behavior", ("include", "exclude"), "exclude")
-    for item in store.all("invoiceitem"):
-        if behavior == "include" and not item["invoice"] and item["customer"] == customer["id"]:
-            item["invoice"] = drawn["id"]
-    recount(store, drawn)
-    return Outcome(drawn, _committed(store, drawn))
+    for item in waiting(store, customer["id"]) if behavior == "include" else ():
+        item["invoice"] = drawn["id"]
+    _apply(store, drawn, params)
+    return Outcome(drawn, committed(store, drawn))
 
 
-def _committed(store: Store, invoice: Object) -> Move | None:
+def committed(store: Store, invoice: Object) -> Move | None:
     """A draft that advances by itself will be collected: it commits what is on it."""
     if not invoice["auto_advance"] or invoice["status"] != "draft":
         return None
@@ -95,48 +67,82 @@ def add(store: Store, params: Params) -> Object:
             amount_paid=0,
             amount_remaining=0,
             auto_advance=flag(params, "auto_advance"),
-            collection_method=params.get("collection_method", _METHODS[0]),
+            automatic_tax={"enabled": False},
+            billing_reason="manual",
+            collection_method=params.get("collection_method", METHODS[0]),
             currency=str(params.get("currency", "usd")).lower(),
             customer=params.get("customer") or None,
+            default_tax_rates=[],
+            discounts=[],
+            lines={"object": "list", "data": [], "has_more": False},
             status="draft",
+            subtotal=0,
             total=0,
-            **blank("charge", "payment_intent", "subscription"),
+            total_discount_amounts=[],
+            total_taxes=[],
+            **blank("charge", "payment_intent", "shipping_cost", "subscription"),
         )
     )
-
-
-def recount(store: Store, invoice: Object) -> None:
-    """Add up what is on an invoice."""
-    items = [item for item in store.all("invoiceitem") if item["invoice"] == invoice["id"]]
-    if items:
-        invoice["currency"] = items[0]["currency"]
-    bill(invoice, sum(item["amount"] for item in items))
-
-
-def bill(invoice: Object, amount: int) -> None:
-    """Let an invoice come to *amount*."""
-    due = max(amount, 0)
-    invoice |= {"total": amount, "amount_due": due}
-    invoice["amount_remaining"] = due - invoice["amount_paid"]
 
 
 def update(store: Store, params: Params, invoice_id: str) -> Outcome:
     """Change a draft; from the moment it advances by itself, it commits its amount."""
     invoice = store.find("invoice", invoice_id)
+    if not _PRICING.isdisjoint(params):
+        only(invoice, "draft", "change the amount of")
     invoice["auto_advance"] = flag(params, "auto_advance", default=invoice["auto_advance"])
     invoice["metadata"] = metadata(params, invoice["metadata"])
-    return Outcome(invoice, _committed(store, invoice))
+    _apply(store, invoice, params)
+    return Outcome(invoice, committed(store, invoice))
+
+
+def _apply(store: Store, invoice: Object, params: Params) -> None:
+    """Take over what changes the amount of a draft."""
+    if "discounts" in params:
+        invoice["discounts"] = rates.discounts_of(store, params)
+    if "default_tax_rates" in params:
+        invoice["default_tax_rates"] = rates.tax_rates_of(store, params)
+    if "shipping_cost" in params:
+        fixed = subset(
+            subset(subset(params, "shipping_cost"), "shipping_rate_data"), "fixed_amount"
+        )
+        amount = integer(fixed, "amount", least=0) or 0
+        invoice["shipping_cost"] = {"amount_total": amount} if amount else None
+    if invoice["status"] == "draft":
+        recount(store, invoice)
 
 
 def finalize(store: Store, params: Params, invoice_id: str) -> Outcome:
     """End the draft; collection starts, unless it is left to the customer."""
     invoice = store.find("invoice", invoice_id)
-    _only(invoice, "draft", "finalize")
+    only(invoice, "draft", "finalize")
     invoice["auto_advance"] = flag(params, "auto_advance", default=invoice["auto_advance"])
-    invoice["status"] = "open" if invoice["amount_due"] else "paid"
+    end_draft(store, invoice)
     if invoice["collection_method"] == "send_invoice" and not invoice["auto_advance"]:
         return Outcome(invoice)
     return Outcome(invoice, store.commit("charge", invoice, invoice["amount_due"]))
+
+
+def end_draft(store: Store, invoice: Object) -> None:
+    """End the draft: it comes to what it comes to now, and the balance goes onto it."""
+    recount_draft(store, invoice)
+    settle_balance(store, invoice)
+    invoice["status"] = "open" if invoice["amount_due"] else "paid"
+
+
+def recount_draft(store: Store, invoice: Object) -> None:
+    """Add up a draft anew: discount and balance of its customer may be others by now."""
+    if invoice["status"] == "draft" and invoice["billing_reason"] == "manual":
+        recount(store, invoice)
+
+
+def retrieve(store: Store, params: Params, invoice_id: str) -> Outcome:
+    """Show an invoice as it is now."""
+    del params
+    invoice = store.find("invoice", invoice_id)
+    if not invoice.get("deleted"):
+        recount_draft(store, invoice)
+    return Outcome(invoice)
 
 
 def send(store: Store, params: Params, invoice_id: str) -> Outcome:
@@ -144,8 +150,8 @@ def send(store: Store, params: Params, invoice_id: str) -> Outcome:
     del params
     invoice = store.find("invoice", invoice_id)
     if invoice["status"] == "draft":
-        invoice["status"] = "open"
-    _only(invoice, "open", "send")
+        end_draft(store, invoice)
+    only(invoice, "open", "send")
     return Outcome(invoice)
 
 
@@ -153,12 +159,12 @@ def pay(store: Store, params: Params, invoice_id: str) -> Outcome:
     """Collect what remains, or take note that it was paid elsewhere."""
     invoice = store.find("invoice", invoice_id)
     if invoice["status"] == "draft":
-        invoice["status"] = "open"
-    _only(invoice, "open", "pay")
+        end_draft(store, invoice)
+    only(invoice, "open", "pay")
     if flag(params, "paid_out_of_band"):
         invoice |= {"status": "paid", "amount_paid": invoice["amount_due"], "amount_remaining": 0}
         return Outcome(invoice)
-    return collect(store, invoice, str(params.get("payment_method") or _GOOD_CARD))
+    return collect(store, invoice, str(params.get("payment_method") or GOOD_CARD))
 
 
 def collect(store: Store, invoice: Object, token: str) -> Outcome:
@@ -194,7 +200,7 @@ def end(status: str, store: Store, params: Params, invoice_id: str) -> Outcome:
     """Void an open invoice, or give it up."""
     del params
     invoice = store.find("invoice", invoice_id)
-    _only(invoice, "open", status)
+    only(invoice, "open", status)
     invoice["status"] = status
     return Outcome(invoice, store.no_move("charge", invoice, invoice["amount_due"], standing=0))
 
@@ -202,12 +208,12 @@ def end(status: str, store: Store, params: Params, invoice_id: str) -> Outcome:
 def delete(store: Store, params: Params, invoice_id: str) -> Outcome:
     """Delete a draft."""
     del params
-    _only(store.find("invoice", invoice_id), "draft", "delete")
+    only(store.find("invoice", invoice_id), "draft", "delete")
     gone: dict[str, Any] = {"id": invoice_id, "object": "invoice", "deleted": True}
     return Outcome(store.add(gone))
 
 
-def _only(invoice: Object, status: str, verb: str) -> None:
+def only(invoice: Object, status: str, verb: str) -> None:
     if invoice.get("status") != status:
         raise StripeFailure(
             message=f"You cannot {verb} an invoice that is {invoice.get('status', 'deleted')}.",

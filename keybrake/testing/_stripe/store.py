@@ -51,6 +51,10 @@ class Store:
         self._objects.setdefault(thing["object"], {})[thing["id"]] = thing
         return thing
 
+    def remove(self, thing: Object) -> None:
+        """Forget an object that is gone without a trace."""
+        self._objects[thing["object"]].pop(thing["id"])
+
     def all(self, kind: str) -> list[Object]:
         """Return every object of a *kind*, newest first."""
         return list(reversed(self._objects.get(kind, {}).values()))
@@ -61,6 +65,11 @@ class Store:
         if found is None:
             raise not_found(kind, object_id, kind if kind in _EXPANDABLE.values() else "id")
         return found
+
+    def known(self, kind: str, object_id: str | None) -> Object | None:
+        """Return an object by its id, or None if there is none any more."""
+        found = self._objects.get(kind, {}).get(str(object_id))
+        return None if found is None or found.get("deleted") else found
 
     def refer(self, kind: str, params: Params, name: str | None = None) -> Object | None:
         """Return the object a parameter names, or None if it was not given."""

@@ -8,6 +8,7 @@ from keybrake.testing._stripe.objects import blank, new
 from keybrake.testing._stripe.outcome import Outcome
 from keybrake.testing._stripe.params import Params, choice, integer, metadata, subset
 from keybrake.testing._stripe.store import Object, Store
+from keybrake.testing._stripe.totals import bill, settle_balance, waiting
 
 _GOOD_CARD: Final = "pm_card_visa"
 _PRORATIONS: Final = ("create_prorations", "always_invoice", "none")
@@ -26,7 +27,7 @@ def create(store: Store, params: Params) -> Outcome:
     if integer(params, "trial_period_days"):
         subscription["status"] = "trialing"
         return Outcome(subscription)
-    return _charged(store, subscription, params, prices.total(lines))
+    return charged(store, subscription, params, prices.total(lines))
 
 
 def _drawn(store: Store, params: Params, lines: list[Object]) -> Object:
@@ -40,6 +41,8 @@ def _drawn(store: Store, params: Params, lines: list[Object]) -> Object:
         currency=prices.currency_of(lines, params),
         customer=params["customer"],
         items={"object": "list", "data": [], "has_more": False, "url": "/v1/subscription_items"},
+        automatic_tax={"enabled": False},
+        discount=None,
         status="active",
         **blank("canceled_at", "default_payment_method", "latest_invoice", "schedule"),
     )
@@ -58,13 +61,19 @@ def _item(store: Store, subscription: Object, line: Object) -> Object:
     )
 
 
-def _charged(store: Store, subscription: Object, params: Params, amount: int) -> Outcome:
+def charged(store: Store, subscription: Object, params: Params, amount: int) -> Outcome:
+    """Invoice *amount*, with what waits for the customer, and charge it at once."""
     invoice = invoices.add(store, {"customer": subscription["customer"]})
     invoice |= {"subscription": subscription["id"], "currency": subscription["currency"]}
-    invoices.bill(invoice, amount)
-    invoice["status"] = "open"
+    invoice["billing_reason"] = "subscription_cycle"
+    items = waiting(store, subscription["customer"])
+    for item in items:  # what waits goes along
+        item["invoice"] = invoice["id"]
+    bill(store, invoice, amount + sum(item["amount"] for item in items))
+    settle_balance(store, invoice)
+    invoice["status"] = "open" if invoice["amount_due"] else "paid"
     subscription["latest_invoice"] = invoice["id"]
-    if subscription["collection_method"] == "send_invoice" or not amount:
+    if subscription["collection_method"] == "send_invoice" or not invoice["amount_due"]:
         return Outcome(subscription)
     token = str(params.get("default_payment_method") or _GOOD_CARD)
     return Outcome(subscription, invoices.collect(store, invoice, token).move)
@@ -75,11 +84,14 @@ def update(store: Store, params: Params, subscription_id: str) -> Outcome:
     subscription = store.find("subscription", subscription_id)
     before = prices.total(subscription["items"]["data"])
     subscription["metadata"] = metadata(params, subscription["metadata"])
+    subscription["collection_method"] = choice(
+        params, "collection_method", invoices.METHODS, subscription["collection_method"]
+    )
     _apply(store, subscription, params)
     more = prices.total(subscription["items"]["data"]) - before
     behavior = choice(params, "proration_behavior", _PRORATIONS, _PRORATIONS[0])
     if more > 0 and behavior == "always_invoice":
-        return _charged(store, subscription, params, more)
+        return charged(store, subscription, params, more)
     return Outcome(subscription)
 
 
@@ -92,6 +104,28 @@ def _apply(store: Store, subscription: Object, params: Params) -> None:
         else:
             line = prices.line_of(store, row)
             subscription["items"]["data"].append(_item(store, subscription, line))
+
+
+def create_item(store: Store, params: Params) -> Outcome:
+    """Add an item to a subscription."""
+    before = store.refer("subscription", params)
+    if before is None:
+        raise missing(param="subscription")
+    row = {name: params[name] for name in ("price", "price_data", "quantity") if name in params}
+    outcome = update(store, {**_when(params), "items": [row]}, before["id"])
+    return Outcome(before["items"]["data"][-1], outcome.move)
+
+
+def _when(params: Params) -> Params:
+    return {name: params[name] for name in ("proration_behavior",) if name in params}
+
+
+def update_item(store: Store, params: Params, item_id: str) -> Outcome:
+    """Change an item of a subscription."""
+    item = store.find("subscription_item", item_id)
+    row = {name: params[name] for name in ("price", "quantity") if name in params}
+    asked = {**_when(params), "items": [{**row, "id": item_id}]}
+    return Outcome(item, update(store, asked, item["subscription"]).move)
 
 
 def cancel(store: Store, params: Params, subscription_id: str) -> Outcome:
@@ -108,8 +142,9 @@ def preview(store: Store, params: Params) -> Outcome:
     """Show what a subscription, or a change of one, would be invoiced; nothing changes."""
     details = subset(params, "subscription_details")
     subscription = store.refer("subscription", params)
-    before, lines = 0, {}
+    before, lines, customer = 0, {}, params.get("customer")
     if subscription is not None:
+        customer = subscription["customer"]
         lines = {item["id"]: dict(item) for item in subscription["items"]["data"]}
         before = prices.total(lines.values())
     for number, row in enumerate(details.get("items") or ()):
@@ -120,7 +155,10 @@ def preview(store: Store, params: Params) -> Outcome:
         known["quantity"] = prices.quantity_of(row, known["quantity"])
         known["price"] = store.refer("price", row) or known["price"]
     only_more = details.get("proration_behavior") == "always_invoice"
-    due = max(0, prices.total(lines.values()) - (before if only_more else 0))
+    total = prices.total(lines.values()) - (before if only_more else 0)
+    total += sum(item["amount"] for item in waiting(store, customer))
+    owner = store.known("customer", customer)
+    due = max(0, total + (owner["balance"] if owner else 0))
     currency = prices.currency_of(lines.values(), params)
-    shown = {"object": "invoice", "status": "draft", "amount_due": due, "total": due}
-    return Outcome({**shown, "amount_remaining": due, "currency": currency})
+    shown = {"object": "invoice", "status": "draft", "amount_due": due, "total": total}
+    return Outcome({**shown, "amount_remaining": due, "currency": currency, "customer": customer})
