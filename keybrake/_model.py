@@ -108,6 +108,8 @@ class Call(NamedTuple):
         contingent_micros: What it may come to if a person acts on it; recorded, not counted.
         recurring: More of it follows in later periods, outside of every run.
         offsets: Key of the position that a refund takes back, where refunds count net.
+        absorbs: Keys of positions that become a part of this call's, such as items of an invoice:
+            what the same run spent on them is not counted again.
         priced_by: Keys of the objects at the vendor whose state a look-up read to price this call.
             While the call is open, nothing may make one of them dearer.
         may_raise: Keys of the objects that this call can make dearer for a call priced by them.
@@ -133,6 +135,7 @@ class Call(NamedTuple):
     contingent_micros: int | None = None
     recurring: bool = False
     offsets: str | None = None
+    absorbs: tuple[str, ...] = ()
     priced_by: tuple[str, ...] = ()
     may_raise: tuple[str, ...] = ()
 
@@ -207,6 +210,7 @@ class Outcome:
         replayed: The vendor repeated an older answer: it says nothing about how things are now.
         conclusive: It speaks for every call that was made under the same idempotency key.
         offsets: See ``Call.offsets``.
+        absorbs: See ``Call.absorbs``.
         contingent_micros: See ``Call.contingent_micros``; None: what the call said stands.
         currency: That of the object now; *usd_per_unit* is the rate *value_micros* was made with.
         object_id: The vendor's id of the object.
@@ -220,6 +224,7 @@ class Outcome:
     replayed: bool = False
     conclusive: bool = False
     offsets: str | None = None
+    absorbs: tuple[str, ...] = ()
     contingent_micros: int | None = None
     currency: str | None = None
     usd_per_unit: Fraction | None = None

@@ -35,6 +35,8 @@ def increase(writing: Writing, call: Call, scopes: tuple[int, ...]) -> Increase:
     if call.offsets is not None:
         run = scopes[0] if scopes else None
         more = max(0, more - _spent_on(writing, call.offsets, run))
+    for key in call.absorbs:
+        more = max(0, more - _absorbed(writing, key, scopes))
     if not more or call.idempotency_key is None:
         return Increase(more)
     return _beside_twin(writing, call, scopes, more)
@@ -68,6 +70,28 @@ def _spent_on(writing: Writing, position: str, run: int | None) -> int:
     )
 
 
+def _absorbed(writing: Writing, key: str, scopes: Sequence[int]) -> int:
+    """Return what the run has spent on a position that becomes a part of another one."""
+    row = writing.execute(sql.SELECT_COUNTED, (key,)).fetchone()
+    if row is None or not scopes:
+        return 0
+    return min(int(row[0]), _spent_on(writing, key, scopes[0]))
+
+
+def _absorb(writing: Writing, admitted: Admitted, outcome: Outcome, cost: int) -> int:
+    """Return what is left of a cost beside the positions that became a part of it."""
+    for key in outcome.absorbs:
+        own = min(cost, _absorbed(writing, key, admitted.scopes))
+        row = writing.execute(sql.SELECT_COUNTED, (key,)).fetchone()
+        if own and row is not None:
+            # What was spent on it stays with the call that spent it. It is not counted by itself
+            # any more, so that nothing gives it back twice.
+            released = ("released", 0, None, None, row[2], key)
+            writing.execute(sql.MOVE_POSITION, released)
+        cost -= own
+    return cost
+
+
 def tracked(writing: Writing, call: Call) -> str | None:
     """
     Return the position a call is a write on, if the ledger counts it.
@@ -96,7 +120,8 @@ def cost(writing: Writing, admitted: Admitted, outcome: Outcome) -> tuple[int, i
     if not outcome.observed:
         first = (outcome.position, *shown, admitted.seq, admitted.seq)
         if writing.execute(sql.NEW_POSITION, first).rowcount:
-            return _net(writing, admitted, outcome), None
+            net = _net(writing, admitted, outcome)
+            return _absorb(writing, admitted, outcome, net), None
     row = writing.execute(sql.SELECT_COUNTED, (outcome.position,)).fetchone()
     if row is None or not _is_news(admitted, outcome, row):
         return 0, None
@@ -104,7 +129,7 @@ def cost(writing: Writing, admitted: Admitted, outcome: Outcome) -> tuple[int, i
     change = outcome.value_micros - counted
     if change > 0 and not outcome.observed:
         writing.execute(sql.MOVE_POSITION, (*shown, admitted.seq, outcome.position))
-        return change, prior
+        return _absorb(writing, admitted, outcome, change), prior
     if change > 0:
         # A price that came late is owed by whoever made the call, not by whoever looked.
         writing.execute(sql.CHARGE_MORE, (change, change, prior))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from keybrake._config import Money
 from keybrake._model import Call, Effect, Lookup, Position
 from keybrake.vendors._stripe_lines import Bill, bill_of, lines_at, with_price
 from keybrake.vendors._stripe_money import currency_code, exact_number
-from keybrake.vendors._stripe_objects import Found
+from keybrake.vendors._stripe_objects import Found, whole_found
 from keybrake.vendors._stripe_steps import dig, id_of, is_set, priced, unknown
 from keybrake.vendors._stripe_table import Rule
+from keybrake.vendors._stripe_waiting import Items, waiting_found, with_waiting
 from keybrake.vendors._stripe_worth import Worth, worth
 
 _PRICE = "/v1/prices/{}"
@@ -47,7 +49,14 @@ def bill(
     wanted = currency_code(dig(params, rule.currency))
     odd = read.odd or _oddity(params) or _foreign(read, wanted)
     read = read._replace(odd=odd, currency=wanted or read.currency, wanted=wanted is not None)
-    return ask_on(call, read, money)
+    read = read._replace(customer=id_of(params.get("customer")))
+    return _with_what_waits(ask_on(call, read, money), read)
+
+
+def _with_what_waits(call: Call, read: Bill) -> Call:
+    # Stripe's preview shows what waits; prices alone do not.
+    previewing = call.gathered == (PREVIEWED,)
+    return call if previewing or read.customer is None else with_waiting(call, read.customer)
 
 
 def _oddity(params: Mapping[str, Any]) -> str | None:
@@ -97,14 +106,16 @@ def ask_on(call: Call, read: Bill, money: Money) -> Call:
         lookup = Lookup(path=_PRICE.format(read.pending[0][0]), params=options)
         return call._replace(value_micros=None, lookup=lookup, gathered=(read,))
     if read.currency is None and not read.minor:
-        return call._replace(value_micros=read.over)
-    call = priced(call._replace(gathered=()), read.minor, read.currency, money)
-    return call._replace(value_micros=(call.value_micros or 0) + read.over)
+        return call._replace(value_micros=0)
+    minor = max(read.minor, Fraction(read.least))
+    return priced(call._replace(gathered=()), minor, read.currency, money)
 
 
 def bill_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     """Go on with a bill, now that a price, or Stripe's preview of it all, is there."""
     del rule
+    if call.gathered and isinstance(call.gathered[0], Items):
+        return waiting_found(call, call.gathered[0], found, money)
     if isinstance(found, Position) or not call.gathered:
         return unknown(call, "its prices could not be looked up")
     state = call.gathered[0]
@@ -112,7 +123,26 @@ def bill_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
         return previewed(call, found, money)
     if not state.pending:
         return unknown(call, "its prices could not be looked up")
-    return ask_on(call, with_price(state, found), money)
+    read = with_price(state, found)
+    return _with_what_waits(ask_on(call, read, money), read)
+
+
+def accept_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
+    """Price an accepted quote; one that begins a subscription would collect what waits, too."""
+    if call.gathered and isinstance(call.gathered[0], Items):
+        with_it = waiting_found(call, call.gathered[0], found, money)
+        if (
+            with_it.lookup
+            or with_it.refusal
+            or with_it.value_micros == call.gathered[0].call.value_micros
+        ):
+            return with_it
+        words = "items wait for the customer's next invoice, and would be collected with the quote"
+        return unknown(call, f"{words}; invoice them first")
+    call = whole_found(call, rule, found, money)
+    if isinstance(found, Position) or dig(found, ("computed", "recurring")) is None:
+        return call
+    return with_waiting(call, found.get("customer"))
 
 
 _STATES = {

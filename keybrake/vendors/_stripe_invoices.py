@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from keybrake._config import Money
 from keybrake._model import Call, Effect, Lookup, Position
-from keybrake.vendors._stripe_bills import PREVIEWED, ask_on, bill_found
-from keybrake.vendors._stripe_lines import Bill, bill_of, lines_at
-from keybrake.vendors._stripe_money import currency_code, minor_amount, signed_amount
-from keybrake.vendors._stripe_objects import Found, asked_of, follow, known
+from keybrake._shown import shown
+from keybrake.vendors._stripe_drafts import may_be_set
+from keybrake.vendors._stripe_edits import is_taxing
+from keybrake.vendors._stripe_money import currency_code, minor_amount
+from keybrake.vendors._stripe_objects import Found
 from keybrake.vendors._stripe_readers import is_left_to_customer
 from keybrake.vendors._stripe_steps import dig, id_of, is_id, is_set, key_of, no_id, priced, unknown
 from keybrake.vendors._stripe_table import Rule
+from keybrake.vendors._stripe_waiting import (
+    absorbing,
+    ask_items,
+    balance_owed,
+    items_on,
+    rows_of,
+    sum_of_items,
+)
 from keybrake.vendors._stripe_worth import Worth, worth
 
 Params = Mapping[str, Any]
-
-_ITEMS = "/v1/invoiceitems"
-_MOST_ITEMS = 100
-
-# What is gathered where lines come on top of an invoice that is counted: the answer does not show
-# what the invoice comes to with them.
-GROWN = "grown"
-
-
-def _may_be_set(value: object) -> bool:
-    return value not in (None, False, "false", "")
 
 
 def _asking(call: Call, invoice: str, *gathered: Any) -> Call:
@@ -54,7 +52,7 @@ def pay_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     if isinstance(found, Position):
         return known_amount(call, found)
     remaining, paid = minor_amount(found.get("amount_remaining")), found.get("amount_paid")
-    call = _priced(call, remaining, found, money)
+    call = _priced(_collects(call, found), remaining, found, money)
     return call._replace(gathered=(paid,)) if type(paid) is int and paid > 0 else call
 
 
@@ -72,6 +70,18 @@ def sent(call: Call, body: Mapping[str, Any]) -> Worth | None:
     del call
     held = worth(body)
     return held and held._replace(contingent=held.contingent or held.minor)
+
+
+def _collects(call: Call, invoice: Mapping[str, Any]) -> Call:
+    """
+    Return a call that collects an invoice: its items are counted with it from now on.
+
+    And it may use up the customer's credit, which makes other invoices dearer.
+    """
+    call = absorbing(call, items_on(invoice))
+    customer = id_of(invoice.get("customer"))
+    raised = () if customer is None else (key_of(call, customer),)
+    return call._replace(may_raise=tuple(dict.fromkeys((*call.may_raise, *raised))))
 
 
 def known_amount(call: Call, found: Position) -> Call:
@@ -101,51 +111,55 @@ def finalize_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     if isinstance(found, Position):
         return known_amount(call, found)
     given = call.gathered[0] if call.gathered else None
-    shown = found if given is None else {**found, "auto_advance": _may_be_set(given)}
-    call = _priced(call._replace(gathered=()), minor_amount(found.get("amount_due")), found, money)
-    if is_left_to_customer(shown) and not call.refusal:
+    after = found if given is None else {**found, "auto_advance": may_be_set(given)}
+    call = _collects(call._replace(gathered=()), found)
+    call = _priced(call, minor_amount(found.get("amount_due")), found, money)
+    if is_left_to_customer(after) and not call.refusal:
         return call._replace(value_micros=0, contingent_micros=call.value_micros)
     return call
-
-
-def update(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """From the moment it advances by itself, the invoice counts."""
-    if _may_be_set(params.get("auto_advance")):
-        return _asking(call, ids[0])
-    return follow(call, rule, params, ids, money)
-
-
-def update_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price an invoice that advances by itself now."""
-    if isinstance(found, Position):
-        return known(call, rule, found, money)
-    return _priced(call, minor_amount(found.get("amount_due")), found, money)
 
 
 _ADDED = ("default_tax_rates", "shipping_cost")
 
 
+class _Due(NamedTuple):
+    """What a new invoice comes to, while the customer is looked up: a balance comes on top."""
+
+    minor: int
+    currency: str | None
+
+
+class _Wanted(NamedTuple):
+    """Whose items wait for a new invoice, and in which currency it is to be."""
+
+    customer: str
+    currency: str | None
+
+
 def create(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
     """A draft comes to nothing by itself, unless it advances: then to the items that wait for it."""
     del rule, ids, money
-    if not _may_be_set(params.get("auto_advance")):
+    later = params.get("automatically_finalizes_at")
+    if not may_be_set(params.get("auto_advance")) and not may_be_set(later):
         return call
+    for name in (*_ADDED, "automatic_tax"):
+        if params.get(name) and (name == "shipping_cost" or is_taxing(name, params[name])):
+            words = (
+                f"{name}={shown(params[name])} comes on top of the items that wait; make the "
+                f"invoice with auto_advance=False, then update it with auto_advance=True"
+            )
+            return unknown(call, words)
     former = params.get("from_invoice")
     if former is not None:
         invoice = id_of(dig(former, ("invoice",)))
         return _asking_for(call, invoice, "/v1/invoices/{}", "from_invoice")
+    customer, wanted = id_of(params.get("customer")), currency_code(params.get("currency"))
+    call = _asking_for(call, customer, "/v1/customers/{}", "customer")
+    if call.lookup is None or customer is None:
+        return call
     if params.get("pending_invoice_items_behavior") == "exclude":
-        return call
-    taxed = is_set(dig(params, ("automatic_tax", "enabled")))
-    if taxed or any(params.get(name) for name in _ADDED):
-        return unknown(call, "taxes or shipping come on top of the items that wait")
-    customer = id_of(params.get("customer"))
-    asked = {"customer": customer, "pending": True, "limit": _MOST_ITEMS}
-    call = _asking_for(call, customer, _ITEMS, "customer")
-    if call.lookup is None:
-        return call
-    lookup = Lookup(path=_ITEMS, params=asked)
-    return call._replace(lookup=lookup, gathered=(currency_code(params.get("currency")),))
+        return call._replace(gathered=(_Due(0, wanted),))
+    return ask_items(call, customer)._replace(gathered=(_Wanted(customer, wanted),))
 
 
 def _asking_for(call: Call, object_id: str | None, path: str, field: str) -> Call:
@@ -161,51 +175,34 @@ def create_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     del rule
     if isinstance(found, Position):
         return unknown(call, "the items that wait could not be looked up")
-    if not call.gathered:
-        return _priced(call, minor_amount(found.get("total")), found, money)
-    items, wanted = found.get("data"), call.gathered[0]
-    if not isinstance(items, list) or found.get("has_more") is not False:
-        return unknown(call, "the items that wait for the invoice could not all be looked up")
-    read = [(currency_code(dig(item, ("currency",))), dig(item, ("amount",))) for item in items]
-    if wanted is not None:
-        read = [(currency, amount) for currency, amount in read if currency == wanted]
-    currencies = {currency for currency, _ in read}
-    amounts = [signed_amount(amount) for _, amount in read]
-    if None in amounts or len(currencies) > 1:
-        return unknown(call, "the items that wait for the invoice cannot be added up")
-    if not amounts:
-        return call._replace(value_micros=0)
-    return priced(call, max(0, sum(amount or 0 for amount in amounts)), currencies.pop(), money)
+    state = call.gathered[0] if call.gathered else None
+    if isinstance(state, _Due):
+        return _with_balance(call, state, found, money)
+    if not isinstance(state, _Wanted):
+        return _revised(call, found, money)
+    read = sum_of_items(found, state.customer, state.currency)
+    if isinstance(read, str):
+        return unknown(call, read)
+    call = absorbing(call, (row.get("id") for row in rows_of(found, state.customer) or ()))
+    lookup = Lookup(path=f"/v1/customers/{state.customer}")
+    return call._replace(lookup=lookup, gathered=(_Due(*read),))
 
 
-def add(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """Lines count where their invoice does; else they wait for a call that has it paid."""
-    asked = asked_of(call, rule, params, ids)
-    if asked is None:
-        return call
-    call, invoice, _ = asked
-    del money
-    lines = lines_at(params, rule.amount) if rule.amount else [params]
-    below = [line for line in lines if (signed_amount(dig(line, ("amount",))) or 0) < 0]
-    read = bill_of(line for line in lines if line not in below)
-    key = key_of(call, invoice)
-    return call._replace(position=key, lookup=Lookup(known_as=key), gathered=(read,))
+def _revised(call: Call, former: Mapping[str, Any], money: Money) -> Call:
+    """Price an invoice that revises a former one: as much, and what the customer owes on top."""
+    minor, customer = minor_amount(former.get("total")), id_of(former.get("customer"))
+    if minor is None or customer is None or not is_id(customer):
+        return _priced(call, minor, former, money)
+    due = _Due(minor, currency_code(former.get("currency")))
+    return call._replace(lookup=Lookup(path=f"/v1/customers/{customer}"), gathered=(due,))
 
 
-def add_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price lines on top of an invoice that is counted and still open."""
-    if isinstance(found, Position):
-        if found.state != "open" or not call.gathered or not isinstance(call.gathered[0], Bill):
-            return call
-        read = call.gathered[0]
-        foreign = read.currency not in (None, found.currency)
-        odd = "they are in another currency than the invoice" if foreign else read.odd
-        grown = read._replace(odd=odd, currency=found.currency, wanted=True)
-        return _grown(ask_on(call, grown._replace(over=found.value_micros), money))
-    return _grown(bill_found(call, rule, found, money))
-
-
-def _grown(call: Call) -> Call:
-    if call.lookup is not None or call.refusal or call.gathered == (PREVIEWED,):
-        return call
-    return call._replace(gathered=(GROWN,))
+def _with_balance(call: Call, due: _Due, found: Found, money: Money) -> Call:
+    owed = balance_owed(found, due.currency)
+    if isinstance(owed, str):
+        return unknown(call, owed)
+    minor = max(0, due.minor) + owed
+    if not minor:
+        return call._replace(value_micros=0, gathered=())
+    own = None if isinstance(found, Position) else currency_code(found.get("currency"))
+    return priced(call._replace(gathered=()), minor, due.currency or own, money)

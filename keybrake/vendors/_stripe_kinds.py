@@ -9,7 +9,10 @@ from keybrake._config import Money
 from keybrake._model import Call
 from keybrake.vendors import _stripe_bills as bills
 from keybrake.vendors import _stripe_customers as customers
+from keybrake.vendors import _stripe_drafts as drafts
+from keybrake.vendors import _stripe_exposed as exposing
 from keybrake.vendors import _stripe_invoices as invoices
+from keybrake.vendors import _stripe_items as items
 from keybrake.vendors import _stripe_objects as objects
 from keybrake.vendors import _stripe_previews as previews
 from keybrake.vendors import _stripe_takes as takes
@@ -56,22 +59,36 @@ KINDS: Mapping[str, Kind] = {
     "capture": Kind(objects.capture, objects.capture_found),
     "at_least": Kind(objects.total, objects.at_least_found),
     "whole": Kind(objects.whole, objects.whole_found),
+    "quote_accept": Kind(objects.whole, bills.accept_found),
     "follow": Kind(objects.follow, objects.known),
     "send": Kind(objects.follow, objects.known, invoices.sent),
     "observe": Kind(objects.observe, objects.known),
     "part": Kind(takes.part, takes.part_found),
     "refund": Kind(takes.refund, takes.refund_found),
+    "note_void": Kind(drafts.void_note, drafts.note_found),
     "credit_note": Kind(takes.credit_note, takes.part_found),
     "credit": Kind(customers.credit),
     "balance": Kind(customers.balance, customers.balance_found),
+    "customer": Kind(customers.update, customers.update_found),
+    "no_discount": Kind(exposing.without_discount, exposing.exposed_found),
+    "taxes": Kind(exposing.other_taxes, exposing.exposed_found),
+    "fixed": Kind(exposing.fixed),
     "climate": Kind(usage.climate, usage.climate_found),
     "bill": Kind(bills.bill, bills.bill_found, bills.first_invoice),
+    "pause": Kind(previews.pause),
     "preview": Kind(previews.preview, previews.preview_found),
     "invoice_create": Kind(invoices.create, invoices.create_found),
-    "invoice_update": Kind(invoices.update, invoices.update_found),
+    "invoice_update": Kind(drafts.update, drafts.changed_found),
+    "invoice_add": Kind(drafts.add_lines, drafts.changed_found),
+    "invoice_edit": Kind(drafts.update_lines, drafts.changed_found),
+    "invoice_edit_one": Kind(drafts.update_line, drafts.changed_found),
+    "invoice_remove": Kind(drafts.remove_lines, drafts.changed_found),
+    "only_words": Kind(drafts.only_words),
+    "item_create": Kind(items.create, items.create_found),
+    "item_update": Kind(items.update, items.item_found),
+    "item_delete": Kind(items.delete, items.item_found),
     "invoice_finalize": Kind(invoices.finalize, invoices.finalize_found),
     "invoice_pay": Kind(invoices.pay, invoices.pay_found, invoices.paid),
-    "invoice_add": Kind(invoices.add, invoices.add_found),
     "contingent": Kind(bills.contingent, bills.contingent_found),
     "fee": Kind(usage.fee),
     "priced_fee": Kind(usage.priced_fee),

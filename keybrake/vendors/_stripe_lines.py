@@ -20,8 +20,10 @@ class Bill(NamedTuple):
         pending: Price ids that have yet to be looked up, and the quantity of each line.
         odd: A line or parameter that a price alone does not tell the cost of; why.
         preview: What to ask Stripe for then; None: there is no preview of it.
-        over: What is counted before these lines, in micros.
+        least: What an invoice comes to without them, where they are a change of one.
+        whole: Whether that invoice counts from now on, though it comes to no more than *least*.
         times: How often it may be paid.
+        customer: Whose items that wait are collected with these lines.
         wanted: Whether *currency* is asked for: a price may have an amount in it besides its own.
     """
 
@@ -30,7 +32,9 @@ class Bill(NamedTuple):
     pending: tuple[tuple[str, Fraction], ...] = ()
     odd: str | None = None
     preview: Mapping[str, Any] | None = None
-    over: int = 0
+    least: int = 0
+    whole: bool = False
+    customer: str | None = None
     times: int = 1
     wanted: bool = False
 
@@ -57,7 +61,7 @@ def bill_of(lines: Iterable[Any]) -> Bill:
 def _with_line(bill: Bill, line: Any) -> Bill:
     if not isinstance(line, Mapping) or any("[" in str(name) for name in line):
         return bill._replace(odd="a line cannot be read")
-    if line.get("tax_rates"):
+    if line.get("tax_rates") or line.get("tax_amounts"):
         bill = bill._replace(odd="a line is taxed")
     quantity, unit = _quantity(line), _unit_of(line)
     if quantity is None:
@@ -81,7 +85,9 @@ class _Unit(NamedTuple):
 def _unit_of(line: Mapping[str, Any]) -> _Unit | None:
     currency = line.get("currency")
     if line.get("amount") is not None:
-        return _Unit(exact_number(line["amount"]), currency, each=False)
+        # Of an amount beside a quantity, the product: in doubt the larger of two readings counts.
+        each = line.get("quantity_decimal", line.get("quantity")) is not None
+        return _Unit(exact_number(line["amount"]), currency, each=each)
     data = line.get("price_data")
     if isinstance(data, Mapping):
         unit = data.get("unit_amount_decimal", data.get("unit_amount"))

@@ -10,13 +10,14 @@ from typing import Any
 from keybrake._config import Money
 from keybrake._model import Call, Effect, Outcome, Reply, State
 from keybrake.vendors._attempts import Verdict, verdict
-from keybrake.vendors._stripe_invoices import GROWN
+from keybrake.vendors._stripe_drafts import GROWN
 from keybrake.vendors._stripe_kinds import KINDS
 from keybrake.vendors._stripe_money import micros
 from keybrake.vendors._stripe_objects import UNSEEN
 from keybrake.vendors._stripe_steps import dig, id_of, key_of
 from keybrake.vendors._stripe_table import Rule
 from keybrake.vendors._stripe_takes import EVENT_KNOWN
+from keybrake.vendors._stripe_waiting import GONE, PENDING, WAITING
 from keybrake.vendors._stripe_worth import Worth, worth
 
 
@@ -82,6 +83,7 @@ def _settled(
         replayed=held.partial or (reply.replayed and call.idempotency_key is not None),
         conclusive=True,
         offsets=_offsets(call, body),
+        absorbs=call.absorbs,
         contingent_micros=_contingent(call, held, money),
         currency=held.currency or call.currency,
         usd_per_unit=rate,
@@ -117,15 +119,30 @@ def _offsets(call: Call, body: Mapping[str, Any]) -> str | None:
     return call.offsets if parent is None else key_of(call, parent)
 
 
+# What a look-up found of an object that the answer does not show, and the state of its position.
+_STATES = {
+    UNSEEN: "in_flight",
+    GROWN: "open",
+    PENDING: "open",
+    WAITING: "needs_human",
+    GONE: "released",
+}
+
+
 def _kept(call: Call, plain: Outcome) -> Outcome:
     """The reservation is the cost, and a position of its own where no earlier call made one."""
-    if call.position is None or not {UNSEEN, GROWN} & set(call.gathered):
+    mark = next((one for one in call.gathered if isinstance(one, str) and one in _STATES), None)
+    position = call.position
+    if mark == PENDING and plain.object_id is not None:
+        position = key_of(call, plain.object_id)
+    if mark is None or position is None:
         return plain
     return replace(
         plain,
-        position=call.position,
-        position_state="open" if GROWN in call.gathered else "in_flight",
-        value_micros=call.value_micros,
+        position=position,
+        position_state=_STATES[mark],
+        value_micros=0 if mark in (WAITING, GONE) else call.value_micros,
+        absorbs=call.absorbs,
         currency=call.currency,
         usd_per_unit=call.usd_per_unit,
     )

@@ -51,9 +51,20 @@ def _invoice(body: Body) -> tuple[str, Any]:
             return "released", 0
         case "draft":
             # One that advances by itself is finalized and charged without a further call.
-            return ("open", body.get("amount_due")) if is_automatic(body) else ("needs_human", 0)
+            return ("open", draft_amount(body)) if is_automatic(body) else ("needs_human", 0)
         case _:
             return ("needs_human", 0) if is_left_to_customer(body) else _due(body)
+
+
+def draft_amount(invoice: Body) -> int | None:
+    """
+    Return what an invoice comes to at most when it is collected.
+
+    Of a draft without the customer's credit: another invoice may use that up before.
+    """
+    names = ("amount_due", "total") if invoice.get("status") == "draft" else ("amount_due",)
+    amounts = [invoice.get(name) for name in names]
+    return max((amount for amount in amounts if type(amount) is int), default=None)
 
 
 def _due(body: Body) -> tuple[str, Any]:
@@ -107,7 +118,7 @@ def _authorization(body: Body) -> tuple[str, Any]:
 
 def _balance_transaction(body: Body) -> tuple[str, Any]:
     amount = body.get("amount")
-    return "settled", max(0, -amount) if type(amount) is int else None
+    return "settled", abs(amount) if type(amount) is int else None
 
 
 def total_of(body: Body) -> Any:

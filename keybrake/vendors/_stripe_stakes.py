@@ -14,6 +14,18 @@ from keybrake.vendors._stripe_table import Path
 _DEPENDS_ON: Mapping[str, tuple[Path, ...]] = {
     "payment_intent": (("latest_charge",),),
     "charge": (("payment_intent",),),
+    # A customer's balance, discount and taxes are part of what an invoice comes to.
+    "invoice": (
+        ("customer",),
+        ("subscription",),
+        ("parent", "subscription_details", "subscription"),
+    ),
+    "invoiceitem": (("customer",), ("invoice",), ("subscription",)),
+    "quote": (("customer",),),
+    "subscription": (("customer",),),
+    "subscription_item": (("subscription",),),
+    "subscription_schedule": (("subscription",), ("customer",)),
+    "credit_note": (("invoice",), ("customer",)),
 }
 
 

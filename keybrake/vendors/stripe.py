@@ -128,6 +128,10 @@ _READ_BY_CODE = (
     *("proration_behavior", "proration_date", "trial_end", "billing_cycle_anchor", "customer"),
     *("subscription", "restrictions", "default_settings", "invoice_now", "from_subscription"),
     "final_capture",
+    *("invoice", "amount", "balance", "source", "address", "shipping", "tax", "tax_exempt"),
+    *("discounts", "discountable", "tax_rates", "tax_amounts", "automatically_finalizes_at"),
+    *("collection_method", "bill_for", "coupon", "promotion_code", "behavior", "line_items"),
+    *("currency_options", "tax_behavior", "tax_code", "tax_details", "fixed_amount", "expires_at"),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import fnmatch
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -201,6 +202,24 @@ def test_every_view_and_column_is_documented(tmp_path):
         real = {view: book.execute(f"SELECT * FROM {view}").description for (view,) in views}
 
     assert documented == {view: [name for name, *_ in columns] for view, columns in real.items()}
+
+
+def _free_patterns():
+    """Return the patterns of the table that says why a write is free."""
+    _, _, rest = page("endpoints.md").partition("\n| free | why |\n|---|---|\n")
+    rows = rest.partition("\n\n")[0].splitlines()
+    return [pattern for row in rows for pattern in re.findall(r"`([\w.*]+)`", row.split(" | ")[0])]
+
+
+def test_every_free_write_says_why_it_makes_nothing_dearer():
+    """Each write that is free is under one reason of the page at least, and no reason is unused."""
+    table = VENDORS["stripe"]._table.rows
+    free = {row.endpoint.removeprefix("stripe.") for row in table if row.effect == "free"}
+    hits = {pattern: set(fnmatch.filter(free, pattern)) for pattern in _free_patterns()}
+
+    assert free == set().union(*hits.values())
+    assert [pattern for pattern, found in hits.items() if not found] == []
+    assert str(len(free)) in page("endpoints.md").partition("\n## Free\n")[2].partition("\n## ")[0]
 
 
 def test_every_counted_endpoint_is_documented():

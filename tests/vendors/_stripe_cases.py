@@ -67,6 +67,16 @@ INVOICE_PAID = INVOICE | {"status": "paid", "amount_paid": 1000, "amount_remaini
 PRICE: Body = {"id": "price_1", "object": "price", "unit_amount": 2000, "type": "recurring", **USD}
 SUBSCRIPTION: Body = {"id": "sub_1", "object": "subscription", "status": "active", **USD}
 PREVIEW: Body = {"object": "invoice", "amount_due": 1500, **USD}
+DRAFT = INVOICE | {"status": "draft", "auto_advance": True, "customer": "cus_1"}
+ITEM: Body = {
+    "id": "ii_1",
+    "object": "invoiceitem",
+    "amount": 500,
+    "quantity": 1,
+    "customer": "cus_1",
+    "invoice": None,
+    **USD,
+}
 QUOTE: Body = {
     "id": "qt_1",
     "object": "quote",
@@ -86,6 +96,14 @@ def _thing(kind: str, **fields: Any) -> Body:
 
 def _look(path: str, body: Body) -> tuple[tuple[str, Body], ...]:
     return ((f"GET {path}", body),)
+
+
+def _list(path: str, *rows: Body) -> tuple[tuple[str, Body], ...]:
+    return _look(path, {"object": "list", "has_more": False, "data": list(rows)})
+
+
+def _lines(*rows: Body) -> Body:
+    return {"lines": {"object": "list", "has_more": False, "data": list(rows)}}
 
 
 _PI = "/v1/payment_intents/pi_1"
@@ -414,16 +432,93 @@ _INVOICED = (
         "invoices.create",
         "POST /v1/invoices",
         {"customer": "cus_1", "auto_advance": True},
-        _look(
-            "/v1/invoiceitems",
-            {
-                "object": "list",
-                "has_more": False,
-                "data": [{"amount": 1200, **USD}, {"amount": -200, **USD}],
-            },
+        (
+            *_list("/v1/invoiceitems", {"amount": 1200, **USD}, {"amount": -200, **USD}),
+            *_look("/v1/customers/cus_1", CUSTOMER),
         ),
         INVOICE | {"status": "draft", "auto_advance": True},
         10**7,
+    ),
+    Case(
+        "invoices.add_lines",
+        f"POST {_IN}/add_lines",
+        {"lines": [{"amount": 200, **USD}]},
+        _look(_IN, DRAFT),
+        DRAFT,
+        1200 * CENT,
+        position="in_1",
+    ),
+    Case(
+        "invoices.update_lines",
+        f"POST {_IN}/update_lines",
+        {"lines": [{"id": "il_1", "amount": 700}]},
+        _look(_IN, DRAFT | _lines({"id": "il_1", "amount": 400, "quantity": 1})),
+        DRAFT | {"amount_due": 1300, "total": 1300},
+        1300 * CENT,
+        position="in_1",
+    ),
+    Case(
+        "invoices.remove_lines",
+        f"POST {_IN}/remove_lines",
+        {"lines": [{"id": "il_1", "behavior": "delete"}]},
+        (
+            *_look(_IN, DRAFT | _lines()),
+            *_list(f"{_IN}/lines", {"id": "il_1", "amount": -300}),
+        ),
+        DRAFT | {"amount_due": 1300, "total": 1300},
+        1300 * CENT,
+        position="in_1",
+    ),
+    Case(
+        "invoices.lines.update",
+        f"POST {_IN}/lines/il_1",
+        {"quantity": 5},
+        _look(_IN, DRAFT | _lines({"id": "il_1", "amount": 400, "quantity": 2})),
+        {"id": "il_1", "object": "line_item", "amount": 1000},
+        1600 * CENT,
+        position="in_1",
+    ),
+    Case(
+        "invoiceitems.create",
+        "POST /v1/invoiceitems",
+        {"customer": "cus_1", "amount": 500, **USD},
+        _list("/v1/subscriptions", {"id": "sub_1", "customer": "cus_1", "status": "active"}),
+        ITEM,
+        500 * CENT,
+        position="ii_1",
+    ),
+    Case(
+        "invoiceitems.update",
+        "POST /v1/invoiceitems/ii_1",
+        {"amount": 900},
+        (*_look("/v1/invoiceitems/ii_1", ITEM | {"invoice": "in_1"}), *_look(_IN, DRAFT)),
+        ITEM | {"invoice": "in_1", "amount": 900},
+        1400 * CENT,
+        position="in_1",
+    ),
+    Case(
+        "invoiceitems.delete",
+        "DELETE /v1/invoiceitems/ii_1",
+        {},
+        (
+            *_look("/v1/invoiceitems/ii_1", ITEM | {"invoice": "in_1", "amount": -500}),
+            *_look(_IN, DRAFT),
+        ),
+        {"id": "ii_1", "object": "invoiceitem", "deleted": True},
+        1500 * CENT,
+        position="in_1",
+    ),
+    Case(
+        "credit_notes.void",
+        "POST /v1/credit_notes/cn_1/void",
+        {},
+        (
+            *_look("/v1/credit_notes/cn_1", _thing("credit_note", total=300, invoice="in_1")),
+            *_look(_IN, INVOICE),
+        ),
+        _thing("credit_note", total=300, status="void"),
+        1300 * CENT,
+        position="in_1",
     ),
     Case("quotes.accept", "POST /v1/quotes/qt_1/accept", {}, _look("/v1/quotes/qt_1", QUOTE),
          QUOTE | {"status": "accepted", "invoice": "in_1"}, 10**7, position="in_1"),
@@ -491,6 +586,34 @@ _SUBSCRIBED = (
             *_PREVIEWED,
         ),
         {"id": "si_1", "object": "subscription_item"},
+        1500 * CENT,
+    ),
+    Case(
+        "subscription_items.delete",
+        "DELETE /v1/subscription_items/si_1",
+        {"proration_behavior": "always_invoice"},
+        (
+            (
+                "GET /v1/subscription_items/si_1",
+                {"id": "si_1", "object": "subscription_item", "subscription": "sub_1"},
+            ),
+            *_PREVIEWED,
+        ),
+        {"id": "si_1", "object": "subscription_item", "deleted": True},
+        1500 * CENT,
+    ),
+    Case(
+        "subscription_schedules.cancel",
+        "POST /v1/subscription_schedules/sub_sched_1/cancel",
+        {},
+        (
+            (
+                "GET /v1/subscription_schedules/sub_sched_1",
+                {"id": "sub_sched_1", "object": "subscription_schedule", "subscription": "sub_1"},
+            ),
+            *_PREVIEWED,
+        ),
+        {"id": "sub_sched_1", "object": "subscription_schedule", "status": "canceled"},
         1500 * CENT,
     ),
     Case(

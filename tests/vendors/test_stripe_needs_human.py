@@ -172,7 +172,7 @@ def test_standing_authority(wire, ledger_url, rows, ask):
         lambda: stripe.SetupIntent.confirm("seti_1"),
         lambda: stripe.Coupon.create(amount_off=100, currency="usd", duration="once"),
         lambda: stripe.Product.create(name="tea"),
-        lambda: stripe.CreditNote.void_credit_note("cn_1"),
+        lambda: stripe.CreditNote.modify("cn_1", memo="x"),
     ],
 )
 @pytest.mark.parametrize("status", [200, 500])

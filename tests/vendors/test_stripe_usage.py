@@ -173,10 +173,11 @@ def test_climate_orders_nobody_can_price(wire, ledger_url, params):
 
 
 @pytest.mark.parametrize(
-    ("amount", "reserved"), [(-500, 5_000_000), ("-500", 5_000_000), (500, 0), (0, 0)]
+    ("amount", "reserved"),
+    [(-500, 5_000_000), ("-500", 5_000_000), (500, 5_000_000), ("500", 5_000_000), (0, 0)],
 )
 def test_a_balance_transaction(wire, ledger_url, rows, amount, reserved):
-    """Only what is given to the customer counts."""
+    """What is given to the customer counts, and what the next invoice collects by itself."""
     shown = {"id": "cbtxn_1", "object": "customer_balance_transaction", "currency": "usd"}
     wire.answer(200, shown | {"amount": int(amount)})
     with keybrake.run("agent", cap=5) as run:
@@ -206,22 +207,32 @@ def test_a_new_customers_balance_is_in_the_accounts_currency(wire, ledger_url, r
     assert [row["path"] for row in rows()] == ["/v1/account", "/v1/customers"]
 
 
-@pytest.mark.parametrize("balance", [0, 500, "500"])
-def test_a_new_customer_who_owes(wire, ledger_url, rows, balance):
-    """A balance from nought up gives nothing away, and asks nothing."""
-    wire.answer(200, CUSTOMER | {"balance": 500})
+@pytest.mark.parametrize("balance", [0, "0", None])
+def test_a_new_customer_without_a_balance(wire, ledger_url, rows, balance):
+    """No balance costs nothing, and asks nothing."""
+    wire.answer(200, CUSTOMER | {"balance": 0})
     with keybrake.run("agent", cap=0):
         stripe.Customer.create(balance=balance)
 
     assert len(rows()) == 1
 
 
+@pytest.mark.parametrize("balance", [500, "500"])
+def test_a_new_customer_who_owes(wire, ledger_url, balance):
+    """What a customer owes from the beginning is collected with the first invoice: it counts."""
+    wire.answer(200, {"id": "acct_1", "object": "account", "default_currency": "usd"})
+    with keybrake.run("agent", cap=4), pytest.raises(keybrake.CapExceeded):
+        stripe.Customer.create(balance=balance)
+
+    assert len(wire.seen) == 1
+
+
 @pytest.mark.parametrize(
     ("old", "new", "dollars"),
-    [(0, -500, 5), (-200, -500, 3), (300, -200, 5), (300, 100, 2), (-500, -200, 0), (0, 500, 0)],
+    [(0, -500, 5), (-200, -500, 3), (300, -200, 5), (300, 100, 2), (-500, -200, 3), (0, 500, 5)],
 )
-def test_a_lowered_balance_counts_the_difference(wire, ledger_url, old, new, dollars):
-    """What the customer had already is not given again."""
+def test_another_balance_counts_the_difference(wire, ledger_url, old, new, dollars):
+    """What the customer had already is not given again, nor what was owed collected again."""
     wire.answer(200, CUSTOMER | {"balance": old, "currency": "usd"})
     wire.answer(200, CUSTOMER | {"balance": new, "currency": "usd"})
     with keybrake.run("agent", cap=dollars) as run:

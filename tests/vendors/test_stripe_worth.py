@@ -76,7 +76,7 @@ _CS = {"object": "checkout.session", "id": "cs_1", "currency": "usd", "amount_to
             None,
         ),
         (_CH | {"object": "customer_balance_transaction", "amount": -9}, "settled", 9, None),
-        (_CH | {"object": "customer_balance_transaction", "amount": 9}, "settled", 0, None),
+        (_CH | {"object": "customer_balance_transaction", "amount": 9}, "settled", 9, None),
         (_CH | {"object": "customer_balance_transaction", "amount": "9"}, "settled", None, None),
         (_IN | {"status": "paid"}, "settled", 4, None),
         (_IN | {"status": "open"}, "in_flight", 9, None),

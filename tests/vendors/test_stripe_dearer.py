@@ -1,0 +1,565 @@
+"""Is whatever makes an invoice dearer, which is collected by itself, counted or refused before?"""
+
+import pytest
+import stripe
+
+import keybrake
+
+CAP = 2000
+
+
+@pytest.fixture
+def customer(fake):
+    """Return the id of a customer."""
+    return stripe.Customer.create(name="Ada").id
+
+
+def _advancing(customer, amount=1000, **options):
+    """Return a draft over one item that will be collected by itself, as Stripe shows it."""
+    made = stripe.Invoice.create(customer=customer, auto_advance=True, **options)
+    stripe.InvoiceItem.create(invoice=made.id, amount=amount, currency="usd", customer=customer)
+    return stripe.Invoice.retrieve(made.id)
+
+
+def _item(invoice, nr=0):
+    return invoice.lines.data[nr].parent.invoice_item_details.invoice_item
+
+
+def _line(invoice, nr=0):
+    return invoice.lines.data[nr].id
+
+
+def _client(fake):
+    return stripe.StripeClient("sk_test_x", base_addresses={"api": fake.url})
+
+
+def _shipping(cents):
+    fixed = {"amount": cents, "currency": "usd"}
+    return {"shipping_rate_data": {"display_name": "by van", "fixed_amount": fixed}}
+
+
+def _rate(percentage):
+    return stripe.TaxRate.create(display_name="VAT", inclusive=False, percentage=percentage).id
+
+
+RAISES = {
+    "an item's amount": lambda inv, more: stripe.InvoiceItem.modify(_item(inv), amount=1000 + more),
+    "an item's quantity": lambda inv, more: stripe.InvoiceItem.modify(
+        _item(inv), quantity=1 + more // 1000
+    ),
+    "an item's unit amount": lambda inv, more: stripe.InvoiceItem.modify(
+        _item(inv), unit_amount_decimal=str(1000 + more)
+    ),
+    "a line": lambda inv, more: stripe.InvoiceLineItem.modify(
+        inv.id, _line(inv), amount=1000 + more
+    ),
+    "several lines": lambda inv, more: stripe.Invoice.update_lines(
+        inv.id, lines=[{"id": _line(inv), "amount": 1000 + more}]
+    ),
+    "a line's quantity": lambda inv, more: stripe.Invoice.update_lines(
+        inv.id, lines=[{"id": _line(inv), "quantity": 1 + more // 1000}]
+    ),
+    "a new line": lambda inv, more: stripe.Invoice.add_lines(inv.id, lines=[{"amount": more}]),
+    "a new item": lambda inv, more: stripe.InvoiceItem.create(
+        invoice=inv.id, amount=more, currency="usd"
+    ),
+    "shipping": lambda inv, more: stripe.Invoice.modify(inv.id, shipping_cost=_shipping(more)),
+}
+
+
+def _overruns(rows):
+    return [row["endpoint"] for row in rows() if row["reason"] == "overrun"]
+
+
+@pytest.mark.parametrize("how", RAISES)
+def test_what_goes_beyond_the_cap_is_refused(fake, ledger_url, customer, rows, how):
+    """A draft of $10 cannot be made one of $510 under a cap of $20: no request goes out for it."""
+    with keybrake.run("agent", cap=20) as run:
+        invoice = _advancing(customer)
+        before = len(fake.journal.entries)
+        with pytest.raises(keybrake.CapExceeded):
+            RAISES[how](invoice, 50_000)
+        sent = [entry for entry in fake.journal.entries[before:] if entry.method == "POST"]
+
+    fake.advance()
+    assert (sent, str(run.spent), _overruns(rows)) == ([], "10.00", [])
+    assert fake.charged() == 1000
+
+
+@pytest.mark.parametrize("how", RAISES)
+def test_what_fits_is_counted_before_it_is_sent(fake, ledger_url, customer, rows, how):
+    """A draft that grows by $10 has that reserved by the call, and is collected at what counts."""
+    with keybrake.run("agent", cap=20) as run:
+        invoice = _advancing(customer)
+        RAISES[how](invoice, 1000)
+        assert (rows()[-1]["reserved"], str(run.spent)) == (10_000_000, "20.00")
+
+    fake.advance()
+    assert (fake.charged(), _overruns(rows)) == (2000, [])
+
+
+@pytest.mark.parametrize("how", RAISES)
+def test_a_draft_of_somebody_elses_counts_whole(fake, ledger_url, customer, how):
+    """A draft that was made elsewhere and advances is committed by the call that makes it dearer."""
+    with keybrake.unguarded("made elsewhere"):
+        invoice = _advancing(customer)
+    with keybrake.run("agent", cap=20) as run:
+        RAISES[how](invoice, 1000)
+
+    assert str(run.spent) == "20.00"
+
+
+@pytest.mark.parametrize("how", RAISES)
+def test_a_draft_that_does_not_advance_waits(fake, ledger_url, customer, how):
+    """Nothing collects it by itself: it counts with the call that finalizes it, and only once."""
+    with keybrake.run("agent", cap=20) as run:
+        made = stripe.Invoice.create(customer=customer)
+        stripe.InvoiceItem.create(invoice=made.id, amount=1000, currency="usd")
+        RAISES[how](stripe.Invoice.retrieve(made.id), 1000)
+        assert str(run.spent) == "0.00"
+        stripe.Invoice.finalize_invoice(made.id)
+        stripe.Invoice.pay(made.id)
+
+    assert (str(run.spent), fake.charged()) == ("20.00", 2000)
+
+
+def _refused(call, *names):
+    """Expect that a call is refused because nothing tells its price, and says what to do."""
+    with pytest.raises(keybrake.UnknownCost) as caught:
+        call()
+    for name in names:
+        assert name in str(caught.value)
+    return caught.value
+
+
+def test_taxes_on_a_draft_that_advances_are_refused(fake, ledger_url, customer):
+    """What a tax adds cannot be told; the refusal says how to have Stripe tell it."""
+    with keybrake.run("agent", cap=20) as run:
+        invoice, rate = _advancing(customer), _rate(50)
+        _refused(
+            lambda: stripe.Invoice.modify(invoice.id, default_tax_rates=[rate]),
+            "default_tax_rates", rate, "auto_advance=False",
+        )  # fmt: skip
+        stripe.Invoice.modify(invoice.id, auto_advance=False)
+        stripe.Invoice.modify(invoice.id, default_tax_rates=[rate])
+        stripe.Invoice.modify(invoice.id, auto_advance=True)
+        assert str(run.spent) == "15.00"
+        _refused(lambda: stripe.InvoiceItem.create(invoice=invoice.id, amount=1, currency="usd"))
+
+    fake.advance()
+    assert fake.charged() == 1500
+
+
+def test_a_discount_that_goes_counts(fake, ledger_url, customer, rows):
+    """A draft of $1000 with $990 off counts $10; without the discount it would be beyond the cap."""
+    coupon = stripe.Coupon.create(amount_off=99_000, currency="usd")
+    with keybrake.run("agent", cap=20) as run:
+        made = stripe.Invoice.create(customer=customer, discounts=[{"coupon": coupon.id}])
+        stripe.InvoiceItem.create(invoice=made.id, amount=100_000, currency="usd")
+        stripe.Invoice.modify(made.id, auto_advance=True)
+        assert str(run.spent) == "10.00"
+        for discounts in ("", [{"coupon": coupon.id}]):
+            with pytest.raises(keybrake.CapExceeded):
+                stripe.Invoice.modify(made.id, discounts=discounts)
+
+    fake.advance()
+    assert (fake.charged(), _overruns(rows)) == (1000, [])
+
+
+def test_a_customers_discount_does_not_go_while_a_draft_advances(fake, ledger_url):
+    """A discount is not taken off a customer whose draft is collected by itself."""
+    coupon = stripe.Coupon.create(amount_off=99_000, currency="usd")
+    customer = stripe.Customer.create(coupon=coupon.id).id
+    with keybrake.run("agent", cap=20):
+        stripe.InvoiceItem.create(customer=customer, amount=100_000, currency="usd")
+        made = stripe.Invoice.create(customer=customer, pending_invoice_items_behavior="include")
+        stripe.Invoice.modify(made.id, auto_advance=True)
+        _refused(lambda: stripe.Customer.delete_discount(customer), made.id, "auto_advance=False")
+        stripe.Invoice.modify(made.id, auto_advance=False)
+        stripe.Customer.delete_discount(customer)
+        with pytest.raises(keybrake.CapExceeded):
+            stripe.Invoice.modify(made.id, auto_advance=True)
+
+    fake.advance()
+    assert fake.charged() == 0
+
+
+@pytest.mark.parametrize("trial", [True, False])
+def test_a_discount_is_not_taken_off_a_trial(fake, ledger_url, customer, trial):
+    """The first period of a trial is charged by itself; a later period is outside of every run."""
+    price = fake.add_price(500)
+    options = {"trial_period_days": 7} if trial else {}
+    with keybrake.run("agent", cap=20):
+        made = stripe.Subscription.create(customer=customer, items=[{"price": price}], **options)
+        calls = (
+            lambda: stripe.Subscription.delete_discount(made.id),
+            lambda: stripe.Customer.delete_discount(customer),
+        )
+        for call in calls:
+            if trial:
+                _refused(call, made.id, "trial")
+            else:
+                call()
+
+
+@pytest.mark.parametrize(
+    "owe",
+    [
+        lambda customer: stripe.Customer.modify(customer, balance=50_000),
+        lambda customer: stripe.Customer.create_balance_transaction(
+            customer, amount=50_000, currency="usd"
+        ),
+        lambda _: stripe.Customer.create(balance=50_000),
+    ],
+)
+def test_what_a_customer_owes_counts(fake, ledger_url, customer, owe):
+    """A balance above zero is collected with the next invoice, without a further call."""
+    with keybrake.run("agent", cap=20) as run:
+        _advancing(customer)
+        with pytest.raises(keybrake.CapExceeded):
+            owe(customer)
+
+    fake.advance()
+    assert (str(run.spent), fake.charged()) == ("10.00", 1000)
+
+
+def test_a_new_draft_counts_what_the_customer_owes(fake, ledger_url, customer, rows):
+    """What a customer owes from before comes onto a draft, and is reserved with it."""
+    with keybrake.unguarded("owed from before"):
+        stripe.Customer.modify(customer, balance=700)
+    with keybrake.run("agent", cap=20) as run:
+        stripe.InvoiceItem.create(customer=customer, amount=1000, currency="usd")
+        stripe.Invoice.create(
+            customer=customer, auto_advance=True, pending_invoice_items_behavior="include"
+        )
+        assert (rows()[-1]["reserved"], str(run.spent)) == (17_000_000, "17.00")
+
+    fake.advance()
+    assert (fake.charged(), _overruns(rows)) == (1700, [])
+
+
+def test_credit_that_two_drafts_share_counts_for_neither(fake, ledger_url, customer):
+    """The customer's credit pays one of two drafts: each counts as if the other used it up."""
+    with keybrake.unguarded("credit from before"):
+        stripe.Customer.modify(customer, balance=-1000)
+    with keybrake.run("agent", cap=20) as run:
+        for _ in range(2):
+            _advancing(customer)
+        assert str(run.spent) == "20.00"
+
+    fake.advance()
+    assert fake.charged() == 1000
+
+
+def test_a_credit_that_goes_makes_the_draft_dearer(fake, ledger_url, customer, rows):
+    """An item below zero that is deleted, removed or made smaller counts like a new item."""
+    with keybrake.unguarded("made elsewhere"):
+        invoice = _advancing(customer, 90_000)
+        stripe.InvoiceItem.create(invoice=invoice.id, amount=-89_000, currency="usd")
+        invoice = stripe.Invoice.retrieve(invoice.id)
+    with keybrake.run("agent", cap=20) as run:
+        stripe.Invoice.modify(invoice.id, auto_advance=True)
+        assert str(run.spent) == "10.00"
+        for call in (
+            lambda: stripe.InvoiceItem.delete(_item(invoice, 1)),
+            lambda: stripe.InvoiceItem.modify(_item(invoice, 1), amount=-100),
+            lambda: stripe.Invoice.remove_lines(
+                invoice.id, lines=[{"id": _line(invoice, 1), "behavior": "delete"}]
+            ),
+        ):
+            with pytest.raises(keybrake.CapExceeded):
+                call()
+        _refused(
+            lambda: stripe.Invoice.remove_lines(
+                invoice.id, lines=[{"id": _line(invoice), "behavior": "unassign"}]
+            ),
+            "behavior", "unassign",
+        )  # fmt: skip
+
+    fake.advance()
+    assert (fake.charged(), _overruns(rows)) == (1000, [])
+
+
+@pytest.fixture
+def subscriber(fake, customer):
+    """Return the id of a customer who has a subscription."""
+    with keybrake.unguarded("from before"):
+        stripe.Subscription.create(customer=customer, items=[{"price": fake.add_price(0)}])
+    return customer
+
+
+def test_an_item_beside_a_subscription_counts(fake, ledger_url, subscriber, rows):
+    """The next invoice of the subscription collects what waits, without a further call."""
+    with keybrake.run("agent", cap=20) as run:
+        item = stripe.InvoiceItem.create(customer=subscriber, amount=1000, currency="usd")
+        assert (rows()[-1]["reserved"], str(run.spent)) == (10_000_000, "10.00")
+        with pytest.raises(keybrake.CapExceeded):
+            stripe.InvoiceItem.create(customer=subscriber, amount=1001, currency="usd")
+        with pytest.raises(keybrake.CapExceeded):
+            stripe.InvoiceItem.modify(item.id, amount=2001)
+        stripe.InvoiceItem.modify(item.id, amount=1500)
+        assert str(run.spent) == "15.00"
+
+    fake.advance()
+    assert (fake.charged(), _overruns(rows)) == (1500, [])
+
+
+def test_an_item_beside_a_subscription_is_given_back(fake, ledger_url, subscriber):
+    """An item that is deleted before it is on any invoice counts nothing any more."""
+    with keybrake.run("agent", cap=20) as run:
+        item = stripe.InvoiceItem.create(customer=subscriber, amount=1000, currency="usd")
+        stripe.InvoiceItem.delete(item.id)
+
+    fake.advance()
+    assert (str(run.spent), fake.charged()) == ("0.00", 0)
+
+
+def test_an_item_and_its_invoice_are_one_event(fake, ledger_url, subscriber):
+    """What counted beside a subscription is not counted again on an invoice."""
+    with keybrake.run("agent", cap=20) as run:
+        stripe.InvoiceItem.create(customer=subscriber, amount=1500, currency="usd")
+        made = stripe.Invoice.create(customer=subscriber, pending_invoice_items_behavior="include")
+        stripe.Invoice.finalize_invoice(made.id)
+        stripe.Invoice.pay(made.id)
+        assert str(run.spent) == "15.00"
+
+    assert fake.charged() == 1500
+
+
+def test_an_item_and_a_draft_that_advances_are_one_event(fake, ledger_url, subscriber):
+    """The same where the draft advances by itself from the beginning, and grows."""
+    with keybrake.run("agent", cap=20) as run:
+        stripe.InvoiceItem.create(customer=subscriber, amount=1500, currency="usd")
+        made = stripe.Invoice.create(
+            customer=subscriber, auto_advance=True, pending_invoice_items_behavior="include"
+        )
+        assert str(run.spent) == "15.00"
+        stripe.InvoiceItem.create(invoice=made.id, amount=500, currency="usd")
+        assert str(run.spent) == "20.00"
+
+    fake.advance()
+    assert fake.charged() == 2000
+
+
+def test_what_waits_counts_with_a_subscription_that_begins(fake, ledger_url, customer, rows):
+    """Its first invoice takes along the items that wait; so they count with it, or it is refused."""
+    price = fake.add_price(500)
+    with keybrake.run("agent", cap=20) as run:
+        stripe.InvoiceItem.create(customer=customer, amount=1000, currency="usd")
+        assert str(run.spent) == "0.00"
+        with pytest.raises(keybrake.CapExceeded):
+            stripe.Subscription.create(customer=customer, items=[{"price": price, "quantity": 3}])
+        stripe.Subscription.create(customer=customer, items=[{"price": price, "quantity": 2}])
+        assert str(run.spent) == "20.00"
+
+    assert (fake.charged(), _overruns(rows)) == (2000, [])
+
+
+def test_a_subscription_that_is_charged_from_now_on_counts(fake, ledger_url, customer):
+    """A trial that was to be sent, and is to be charged by itself now, counts its next invoice."""
+    price = fake.add_price(50_000)
+    with keybrake.run("agent", cap=20) as run:
+        made = stripe.Subscription.create(
+            customer=customer,
+            items=[{"price": price}],
+            trial_period_days=7,
+            collection_method="send_invoice",
+            days_until_due=5,
+        )
+        assert str(run.spent) == "0.00"
+        with pytest.raises(keybrake.CapExceeded):
+            stripe.Subscription.modify(made.id, collection_method="charge_automatically")
+
+    fake.advance()
+    assert fake.charged() == 0
+
+
+def test_words_and_metadata_stay_free(fake, ledger_url, customer):
+    """A change that touches no amount is free, asks nothing, and is sent."""
+    with keybrake.run("agent", cap=10):
+        invoice = _advancing(customer)
+        before = len(fake.journal.entries)
+        stripe.Invoice.modify(invoice.id, metadata={"a": "b"}, description="c")
+        stripe.InvoiceItem.modify(_item(invoice), metadata={"a": "b"}, description="d")
+        stripe.Customer.modify(customer, email="a@example.com", metadata={"a": "b"})
+
+    assert [entry.method for entry in fake.journal.entries[before:]] == ["POST"] * 3
+
+
+def _listed(*rows):
+    return {"object": "list", "has_more": False, "data": list(rows)}
+
+
+_AUTOMATIC = {"automatic_tax": {"enabled": True}}
+_DRAFT = {"id": "in_1", "object": "invoice", "status": "draft", "auto_advance": True}
+_TRIAL = {"id": "sub_1", "object": "subscription", "status": "trialing"}
+_GRANT = {"id": "credgr_1", "object": "billing.credit_grant", "customer": "cus_1"}
+_TAX_ID = {"id": "txi_1", "object": "tax_id"}
+
+
+@pytest.mark.parametrize(
+    ("first", "call"),
+    [
+        ((), lambda: stripe.Customer.modify("cus_1", address={"country": "DE"})),
+        ((), lambda: stripe.Customer.modify("cus_1", tax_exempt="none")),
+        ((), lambda: stripe.Customer.delete_tax_id("cus_1", "txi_1")),
+        ((_TAX_ID | {"owner": {"customer": "cus_1"}},), lambda: stripe.TaxId.delete("txi_1")),
+    ],
+)
+@pytest.mark.parametrize(
+    "due",
+    [
+        ((), (), None),
+        ((_DRAFT,), (_TRIAL,), None),
+        ((_DRAFT | _AUTOMATIC,), None, "in_1"),
+        ((_DRAFT | _AUTOMATIC | {"auto_advance": False},), (_TRIAL | _AUTOMATIC,), "sub_1"),
+        ((_DRAFT | _AUTOMATIC | {"customer": "cus_2"},), (), None),
+    ],
+)
+def test_other_taxes(wire, ledger_url, first, call, due):
+    """Taxes change where Stripe works out none of what it will collect; else the call is refused."""
+    drafts, trials, names = due
+    lists = [_listed(*rows) for rows in (drafts, trials) if rows is not None]
+    for answer in (*first, *lists):
+        wire.answer(200, answer)
+    if names is None:
+        wire.answer(200, {"id": "cus_1", "object": "customer"})
+    with keybrake.run("agent", cap=0):
+        if names is None:
+            call()
+        else:
+            _refused(call, names)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: stripe.billing.CreditGrant.expire("credgr_1"),
+        lambda: stripe.billing.CreditGrant.void_grant("credgr_1"),
+        lambda: stripe.billing.CreditGrant.modify("credgr_1", expires_at=5),
+    ],
+)
+def test_credit_that_goes(wire, ledger_url, call):
+    """Credit is not taken from a customer whose draft is collected by itself."""
+    wire.answer(200, _GRANT)
+    wire.answer(200, _listed(_DRAFT))
+    with keybrake.run("agent", cap=0):
+        _refused(call, "in_1")
+
+
+def test_an_accounts_own_tax_id_goes(wire, ledger_url):
+    """A tax id that belongs to no customer taxes nobody."""
+    wire.answer(200, _TAX_ID | {"customer": None, "owner": {"type": "self"}})
+    wire.answer(200, _TAX_ID | {"deleted": True})
+    with keybrake.run("agent", cap=0):
+        stripe.TaxId.delete("txi_1")
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda: stripe.Price.modify("price_1", currency_options={"eur": {}}), "currency_options"),
+        (lambda: stripe.Price.modify("price_1", tax_behavior="exclusive"), "tax_behavior"),
+        (lambda: stripe.Product.modify("prod_1", tax_code="txcd_1"), "tax_code"),
+        (lambda: stripe.Coupon.modify("c", currency_options={"eur": {}}), "currency_options"),
+        (lambda: stripe.ShippingRate.modify("shr_1", tax_behavior="exclusive"), "tax_behavior"),
+        (lambda: stripe.Subscription.pause("sub_1", bill_for={"x": 1}), "bill_for"),
+        (
+            lambda: stripe.SubscriptionSchedule.modify(
+                "sub_sched_1", default_settings={"automatic_tax": {"enabled": True}}
+            ),
+            "default_settings.automatic_tax",
+        ),
+    ],
+)
+def test_what_others_are_priced_by_stays(wire, ledger_url, call, field):
+    """A price, a product or a rate that objects use is not made dearer; nothing is asked or sent."""
+    with keybrake.run("agent", cap=100):
+        _refused(call, field)
+
+    assert wire.seen == []
+
+
+def test_what_else_changes_of_them_is_free(wire, ledger_url):
+    """Names and metadata of prices and products cost nothing, and ask nothing."""
+    calls = (
+        lambda: stripe.Price.modify("price_1", nickname="x", active=False),
+        lambda: stripe.Product.modify("prod_1", name="x"),
+        lambda: stripe.Coupon.modify("c", name="x"),
+        lambda: stripe.ShippingRate.modify("shr_1", active=False),
+        lambda: stripe.Subscription.pause("sub_1"),
+        lambda: stripe.SubscriptionSchedule.modify("sub_sched_1", end_behavior="release"),
+        lambda: stripe.SubscriptionSchedule.cancel("sub_sched_1", invoice_now=False),
+        lambda: stripe.SubscriptionItem.delete("si_1"),
+        lambda: stripe.billing.CreditGrant.modify("credgr_1", metadata={"a": "b"}),
+    )
+    with keybrake.run("agent", cap=0):
+        for call in calls:
+            wire.answer(200, {"id": "x_1", "object": "thing"})
+            call()
+
+    assert len(wire.seen) == len(calls)
+
+
+def test_a_new_source_collects_what_is_past_due(wire, ledger_url, rows):
+    """Stripe collects an invoice past due once the customer has a new source: that counts."""
+    due = {"object": "invoice", "amount_remaining": 700, "currency": "usd"}
+    row = {"id": "sub_1", "customer": "cus_1", "status": "past_due", "latest_invoice": due}
+    wire.answer(200, _listed(row, row | {"id": "sub_2", "status": "active"}))
+    wire.answer(200, {"id": "cus_1", "object": "customer"})
+    with keybrake.run("agent", cap=7) as run:
+        stripe.Customer.modify("cus_1", source="tok_visa")
+        assert (rows()[-1]["reserved"], str(run.spent)) == (7_000_000, "7.00")
+        wire.answer(200, _listed(row | {"latest_invoice": "in_1"}))
+        _refused(lambda: stripe.Customer.modify("cus_1", source="tok_visa"), "sub_1")
+
+
+def test_several_questions_of_one_change_add_up(wire, ledger_url, rows):
+    """A customer who gets another balance, source and address is asked about all three."""
+    due = {"object": "invoice", "amount_remaining": 700, "currency": "usd"}
+    wire.answer(200, {"id": "cus_1", "object": "customer", "balance": 0, "currency": "usd"})
+    wire.answer(200, _listed({"id": "sub_1", "status": "past_due", "latest_invoice": due}))
+    wire.answer(200, _listed())
+    wire.answer(200, _listed())
+    wire.answer(200, {"id": "cus_1", "object": "customer"})
+    with keybrake.run("agent", cap=12):
+        stripe.Customer.modify("cus_1", balance=500, source="tok_visa", address={"country": "DE"})
+
+    assert rows()[-1]["reserved"] == 12_000_000
+
+
+@pytest.mark.parametrize("found", [{}, {"has_more": True}, {"data": 5}])
+def test_what_cannot_be_looked_up_is_not_taken_for_nothing(wire, ledger_url, found):
+    """A list that is not there, or not whole, refuses the call that is priced by it."""
+    calls = (
+        lambda: stripe.InvoiceItem.create(customer="cus_1", amount=5, currency="usd"),
+        lambda: stripe.Customer.modify("cus_1", address={"country": "DE"}),
+        lambda: stripe.Customer.modify("cus_1", source="tok_visa"),
+        lambda: stripe.Customer.delete_discount("cus_1"),
+        lambda: stripe.InvoiceItem.modify("ii_1", amount=5),
+        lambda: stripe.Invoice.add_lines("in_1", lines=[{"amount": 5}]),
+        lambda: stripe.CreditNote.void_credit_note("cn_1"),
+        lambda: stripe.Subscription.delete_discount("sub_1"),
+    )
+    with keybrake.run("agent", cap=1000):
+        for call in calls:
+            wire.answer(200, _listed() | {"data": []} | found if found else {})
+            _refused(call)
+
+
+def test_a_quote_that_begins_a_subscription_takes_nothing_along(wire, ledger_url):
+    """Items that wait would be collected with its subscription, and the answer does not show them."""
+    item = {"id": "ii_1", "object": "invoiceitem", "amount": 500, "currency": "usd"}
+    quote = {"id": "qt_1", "object": "quote", "status": "open", "customer": "cus_1"}
+    quote |= {"currency": "usd", "amount_total": 100, "computed": {"recurring": {"x": 1}}}
+    with keybrake.run("agent", cap=1000):
+        wire.answer(200, _listed())
+        wire.answer(200, item)
+        stripe.InvoiceItem.create(customer="cus_1", amount=500, currency="usd")
+        wire.answer(200, quote)
+        wire.answer(200, _listed(item))
+        _refused(lambda: stripe.Quote.accept("qt_1"), "wait")
+        wire.answer(200, quote)
+        wire.answer(200, _listed())
+        wire.answer(200, quote | {"status": "accepted"})
+        stripe.Quote.accept("qt_1")
