@@ -13,8 +13,9 @@ from keybrake.vendors._stripe_bills import ask_on, bill_found
 from keybrake.vendors._stripe_edits import Cannot, Change, edited_bill, unread_lines
 from keybrake.vendors._stripe_lines import Bill, lines_at
 from keybrake.vendors._stripe_money import currency_code, micros
-from keybrake.vendors._stripe_objects import Found, follow, known
+from keybrake.vendors._stripe_objects import Found, known
 from keybrake.vendors._stripe_readers import draft_amount, is_automatic, is_left_to_customer
+from keybrake.vendors._stripe_stakes import side_of, with_stakes
 from keybrake.vendors._stripe_steps import id_of, is_id, key_of, no_id, unknown
 from keybrake.vendors._stripe_table import Rule
 from keybrake.vendors._stripe_waiting import absorbing, items_on
@@ -36,6 +37,14 @@ _HARMLESS = frozenset(
         *("application_fee_amount", "invoice_metadata"),
     }
 )
+
+
+# What decides whether an invoice is collected, and not at which amount.
+_COLLECTING = frozenset({"auto_advance", "automatically_finalizes_at", "collection_method"})
+
+
+# What is over is not collected any more.
+_OVER = ("paid", "void", "uncollectible", "deleted")
 
 
 class _Lines(NamedTuple):
@@ -67,8 +76,7 @@ def update(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: 
     named = {name for name, value in params.items() if value is not None} - _HARMLESS
     if not named:
         return call._replace(effect=Effect.FREE, may_raise=())
-    if named == {"auto_advance"} and not may_be_set(params["auto_advance"]):
-        return follow(call, rule, params, ids, money)
+    del rule, money
     return ask_invoice(call, Change(ids[0], fields={name: params[name] for name in named}))
 
 
@@ -136,10 +144,13 @@ def ask_invoice(call: Call, change: Change) -> Call:
         return no_id(call, "invoice", change.invoice)
     key = key_of(call, change.invoice)
     lookup = Lookup(path=f"/v1/invoices/{change.invoice}")
-    raised = tuple(dict.fromkeys((*call.may_raise, key)))
-    return call._replace(
-        value_micros=None, position=key, lookup=lookup, gathered=(change,), may_raise=raised
-    )
+    if change.fields.keys() and change.fields.keys() <= _COLLECTING:
+        call = call._replace(may_raise=())  # no amount changes
+    else:
+        call = with_stakes(call, may_raise=(key,))
+    if _settings(change.fields):
+        call = with_stakes(call, may_raise=(side_of(call, change.invoice, "advance"),))
+    return call._replace(value_micros=None, position=key, lookup=lookup, gathered=(change,))
 
 
 def changed_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
@@ -191,6 +202,10 @@ def _on_invoice(call: Call, change: Change, invoice: Params, money: Money) -> Ca
         return unknown(call, f"the invoice {change.invoice} could not be looked up")
     if not collects_itself({**invoice, **_settings(change.fields)}):
         # It waits for a call that has it paid, and that one is priced by what it comes to then.
+        # All that this call depends on is that nothing makes it advance in the meantime.
+        call = call._replace(priced_by=(side_of(call, change.invoice, "advance"),))
+        if invoice.get("status") in _OVER:
+            return call._replace(gathered=(), position=None)  # as it was counted it stays
         return call._replace(gathered=(), lookup=Lookup(known_as=call.position))
     if unread_lines(change, invoice):
         path = f"/v1/invoices/{change.invoice}/lines"
@@ -211,13 +226,11 @@ def _settings(fields: Params) -> Params:
 
 def collects_itself(invoice: Params) -> bool:
     """Return whether Stripe will collect an invoice without a further call."""
-    match invoice.get("status"):
-        case "paid" | "void" | "uncollectible" | "deleted":
-            return False
-        case "open":
-            return not is_left_to_customer(invoice)
-        case _:
-            return is_automatic(invoice)
+    if invoice.get("status") in _OVER:
+        return False
+    if invoice.get("status") == "open":
+        return not is_left_to_customer(invoice)
+    return is_automatic(invoice)
 
 
 def _priced(call: Call, change: Change, invoice: Params, money: Money) -> Call:
@@ -229,7 +242,10 @@ def _priced(call: Call, change: Change, invoice: Params, money: Money) -> Call:
     except Cannot as cannot:
         return unknown(call, str(cannot))
     call = absorbing(call, items_on(invoice))
-    whole = bool(_settings(change.fields))
+    given, customer = _settings(change.fields), id_of(invoice.get("customer"))
+    whole = bool(given) and given.get("auto_advance") is not False
+    if whole and customer is not None:
+        call = with_stakes(call, may_raise=(side_of(call, customer, "collected"),))
     read = read._replace(currency=currency, least=amount, whole=whole, wanted=True)
     return finished(ask_on(call, read, money), read)
 

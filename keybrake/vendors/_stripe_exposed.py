@@ -10,6 +10,7 @@ from keybrake._model import Call, Effect, Lookup, Position
 from keybrake._shown import shown
 from keybrake.vendors._stripe_objects import Found, asked_of
 from keybrake.vendors._stripe_readers import is_automatic
+from keybrake.vendors._stripe_stakes import side_of, with_stakes
 from keybrake.vendors._stripe_steps import dig, id_of, is_id, is_set, key_of, no_id, unknown
 from keybrake.vendors._stripe_table import Rule
 from keybrake.vendors._stripe_waiting import rows_of
@@ -79,13 +80,13 @@ def ask_drafts(call: Call, state: Exposed) -> Call:
     if not is_id(state.customer):
         return no_id(call, "customer", state.customer)
     asked = {"customer": state.customer, "status": "draft", "limit": _MOST}
-    raised = (*call.may_raise, key_of(call, state.customer))
-    return call._replace(
-        value_micros=None,
-        lookup=Lookup(path="/v1/invoices", params=asked),
-        gathered=(state,),
-        may_raise=tuple(dict.fromkeys(raised)),
+    call = with_stakes(
+        call,
+        priced_by=(side_of(call, state.customer, "collected"),),
+        may_raise=(key_of(call, state.customer),),
     )
+    lookup = Lookup(path="/v1/invoices", params=asked)
+    return call._replace(value_micros=None, lookup=lookup, gathered=(state,))
 
 
 def exposed_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:

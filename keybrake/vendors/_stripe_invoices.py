@@ -13,6 +13,7 @@ from keybrake.vendors._stripe_edits import is_taxing
 from keybrake.vendors._stripe_money import currency_code, minor_amount
 from keybrake.vendors._stripe_objects import Found
 from keybrake.vendors._stripe_readers import is_left_to_customer
+from keybrake.vendors._stripe_stakes import with_stakes
 from keybrake.vendors._stripe_steps import dig, id_of, is_id, is_set, key_of, no_id, priced, unknown
 from keybrake.vendors._stripe_table import Rule
 from keybrake.vendors._stripe_waiting import (
@@ -73,15 +74,18 @@ def sent(call: Call, body: Mapping[str, Any]) -> Worth | None:
 
 
 def _collects(call: Call, invoice: Mapping[str, Any]) -> Call:
-    """
-    Return a call that collects an invoice: its items are counted with it from now on.
-
-    And it may use up the customer's credit, which makes other invoices dearer.
-    """
-    call = absorbing(call, items_on(invoice))
-    customer = id_of(invoice.get("customer"))
-    raised = () if customer is None else (key_of(call, customer),)
-    return call._replace(may_raise=tuple(dict.fromkeys((*call.may_raise, *raised))))
+    """Return a call that collects an invoice: its items are counted with it from now on."""
+    call, customer = absorbing(call, items_on(invoice)), id_of(invoice.get("customer"))
+    if customer is None:
+        return call
+    key = key_of(call, customer)
+    if invoice.get("status") == "open":
+        # It is final: neither balance nor discount of the customer changes it any more.
+        return call._replace(priced_by=tuple(one for one in call.priced_by if one != key))
+    due, total = invoice.get("amount_due"), invoice.get("total")
+    credited = type(due) is not int or type(total) is not int or due < total
+    # It uses up the customer's credit, which makes other invoices dearer.
+    return with_stakes(call, may_raise=(key,)) if credited else call
 
 
 def known_amount(call: Call, found: Position) -> Call:

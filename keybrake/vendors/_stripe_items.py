@@ -13,6 +13,7 @@ from keybrake.vendors._stripe_edits import Cannot, Change, edited_bill
 from keybrake.vendors._stripe_lines import Bill, bill_of
 from keybrake.vendors._stripe_money import currency_code, signed_amount
 from keybrake.vendors._stripe_objects import Found, known
+from keybrake.vendors._stripe_stakes import with_stakes
 from keybrake.vendors._stripe_steps import id_of, is_id, key_of, no_id, unknown
 from keybrake.vendors._stripe_table import Rule
 from keybrake.vendors._stripe_waiting import (
@@ -127,8 +128,7 @@ def _of_item(call: Call, state: _Known, item: Mapping[str, Any], money: Money) -
     customer, invoice = id_of(item.get("customer")), id_of(item.get("invoice"))
     if item.get("object") != "invoiceitem" or customer is None or not is_id(customer):
         return unknown(call, f"the invoice item {state.item} could not be looked up")
-    raised = (key_of(call, state.item), key_of(call, customer))
-    call = call._replace(may_raise=tuple(dict.fromkeys((*call.may_raise, *raised))))
+    call = with_stakes(call, may_raise=(key_of(call, state.item), key_of(call, customer)))
     removed = (state.item,) if state.gone else ()
     edited = () if state.gone else ((state.item, state.params),)
     change = Change(invoice or "the next invoice", (), edited, removed, {}, item)

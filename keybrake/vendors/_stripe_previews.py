@@ -10,6 +10,7 @@ from keybrake._model import Call, Effect, Lookup, Position
 from keybrake._shown import shown
 from keybrake.vendors._stripe_bills import PREVIEW, PREVIEWED, previewed
 from keybrake.vendors._stripe_objects import Found
+from keybrake.vendors._stripe_stakes import with_stakes
 from keybrake.vendors._stripe_steps import id_of, is_id, key_of, no_id, unknown
 from keybrake.vendors._stripe_table import Rule
 
@@ -84,11 +85,7 @@ def _asking(call: Call, asked: Preview) -> Call:
     lookup = Lookup(path=PREVIEW, method="POST", params=asked)
     named = (asked.get("subscription"), asked.get("schedule"))
     keys = (key_of(call, name) for name in named if isinstance(name, str))
-    return call._replace(
-        lookup=lookup,
-        gathered=(PREVIEWED,),
-        priced_by=tuple(dict.fromkeys((*call.priced_by, *keys))),
-    )
+    return with_stakes(call._replace(lookup=lookup, gathered=(PREVIEWED,)), priced_by=keys)
 
 
 def _picked(params: Params, names: tuple[str, ...]) -> Preview:
@@ -201,8 +198,7 @@ def preview_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     state = call.gathered[0]
     if not isinstance(state, Item | Scheduled):
         # What is prorated waits for the next invoice: whatever priced this call, it may raise.
-        raised = tuple(dict.fromkeys((*call.may_raise, *call.priced_by)))
-        return previewed(call._replace(may_raise=raised), found, money)
+        return previewed(with_stakes(call, may_raise=call.priced_by), found, money)
     return _with_subscription(call, state, found)
 
 

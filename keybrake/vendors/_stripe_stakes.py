@@ -33,8 +33,14 @@ def may_raise(
     call: Call, raises: Iterable[str], params: object, ids: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Return the keys of the objects that the table says a call can make dearer."""
-    found = (_named(where, params, ids) for where in raises)
-    return tuple(key_of(call, one) for one in found if one is not None)
+    found = (_key(call, where, params, ids) for where in raises)
+    return tuple(key for key in found if key is not None)
+
+
+def _key(call: Call, where: str, params: object, ids: tuple[str, ...]) -> str | None:
+    whose, mark, side = where.partition("#")
+    named = _named(whose, params, ids)
+    return None if named is None else key_of(call, named) + mark + side
 
 
 def _named(where: str, params: object, ids: tuple[str, ...]) -> str | None:
@@ -43,6 +49,26 @@ def _named(where: str, params: object, ids: tuple[str, ...]) -> str | None:
     if where.startswith("*"):
         return where
     return id_of(dig(params, tuple(where.split("."))))
+
+
+def with_stakes(
+    call: Call, *, priced_by: Iterable[str] = (), may_raise: Iterable[str] = ()
+) -> Call:
+    """Return *call* with more keys of objects that it was priced by, or can make dearer."""
+    return call._replace(
+        priced_by=tuple(dict.fromkeys((*call.priced_by, *priced_by))),
+        may_raise=tuple(dict.fromkeys((*call.may_raise, *may_raise))),
+    )
+
+
+def side_of(call: Call, object_id: str, side: str) -> str:
+    """
+    Return the key of one side of an object, for calls that depend on nothing else of it.
+
+    Sides are ``advance`` of an invoice (whether Stripe collects it), and of a customer
+    ``subscribed`` (whether there is a subscription) and ``collected`` (what Stripe collects).
+    """
+    return f"{key_of(call, object_id)}#{side}"
 
 
 def priced_by(call: Call, found: Mapping[str, Any]) -> Call:

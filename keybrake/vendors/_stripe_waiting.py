@@ -10,6 +10,7 @@ from keybrake._config import Money
 from keybrake._model import Call, Lookup, Position
 from keybrake.vendors._stripe_money import currency_code, micros, signed_amount
 from keybrake.vendors._stripe_objects import Found
+from keybrake.vendors._stripe_stakes import side_of, with_stakes
 from keybrake.vendors._stripe_steps import dig, id_of, key_of, no_rate, unknown
 
 # What is gathered of an item that waits: PENDING counts, because a subscription will collect it.
@@ -36,22 +37,15 @@ def waiting_key(call: Call, customer: str) -> str:
 def ask_subscriptions(call: Call, customer: str) -> Call:
     """Ask which subscriptions a customer has."""
     asked = {"customer": customer, "limit": _MOST}
-    return _priced_by(call, customer)._replace(
-        value_micros=None, lookup=Lookup(path=_SUBSCRIPTIONS, params=asked)
-    )
+    call = with_stakes(call, priced_by=(side_of(call, customer, "subscribed"),))
+    return call._replace(value_micros=None, lookup=Lookup(path=_SUBSCRIPTIONS, params=asked))
 
 
 def ask_items(call: Call, customer: str) -> Call:
     """Ask which items of a customer wait."""
     asked = {"customer": customer, "pending": True, "limit": _MOST}
-    return _priced_by(call, customer)._replace(
-        value_micros=None, lookup=Lookup(path=_ITEMS, params=asked)
-    )
-
-
-def _priced_by(call: Call, customer: str) -> Call:
-    keys = (*call.priced_by, key_of(call, customer))
-    return call._replace(priced_by=tuple(dict.fromkeys(keys)))
+    call = with_stakes(call, priced_by=(key_of(call, customer),))
+    return call._replace(value_micros=None, lookup=Lookup(path=_ITEMS, params=asked))
 
 
 def rows_of(found: Found, customer: str) -> list[Mapping[str, Any]] | None:
@@ -120,7 +114,7 @@ def with_waiting(call: Call, customer: object) -> Call:
     name = id_of(customer)
     if name is None or call.lookup is not None or call.refusal:
         return call
-    call = _priced_by(call, name)
+    call = with_stakes(call, priced_by=(key_of(call, name),))
     lookup = Lookup(known_as=waiting_key(call, name))
     return call._replace(lookup=lookup, gathered=(Items(name, call),))
 
