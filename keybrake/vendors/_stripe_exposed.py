@@ -97,8 +97,14 @@ def exposed_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
         return unknown(call, "the customer's invoices could not be looked up")
     if state.customer:
         return exposed(call, state, found)
-    places = (("customer",), ("owner", "customer"))
-    named = [dig(found, place) for place in places]
+    if (
+        not state.taxed
+        and "discount" in found
+        and not (found["discount"] or found.get("discounts"))
+    ):
+        return call._replace(value_micros=0, gathered=())  # it has none
+    own = found.get("id") if found.get("object") == "customer" else None
+    named = [own, dig(found, ("customer",)), dig(found, ("owner", "customer"))]
     customer = next((id_of(name) for name in named if id_of(name) is not None), None)
     if customer is None and found.get("object") == "tax_id":
         return call._replace(value_micros=0, gathered=())  # the account's own

@@ -48,7 +48,9 @@ def _invoice(body: Body) -> tuple[str, Any]:
         case "paid":
             return "settled", body.get("amount_paid")
         case "void" | "uncollectible":
-            return "released", 0
+            # What was paid before stays paid.
+            paid = body.get("amount_paid")
+            return ("settled", paid) if type(paid) is int and paid > 0 else ("released", 0)
         case "draft":
             # One that advances by itself is finalized and charged without a further call.
             return ("open", draft_amount(body)) if is_automatic(body) else ("needs_human", 0)

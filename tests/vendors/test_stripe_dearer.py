@@ -185,21 +185,18 @@ def test_a_customers_discount_does_not_go_while_a_draft_advances(fake, ledger_ur
 
 
 @pytest.mark.parametrize("trial", [True, False])
-def test_a_discount_is_not_taken_off_a_trial(fake, ledger_url, customer, trial):
+def test_a_discount_is_not_taken_off_a_trial(fake, ledger_url, trial):
     """The first period of a trial is charged by itself; a later period is outside of every run."""
-    price = fake.add_price(500)
+    price, coupon = fake.add_price(500), stripe.Coupon.create(amount_off=100, currency="usd").id
+    customer = stripe.Customer.create(coupon=coupon).id
     options = {"trial_period_days": 7} if trial else {}
     with keybrake.run("agent", cap=20):
         made = stripe.Subscription.create(customer=customer, items=[{"price": price}], **options)
-        calls = (
-            lambda: stripe.Subscription.delete_discount(made.id),
-            lambda: stripe.Customer.delete_discount(customer),
-        )
-        for call in calls:
-            if trial:
-                _refused(call, made.id, "trial")
-            else:
-                call()
+        stripe.Subscription.delete_discount(made.id)  # it has none of its own
+        if trial:
+            _refused(lambda: stripe.Customer.delete_discount(customer), made.id, "trial")
+        else:
+            stripe.Customer.delete_discount(customer)
 
 
 @pytest.mark.parametrize(
@@ -563,3 +560,19 @@ def test_a_quote_that_begins_a_subscription_takes_nothing_along(wire, ledger_url
         wire.answer(200, _listed())
         wire.answer(200, quote | {"status": "accepted"})
         stripe.Quote.accept("qt_1")
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"id": "sub_1", "object": "subscription", "discount": None, "discounts": ["di_1"]},
+        {"id": "sub_1", "object": "subscription", "discount": {"id": "di_1"}},
+    ],
+)
+def test_a_subscriptions_own_discount_goes(wire, ledger_url, found):
+    """A discount of its own is taken off a subscription unless it is on trial."""
+    wire.answer(200, found | {"customer": "cus_1"})
+    wire.answer(200, _listed(_DRAFT | {"total_discount_amounts": []}))
+    wire.answer(200, _listed(_TRIAL))
+    with keybrake.run("agent", cap=0):
+        _refused(lambda: stripe.Subscription.delete_discount("sub_1"), "sub_1", "trial")
