@@ -14,6 +14,9 @@ from keybrake.vendors._stripe_steps import dig, is_set
 
 Params = Mapping[str, Any]
 
+# What an item comes onto that waits.
+NEXT = "the next invoice"
+
 
 class Cannot(Exception):
     """What an invoice comes to with the change cannot be told; the text says what to do."""
@@ -24,7 +27,7 @@ class Change(NamedTuple):
     What a call does to an invoice, as far as the request says it.
 
     Attributes:
-        invoice: Its id.
+        invoice: Its id, or ``NEXT``.
         added: New lines.
         edited: What becomes of lines that exist: their ids, and what they are given.
         removed: Ids of lines that go.
@@ -42,8 +45,8 @@ class Change(NamedTuple):
 
 def lines_by_id(change: Change, invoice: Params) -> Mapping[str, Params]:
     """Return the lines that were looked up, by their ids."""
-    lines = dig(invoice, ("lines", "data"))
-    lines = [*(lines if isinstance(lines, list) else ()), change.old]
+    shown_lines = dig(invoice, ("lines", "data"))
+    lines = [*(shown_lines if isinstance(shown_lines, list) else ()), change.old]
     return {str(line.get("id")): line for line in lines if isinstance(line, Mapping)}
 
 
@@ -84,6 +87,11 @@ def edited_bill(change: Change, invoice: Params, amount: int, currency: str) -> 
 
 
 def _words(change: Change, why: str) -> str:
+    if change.invoice == NEXT:
+        return (
+            f"{why}: so what {NEXT} of the subscription comes to cannot be told, and Stripe will "
+            f"collect it by itself; delete the item, and make it again on an invoice of its own"
+        )
     return (
         f"{why}: so what {change.invoice} comes to cannot be told, and Stripe will collect it by "
         f"itself; set auto_advance=False, make the change, then set auto_advance=True, which is "
@@ -146,6 +154,8 @@ def _discounts_lost(change: Change, params: Params, line: Params) -> int:
     """Return by how much a line may grow that is given other discounts than it has."""
     if params.get("discounts") is None and params.get("discountable") is None:
         return 0
+    if line.get("discounts") == []:
+        return 0  # it has none to lose
     return _sum(change, line, "discount_amounts")
 
 

@@ -9,7 +9,7 @@ from keybrake._config import Money
 from keybrake._model import Call, Effect, Lookup, Position
 from keybrake.vendors._stripe_bills import ask_on, bill_found
 from keybrake.vendors._stripe_drafts import ask_invoice, changed_found, finished
-from keybrake.vendors._stripe_edits import Cannot, Change, edited_bill
+from keybrake.vendors._stripe_edits import NEXT, Cannot, Change, edited_bill
 from keybrake.vendors._stripe_lines import Bill, bill_of
 from keybrake.vendors._stripe_money import currency_code, signed_amount
 from keybrake.vendors._stripe_objects import Found, known
@@ -46,10 +46,11 @@ class _Known(NamedTuple):
 
 
 class _Waits(NamedTuple):
-    """What an item that waits comes to, while the customer's subscriptions are looked up."""
+    """What becomes of an item that waits, while the customer's subscriptions are looked up."""
 
     customer: str
-    read: Bill
+    change: Change
+    item: Params
 
 
 def create(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
@@ -120,7 +121,7 @@ def item_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
             return _of_item(call, state, found, money)
         return known(call._replace(gathered=(GONE,), position=found.key), rule, found, money)
     if isinstance(state, _Waits):
-        return _beside(call, state, found, money)
+        return _waits(call, state, found, money)
     return changed_found(call, rule, found, money)
 
 
@@ -131,21 +132,37 @@ def _of_item(call: Call, state: _Known, item: Mapping[str, Any], money: Money) -
     call = with_stakes(call, may_raise=(key_of(call, state.item), key_of(call, customer)))
     removed = (state.item,) if state.gone else ()
     edited = () if state.gone else ((state.item, state.params),)
-    change = Change(invoice or "the next invoice", (), edited, removed, {}, item)
+    change = Change(invoice or NEXT, (), edited, removed, {}, item)
     if invoice is not None:
         return ask_invoice(call, change)
-    return _waits(call, change, customer, item, money)
+    waits = _Waits(customer, change, item)
+    if item.get("subscription") is not None:
+        return _beside(call, waits, money)
+    return ask_subscriptions(call, customer)._replace(gathered=(waits,))
 
 
-def _waits(
-    call: Call, change: Change, customer: str, item: Mapping[str, Any], money: Money
-) -> Call:
-    """Go on with an item that waits: it counts in full, once it is dearer than it was."""
+def _waits(call: Call, state: _Waits, found: Found, money: Money) -> Call:
+    """Go on with an item that waits, now that the customer's subscriptions are known."""
+    has = has_subscription(found, state.customer)
+    if has is None:
+        return unknown(call, f"the subscriptions of {state.customer} could not be looked up")
+    if not has:
+        # All that this depends on is that there goes on to be none.
+        own = key_of(call, state.customer)
+        call = call._replace(priced_by=tuple(key for key in call.priced_by if key != own))
+        key = waiting_key(call, state.customer)
+        return call._replace(value_micros=0, gathered=(WAITING,), position=key)
+    return _beside(call, state, money)
+
+
+def _beside(call: Call, state: _Waits, money: Money) -> Call:
+    """Price an item beside a subscription: it counts in full, once it is dearer than it was."""
+    item = state.item
     amount, currency = item.get("amount"), currency_code(item.get("currency"))
     if type(amount) is not int or currency is None:
         return unknown(call, f"the invoice item {item.get('id')} does not say its amount")
     try:
-        read = edited_bill(change, {"lines": {"data": [item]}}, amount, currency)
+        read = edited_bill(state.change, {}, amount, currency)
     except Cannot as cannot:
         return unknown(call, str(cannot))
     if not read.pending and read.minor <= amount:
@@ -154,16 +171,4 @@ def _waits(
     minor = read.minor - min(amount, 0)
     read = read._replace(currency=currency, wanted=True, whole=True, minor=minor)
     call = call._replace(position=key_of(call, str(item.get("id"))))
-    if item.get("subscription") is not None:
-        return finished(ask_on(call, read, money), read)
-    return ask_subscriptions(call, customer)._replace(gathered=(_Waits(customer, read),))
-
-
-def _beside(call: Call, state: _Waits, found: Found, money: Money) -> Call:
-    has = has_subscription(found, state.customer)
-    if has is None:
-        return unknown(call, f"the subscriptions of {state.customer} could not be looked up")
-    if not has:
-        key = waiting_key(call, state.customer)
-        return call._replace(value_micros=0, gathered=(WAITING,), position=key)
-    return finished(ask_on(call, state.read, money), state.read)
+    return finished(ask_on(call, read, money), read)

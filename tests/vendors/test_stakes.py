@@ -208,3 +208,43 @@ def test_a_live_call_is_priced_by_where_it_goes():
     assert twilio.complete(asked._replace(lookup=None), found, money).priced_by == (
         "twilio:AC1:CA1",
     )
+
+
+def _case(endpoint: str) -> Any:
+    return next(case for case in COUNTED if case.endpoint == endpoint)
+
+
+_IN = "/v1/invoices/in_1"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path", "params"),
+    [
+        ("quotes.accept", "/v1/quotes/qt_1", {"line_items": [{"price": "price_1"}]}),
+        ("quotes.accept", "/v1/quotes/qt_1/finalize", {}),
+        ("invoices.pay", f"{_IN}/add_lines", {"lines": [{"amount": 5}]}),
+        ("invoices.finalize", f"{_IN}/lines/il_1", {"amount": 5}),
+        ("invoices.update", "/v1/invoiceitems", {"invoice": "in_1", "amount": 5}),
+        ("credit_notes.create", f"{_IN}/update_lines", {"lines": [{"id": "il_1", "amount": 5}]}),
+        ("credit_notes.create", "/v1/credit_notes/cn_1/void", {}),
+        ("invoices.create", "/v1/invoiceitems", {"customer": "cus_1", "amount": 5}),
+        ("invoices.create", "/v1/customers/cus_1", {"balance": 5}),
+        ("subscriptions.create", "/v1/invoiceitems", {"customer": "cus_1", "amount": 5}),
+        ("invoiceitems.create", "/v1/subscriptions", {"customer": "cus_1"}),
+        ("subscriptions.update", "/v1/subscription_items", {"subscription": "sub_1"}),
+        ("subscription_items.update", "/v1/subscriptions/sub_1", {"items": [{"quantity": 5}]}),
+        ("subscriptions.cancel", "/v1/subscriptions/sub_1/resume", {}),
+    ],
+)
+def test_what_raises_a_bill_and_what_is_priced_by_it_have_an_object_in_common(
+    endpoint, path, params
+):
+    """Of two calls on one bill, one names as raised what the other one names as read."""
+    case = _case(endpoint)
+    if endpoint == "credit_notes.create":
+        case = case._replace(params={"invoice": "in_1"})  # one that names no amount
+    raised = set(_describe(path, params).may_raise)
+    looked = [other for other in COUNTED if other.call == f"POST {path}"]
+    raised.update(key for other in looked for key in _priced(other).may_raise)
+
+    assert raised & set(_priced(case).priced_by)

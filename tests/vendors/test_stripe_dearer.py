@@ -576,3 +576,209 @@ def test_a_subscriptions_own_discount_goes(wire, ledger_url, found):
     wire.answer(200, _listed(_TRIAL))
     with keybrake.run("agent", cap=0):
         _refused(lambda: stripe.Subscription.delete_discount("sub_1"), "sub_1", "trial")
+
+
+_OPEN = {"id": "in_1", "object": "invoice", "status": "open", "currency": "usd"}
+_PLAIN = {
+    **_DRAFT,
+    "currency": "usd",
+    "amount_due": 1000,
+    "total": 1000,
+    "total_discount_amounts": None,
+    "lines": _listed({"id": "il_1", "amount": 1000, "quantity": 2, "discounts": []}),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "draft", "named"),
+    [
+        ({"lines": [{"id": "il_1", "tax_rates": ["txr_1"]}]}, {}, "tax_rates"),
+        ({"lines": [{"id": "il_1", "tax_amounts": [{"x": 1}]}]}, {}, "tax_amounts"),
+        ({"lines": [{"id": "il_1", "quantity": "many"}]}, {}, "many"),
+        ({"lines": [{"id": "il_1", "amount": "much"}]}, {}, "much"),
+        ({"lines": [{"id": "il_1", "pricing": {"price": "../x"}}]}, {}, "price"),
+        ({"lines": [{"amount": 5}]}, {}, "id"),
+        ({"lines": [{"id": "il_1", "amount": 5000}]}, {"lines": _listed({"id": "il_1"})}, "il_1"),
+        (
+            {"lines": [{"id": "il_1", "discounts": ""}]},
+            {"lines": _listed({"id": "il_1", "amount": 1, "discounts": ["di_1"]})},
+            "discount_amounts",
+        ),
+        ({"lines": [{"id": "il_1", "amount": 5000}]}, _AUTOMATIC, "automatic_tax"),
+        ({"lines": [{"id": "il_1", "amount": 5000}]}, {"total_taxes": [{"amount": 5}]}, "taxed"),
+        ({"lines": [{"id": "il_1", "amount": 5000}]}, {"currency": None}, "amount"),
+        ({"shipping_cost": {"shipping_rate": "shr_1"}}, {}, "shr_1"),
+        ({"automatic_tax": {"enabled": True}}, {}, "automatic_tax"),
+        ({"issuer": {"type": "self"}}, _AUTOMATIC, "issuer"),
+        ({"something_new": "x"}, {}, "something_new"),
+    ],
+)
+def test_a_change_that_nothing_tells_the_price_of(wire, ledger_url, change, draft, named):
+    """On a draft that advances such a change is refused by its name; on one that waits it goes out."""
+    work = stripe.Invoice.update_lines if "lines" in change else stripe.Invoice.modify
+    for advances in (True, False):
+        with keybrake.run("agent", cap=1000) as run:
+            wire.answer(200, {**_PLAIN, **draft, "auto_advance": advances})
+            if advances or named == "id":
+                _refused(lambda: work("in_1", **change), named)
+                continue
+            wire.answer(200, {**_PLAIN, **draft, "auto_advance": False, "currency": "usd"})
+            work("in_1", **change)
+        assert str(run.spent) == "0.00"
+
+
+@pytest.mark.parametrize(
+    ("change", "counted"),
+    [
+        ({"default_tax_rates": "", "automatic_tax": {"enabled": False}}, "0.00"),
+        ({"shipping_cost": "", "discounts": ""}, "0.00"),
+        ({"on_behalf_of": "acct_1"}, "0.00"),
+        ({"automatically_finalizes_at": 5}, "10.00"),
+        ({"auto_advance": True, "collection_method": "charge_automatically"}, "10.00"),
+    ],
+)
+def test_a_setting_that_raises_nothing(wire, ledger_url, change, counted):
+    """A draft of somebody else's is not counted by a change that leaves its amount alone."""
+    wire.answer(200, _PLAIN)
+    wire.answer(200, _PLAIN)
+    with keybrake.run("agent", cap=1000) as run:
+        stripe.Invoice.modify("in_1", **change)
+
+    assert str(run.spent) == counted
+
+
+@pytest.mark.parametrize("status", ["paid", "void"])
+def test_an_invoice_that_is_over_stays_as_it_was_counted(wire, ledger_url, status):
+    """Whatever an invoice shows that is paid or void, a change of it counts nothing."""
+    for _ in range(2):
+        wire.answer(200, _OPEN | {"status": status, "amount_due": 900, "amount_paid": 900})
+    with keybrake.run("agent", cap=0):
+        stripe.Invoice.modify("in_1", auto_advance=True)
+
+
+def test_what_an_item_that_waits_may_become(wire, ledger_url, rows):
+    """Beside a subscription a dearer item counts whole, a cheaper one nothing, a credit its loss."""
+    item = {"id": "ii_1", "object": "invoiceitem", "customer": "cus_1", "currency": "usd"}
+    item |= {"invoice": None, "quantity": 2}
+    subscribed = _listed({"id": "sub_1", "customer": "cus_1", "status": "active"})
+    cases = (
+        ({"amount": 400}, {"quantity": 5}, 10_000_000),
+        ({"amount": 400}, {"quantity": 1}, 0),
+        ({"amount": -400}, {"quantity": 1}, 2_000_000),
+        ({"amount": 400, "subscription": "sub_1"}, {"unit_amount_decimal": "300"}, 6_000_000),
+        ({"amount": 400, "discounts": []}, {"discountable": False}, 0),
+    )
+    with keybrake.run("agent", cap=100):
+        for shown, change, reserved in cases:
+            wire.answer(200, item | shown | {"id": f"ii_{reserved}"})
+            if "subscription" not in shown:
+                wire.answer(200, subscribed)
+            wire.answer(200, item | shown)
+            stripe.InvoiceItem.modify(f"ii_{reserved}", **change)
+            assert rows()[-1]["reserved"] == reserved
+        for shown, change in (
+            ({"amount": None}, {"quantity": 5}),
+            ({"amount": 400}, {"tax_rates": ["txr_1"]}),
+        ):
+            wire.answer(200, item | shown)
+            wire.answer(200, subscribed)
+            _refused(lambda change=change: stripe.InvoiceItem.modify("ii_1", **change))
+        wire.answer(200, item | {"amount": 400})
+        wire.answer(200, {"object": "list"})
+        _refused(lambda: stripe.InvoiceItem.modify("ii_1", amount=5))
+
+
+def test_an_item_that_waits_for_nobody_changes_as_it_likes(wire, ledger_url, rows):
+    """Without a subscription an item waits for a call that is priced: even taxes are free here."""
+    item = {"id": "ii_1", "object": "invoiceitem", "customer": "cus_1", "currency": "usd"}
+    with keybrake.run("agent", cap=0):
+        for change in ({"amount": 50_000}, {"tax_rates": ["txr_1"]}, {"discounts": ""}):
+            wire.answer(200, item | {"amount": 100, "invoice": None})
+            wire.answer(200, _listed())
+            wire.answer(200, item)
+            stripe.InvoiceItem.modify("ii_1", **change)
+        wire.answer(200, item | {"amount": -100})
+        stripe.InvoiceItem.create(customer="cus_1", amount=-100, currency="usd")
+
+    assert rows()[-1]["reserved"] == 0
+
+
+def test_an_item_by_its_price_beside_a_subscription(wire, ledger_url, rows):
+    """A new item that names a price counts what the price says."""
+    wire.answer(200, _listed({"id": "sub_1", "status": "active"}))
+    wire.answer(200, {"id": "price_1", "object": "price", "unit_amount": 250, "currency": "usd"})
+    wire.answer(200, {"id": "ii_1", "object": "invoiceitem"})
+    with keybrake.run("agent", cap=100):
+        stripe.InvoiceItem.create(customer="cus_1", pricing={"price": "price_1"}, quantity=2)
+
+    assert rows()[-1]["reserved"] == 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("invoice", "reserved"),
+    [
+        (_OPEN | {"amount_due": 700}, 12_000_000),
+        (_OPEN | {"status": "paid", "amount_due": 700}, 0),
+        (_OPEN | {"amount_due": None}, None),
+    ],
+)
+def test_a_credit_note_that_goes(wire, ledger_url, rows, invoice, reserved):
+    """The invoice of a note that is voided comes to more again, if it is still collected."""
+    note = {"id": "cn_1", "object": "credit_note", "invoice": "in_1", "total": 500}
+    for answer in (note, invoice, note):
+        wire.answer(200, answer)
+    with keybrake.run("agent", cap=100):
+        if reserved is None:
+            _refused(lambda: stripe.CreditNote.void_credit_note("cn_1"))
+            return
+        stripe.CreditNote.void_credit_note("cn_1")
+
+    assert rows()[-1]["reserved"] == reserved
+
+
+def test_a_line_of_no_invoice(wire, ledger_url):
+    """A line that is changed by its own path alone may have other words, and no other amount."""
+    client = stripe.StripeClient("sk_test_x", base_addresses={"api": wire.url})
+    wire.answer(200, {"id": "il_1", "object": "line_item"})
+    with keybrake.run("agent", cap=0):
+        client.raw_request("post", "/v1/line_items/il_1", description="x")
+        _refused(lambda: client.raw_request("post", "/v1/line_items/il_1", amount=5), "amount")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: stripe.InvoiceItem.create(invoice="../x", amount=5, currency="usd"),
+        lambda: stripe.InvoiceItem.create(customer="../x", amount=5, currency="usd"),
+    ],
+)
+def test_an_id_that_leads_elsewhere_is_not_looked_up(wire, ledger_url, call):
+    """What is no id never becomes a path of a look-up."""
+    with keybrake.run("agent", cap=10), pytest.raises(keybrake.CallRefused) as caught:
+        call()
+
+    assert (caught.value.reason, wire.seen) == ("path_not_canonical", [])
+
+
+def test_a_new_draft_of_a_customer_who_owes(wire, ledger_url, rows):
+    """A draft without items, and one that revises another, come to what is owed on top."""
+    owes = {"id": "cus_1", "object": "customer", "balance": 300, "currency": "usd"}
+    with keybrake.run("agent", cap=100):
+        wire.answer(200, owes)
+        wire.answer(200, _PLAIN | {"id": "in_2", "amount_due": 300, "total": 0})
+        stripe.Invoice.create(
+            customer="cus_1", auto_advance=True, pending_invoice_items_behavior="exclude"
+        )
+        assert rows()[-1]["reserved"] == 3_000_000
+        wire.answer(200, _OPEN | {"id": "in_0", "total": 700, "customer": "cus_1"})
+        wire.answer(200, owes)
+        wire.answer(200, _PLAIN | {"id": "in_3", "amount_due": 1000, "total": 700})
+        former = {"action": "revision", "invoice": "in_0"}
+        stripe.Invoice.create(customer="cus_1", auto_advance=True, from_invoice=former)
+        assert rows()[-1]["reserved"] == 10_000_000
+        for customer in ({}, owes | {"balance": "5"}):
+            wire.answer(200, _listed({"amount": 5, "currency": "usd"}))
+            wire.answer(200, customer)
+            _refused(lambda: stripe.Invoice.create(customer="cus_1", auto_advance=True), "balance")
+        wire.answer(200, _listed({"amount": 5, "currency": "usd", "tax_rates": ["txr_1"]}))
+        _refused(lambda: stripe.Invoice.create(customer="cus_1", auto_advance=True), "tax_rates")
