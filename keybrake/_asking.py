@@ -59,13 +59,13 @@ class _WaitingRoom:
             return self._pool.submit(work, *args)
         except RuntimeError as error:
             why = f"no thread can wait for it ({error})"
-            raise _refusal(why) from error
+            raise _ledger_refusal(why) from error
 
 
 _waiting_room = _WaitingRoom()
 
 
-def _refusal(why: str) -> LedgerUnavailable:
+def _ledger_refusal(why: str) -> LedgerUnavailable:
     message = (
         f"The ledger cannot be asked: {why}. Nothing was sent. Do not retry; a person has to look: "
         f"keybrake doctor"
@@ -121,7 +121,7 @@ class _Asked:
         if not self.over:
             # Its work was begun, and something struck. It may be written down or not: then it counts.
             why = "it was interrupted in the middle of it"
-            raise _refusal(why)
+            raise _ledger_refusal(why)
         if self.error is not None:
             raise self.error
         return self.answer

@@ -34,6 +34,7 @@ from keybrake.errors import (
 )
 from keybrake.ledger import Admission, Admitted, Busy, Note, Stale
 from keybrake.vendors import VENDORS, Vendor
+from keybrake.vendors._paths import path_of
 from keybrake.vendors._secrets import GIVES_A_SECRET
 
 _log = logging.getLogger("keybrake")
@@ -434,6 +435,36 @@ def _pass_by(door: Door, call: Call, caller: Unguarded) -> Way:
     note = Note(secrets.token_hex(12), call, State.UNGUARDED, caller.why, run=caller.pk)
     yield Books(lambda wait: caller.ledger.note(note, wait=wait))
     return (yield Wire(functools.partial(door.forward, None)))
+
+
+def refuse_past_the_guard(vendor: str, method: str, url: str) -> None:
+    """
+    Refuse a request that was made on an SDK's own HTTP layer, where the guard decides nothing.
+
+    Outside of every run, in a process with none, and inside ``unguarded`` it may go.
+
+    Raises:
+        CallRefused: The request stands in a run, or in a process that has one open. It has a row.
+    """
+    path = path_of(url)
+    words = f"{method} {path} was asked of the SDK's own HTTP client, past the guard"
+    call = Call(
+        vendor,
+        f"{vendor}.past_the_guard",
+        method,
+        path,
+        Effect.UNCLASSIFIED,
+        refusal=("past_the_guard", words),
+    )
+    try:
+        caller = _scope.resolve(None)
+    except NoActiveRun as refusal:
+        walk(_note_orphan(call, refusal))
+        raise
+    if isinstance(caller, Caller):
+        origin = _hosts.origin_of(url)
+        uid = secrets.token_hex(12)
+        caller.ledger.admit(Admission(uid, call, caller.scopes, caller.tool, origin=origin))
 
 
 def _note_orphan(call: Call, refusal: NoActiveRun) -> Way:

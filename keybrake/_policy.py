@@ -266,6 +266,7 @@ _NEVER_SENT = frozenset(
         "header_override",
         "host_not_allowed",
         "invalid_idempotency_key",
+        "past_the_guard",
     }
 )
 
@@ -274,6 +275,7 @@ _HINT_OF_REASON = {
     "unknown_amount": "Check the ids in the call, or name the amount.",
     "credential_unavailable": "Ask a person for a credential.",
     "host_not_allowed": "Leave the SDK's address, proxy and TLS settings as they are.",
+    "past_the_guard": "Call the SDK's resource methods or raw_request(), or write keybrake.unguarded(reason).",
     "account_not_allowed": "Ask a person to name it in [vendors.*] accounts in keybrake.toml.",
 }
 
@@ -282,6 +284,7 @@ _KIND_OF_REASON: dict[str, type[CallRefused]] = {
     "path_not_canonical": errors.EndpointNotAllowed,
     "account_not_allowed": errors.EndpointNotAllowed,
     "header_override": errors.EndpointNotAllowed,
+    "past_the_guard": errors.EndpointNotAllowed,
     "invalid_idempotency_key": errors.EndpointNotAllowed,
     "credential_unavailable": errors.CredentialUnavailable,
 }

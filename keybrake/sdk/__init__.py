@@ -5,12 +5,23 @@ from __future__ import annotations
 from keybrake import _config, _scope
 from keybrake._config_file import NobodyInFront
 from keybrake.errors import PolicyError
-from keybrake.sdk import _injection, _patch, _redirects, _threads, _wires, resend, stripe, twilio
+from keybrake.sdk import (
+    _http_layer,
+    _injection,
+    _patch,
+    _redirects,
+    _threads,
+    _wires,
+    resend,
+    stripe,
+    twilio,
+)
 
 _HOOKS = (
     *stripe.HOOKS,
     *resend.HOOKS,
     *twilio.HOOKS,
+    *_http_layer.HOOKS,
     *_redirects.HOOKS,
     *_wires.HOOKS,
     *_injection.HOOKS,

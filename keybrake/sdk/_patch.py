@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import wrapt
 
@@ -40,8 +44,19 @@ class Hook:
 
 _lock = Native()
 _on = False
-_waiting: set[Hook] = set()
-_handles: dict[Hook, Any] = {}
+# By the module they live in; the finder below asks here at every import of one of them.
+_hooks: dict[str, tuple[Hook, ...]] = {}
+
+
+class _In(NamedTuple):
+    """One hook that is in: its wrapper, and the module object whose function it wraps."""
+
+    module: weakref.ref[ModuleType]
+    handle: Any
+
+
+# A module that is imported anew or reloaded has functions of its own: each has its own wrapper.
+_handles: dict[Hook, list[_In]] = {}
 
 
 def is_on() -> bool:
@@ -50,40 +65,86 @@ def is_on() -> bool:
 
 
 def install(hooks: Iterable[Hook]) -> None:
-    """Hook what is imported already, and wait for the rest. Raises ``UnsupportedSDK``."""
+    """Hook the modules that are imported, and each one when it is imported. Raises ``UnsupportedSDK``."""
     global _on  # noqa: PLW0603 -- one switch for all hooks of the process
+    given = tuple(hooks)
+    for name in {hook.module for hook in given}:
+        if _is_loading(sys.modules.get(name)):
+            importlib.import_module(name)  # waits for the thread that imports it
     with _lock:
-        for hook in hooks:
+        for hook in given:
+            if hook not in _hooks.get(hook.module, ()):
+                _hooks[hook.module] = (*_hooks.get(hook.module, ()), hook)
+        if _finder not in sys.meta_path:
+            sys.meta_path.insert(0, _finder)
+        for hook in given:
             module = sys.modules.get(hook.module)
             if module is not None and not _is_loading(module):
                 _apply(hook, module)
-            elif hook not in _waiting:
-                _wait_for(hook)
         _on = True
 
 
-def _is_loading(module: ModuleType) -> bool:
+def _is_loading(module: ModuleType | None) -> bool:
     return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
-def _wait_for(hook: Hook) -> None:
-    _waiting.add(hook)
-    wrapt.register_post_import_hook(lambda module: _imported(hook, module), hook.module)
+class _Finder:
+    """Finds the modules that have hooks as Python does, and hooks them each time they are executed."""
 
+    def __init__(self) -> None:
+        self._asking = threading.local()
 
-def _imported(hook: Hook, module: ModuleType) -> None:
-    with _lock:
-        _waiting.discard(hook)
-        if not _on:
-            return  # uninstalled meanwhile; a later install() finds the module imported
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the spec that another finder has, with a loader that hooks the module."""
+        # Another finder may ask the whole path in turn: this one answers once.
+        if name not in _hooks or getattr(self._asking, "name", None) == name:
+            return None
+        self._asking.name = name
         try:
-            _apply(hook, module)
-        except UnsupportedSDK:
-            # Python takes a module whose import failed out of sys.modules; the next attempt to
-            # import it has to meet this hook again, or it would go through unguarded.
-            sys.modules.pop(hook.module, None)
-            _wait_for(hook)
-            raise
+            found = (
+                finder.find_spec(name, path, target)
+                for finder in tuple(sys.meta_path)
+                if finder is not self and hasattr(finder, "find_spec")
+            )
+            spec = next((one for one in found if one is not None), None)
+        finally:
+            self._asking.name = None
+        if spec is not None and hasattr(spec.loader, "exec_module"):
+            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]  # it has all that one has
+        return spec
+
+
+_finder = _Finder()
+
+
+class _Loader:
+    """A module's own loader that hooks the module once its code has run: at import and at reload."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_loader":
+            raise AttributeError(name)
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Leave it to the module's own loader."""
+        made: ModuleType | None = self._loader.create_module(spec)
+        return made
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module's code, then hook it; a module that cannot be guarded is not imported."""
+        # Tools that read the source ask the module for its loader: they get its own.
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        with _lock:
+            for hook in _hooks.get(module.__name__, ()) if _on else ():
+                _apply(hook, module)
 
 
 def _apply(hook: Hook, module: ModuleType) -> None:
@@ -93,21 +154,28 @@ def _apply(hook: Hook, module: ModuleType) -> None:
         return
     if _is_in(hook, _look_up(hook, module)):
         return
-    assert hook.wrapper is not None
-    _handles[hook] = wrapt.wrap_object(
-        module, hook.name, wrapt.FunctionWrapper, (_bound(hook.wrapper),), {"enabled": is_on}
+    if hook.wrapper is None:
+        msg = f"the hook of {hook.module}.{hook.name} has no wrapper"
+        raise TypeError(msg)
+    # A function of a module is never called as a method.
+    wrapper = _bound(hook.wrapper) if "." in hook.name else hook.wrapper
+    handle = wrapt.wrap_object(
+        module, hook.name, wrapt.FunctionWrapper, (wrapper,), {"enabled": is_on}
     )
+    alive = [one for one in _handles.get(hook, ()) if one.module() is not None]
+    _handles[hook] = [*alive, _In(weakref.ref(module), handle)]
 
 
 def _is_in(hook: Hook, found: Any) -> bool:
     """Return whether our wrapper is anywhere in the chain of wrappers around a function."""
-    handle = _handles.get(hook)
+    handles = [one.handle for one in _handles.get(hook, ())]
 
     def ours(link: Any) -> bool:
         # Who wraps what the class hands out, rather than what it holds, has a bound wrapper.
-        return link is handle or getattr(link, "_self_parent", None) is handle
+        parent = getattr(link, "_self_parent", None)
+        return any(link is handle or parent is handle for handle in handles)
 
-    return handle is not None and wrapt.is_wrapped_by(found, predicate=ours)
+    return bool(handles) and wrapt.is_wrapped_by(found, predicate=ours)
 
 
 def _bound(wrapper: Callable[..., Any]) -> Callable[..., Any]:
@@ -155,15 +223,20 @@ def uninstall() -> None:
     global _on  # noqa: PLW0603 -- one switch for all hooks of the process
     with _lock:
         _on = False
-        for hook, handle in list(_handles.items()):
-            module = sys.modules.get(hook.module)
-            if module is None:
-                continue
-            try:
-                wrapt.unwrap_object(module, hook.name, handle)
-            except (wrapt.WrapperNotOutermostError, wrapt.WrapperNotFoundError):
-                continue
-            del _handles[hook]
+        for hook, places in list(_handles.items()):
+            _handles[hook] = [one for one in places if not _taken_out(hook, one)]
+
+
+def _taken_out(hook: Hook, one: _In) -> bool:
+    """Take one wrapper out; return whether it is out for good."""
+    module = one.module()
+    if module is None:
+        return True
+    try:
+        wrapt.unwrap_object(module, hook.name, one.handle)
+    except (AttributeError, wrapt.WrapperNotOutermostError, wrapt.WrapperNotFoundError):
+        return False
+    return True
 
 
 def status(hooks: Iterable[Hook]) -> list[tuple[str, str]]:

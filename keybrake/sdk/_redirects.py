@@ -55,7 +55,8 @@ def under_way(flight: Flight, seen: ContextVar[Any]) -> Iterator[None]:
             seen.reset(attempts)
 
 
-def _is_in_flight() -> bool:
+def is_in_flight() -> bool:
+    """Return whether a guarded call is on the wire in this context."""
     flight = in_flight.get()
     return flight is not None and not flight.over
 
@@ -64,13 +65,13 @@ def _requests_target(
     wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     """``requests`` asks this for the address to go on to; None: there is none."""
-    return None if _is_in_flight() else wrapped(*args, **kwargs)
+    return None if is_in_flight() else wrapped(*args, **kwargs)
 
 
 def _aiohttp_request(
     wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    if _is_in_flight():
+    if is_in_flight():
         kwargs = {**kwargs, "allow_redirects": False}
     return wrapped(*args, **kwargs)
 
@@ -79,7 +80,7 @@ def _urllib_redirect(
     wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     """``urllib`` asks this for the request to go on with; None: there is none."""
-    return None if _is_in_flight() else wrapped(*args, **kwargs)
+    return None if is_in_flight() else wrapped(*args, **kwargs)
 
 
 # httpx and pycurl follow no redirect unless they are told to.

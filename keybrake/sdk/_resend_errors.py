@@ -69,13 +69,15 @@ def _unprepared(error: BaseException | None, handled: BaseException | None) -> b
 
 
 # Refusals that are Resend's own error as well, made when resend is there to inherit from.
-_duals: dict[type[CallRefused], type[CallRefused]] = {}
+_duals: dict[tuple[type[CallRefused], type], type[CallRefused]] = {}
 
 
 def dual(kind: type[CallRefused]) -> type[CallRefused]:
-    if kind not in _duals:
-        from resend.exceptions import ResendError
+    from resend.exceptions import ResendError
 
+    # An SDK that was imported anew has an error class of its own.
+    pair = (kind, ResendError)
+    if pair not in _duals:
         # 403, as for a key that may not do this. No subclass of it that retriers wait for.
         def of_resend(self: Any, message: str) -> None:
             ResendError.__init__(
@@ -96,8 +98,8 @@ def dual(kind: type[CallRefused]) -> type[CallRefused]:
             "__module__": kind.__module__,
             "__doc__": kind.__doc__,
         }
-        _duals[kind] = type(kind.__name__, (kind, theirs), body)
-    return _duals[kind]
+        _duals[pair] = type(kind.__name__, (kind, theirs), body)
+    return _duals[pair]
 
 
 def _rebuild(kind: type[CallRefused], message: str, fields: dict[str, Any]) -> CallRefused:

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Thread
+from types import ModuleType
 from typing import Any
 
 from keybrake._scope import Frame, active
 from keybrake.sdk._patch import Hook
+
+# The attribute of a thread, or of a piece of a pool's work, that holds the frame to run it in.
+_FRAME = "_keybrake_frame"
+
+
+def _in_frame(
+    frame: Frame | None, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
+) -> Any:
+    token = active.set(frame)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        active.reset(token)
 
 
 def _carried(frame: Frame | None, function: Callable[..., Any]) -> Callable[..., Any]:
     """Return *function* so that it runs where *frame* is around it."""
 
     def carried(*args: Any, **kwargs: Any) -> Any:
-        token = active.set(frame)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            active.reset(token)
+        return _in_frame(frame, function, args, kwargs)
 
     return carried
 
@@ -30,49 +39,76 @@ def _is_pool_worker(thread: Thread) -> bool:
     return module in ("concurrent.futures.thread", "multiprocessing.pool")
 
 
+def _remember(thread: Thread) -> None:
+    frame = active.get()
+    if frame is not None and not _is_pool_worker(thread):
+        setattr(thread, _FRAME, frame)
+
+
 def _start(
     wrapped: Callable[..., Any], instance: Thread, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    frame = active.get()
-    if frame is not None and not _is_pool_worker(instance):
-        # On the instance, so that a subclass with a run() of its own is carried, too.
-        run = instance.run
-
-        def carried() -> None:
-            instance.__dict__.pop("run", None)
-            _carried(frame, run)()
-
-        instance.run = carried  # type: ignore[method-assign]
+    _remember(instance)
     return wrapped(*args, **kwargs)
 
 
-def _submit(
-    wrapped: Callable[..., Future[Any]],
-    _instance: ThreadPoolExecutor,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-) -> Future[Any]:
-    if not args:
+def _start_new_thread(
+    wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Do the same one floor lower: tracers and mocks replace ``Thread.start``, and take it back."""
+    thread = getattr(args[0], "__self__", None) if args else None
+    if isinstance(thread, Thread):
+        _remember(thread)
+    return wrapped(*args, **kwargs)
+
+
+def _run(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Run a thread, or a piece of a pool's work, in the frame that was remembered for it."""
+    here = instance.__dict__
+    if _FRAME not in here:
         return wrapped(*args, **kwargs)
-    # Always, also outside of every run: a worker thread keeps what was around the call that
-    # happened to start it, and that is not what is around this one.
-    function, *rest = args
-    return wrapped(_carried(active.get(), function), *rest, **kwargs)
+    return _in_frame(here.pop(_FRAME), wrapped, args, kwargs)
+
+
+def _work_item(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    # Always, also outside of every run: a worker thread keeps the frame around the call that
+    # happened to start it, and that is not the frame around this piece of work.
+    setattr(instance, _FRAME, active.get())
+    return wrapped(*args, **kwargs)
 
 
 def _pool_task(
     wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    # A pool of processes has the same methods; there, what is handed in has to pickle.
+    # A pool of processes has the same methods; there, the function has to pickle.
     if type(instance).__name__ != "ThreadPool" or not args:
         return wrapped(*args, **kwargs)
     function, *rest = args
     return wrapped(_carried(active.get(), function), *rest, **kwargs)
 
 
+def _has(name: str) -> Callable[[ModuleType], bool]:
+    return lambda module: hasattr(module, name)
+
+
+_POOL = "concurrent.futures.thread"
+
+# The method that runs is hooked where neither tracers nor mocks go: whatever they put in place of
+# Thread.run or ThreadPoolExecutor.submit, and take out again, ours stays.
 HOOKS = (
     Hook("threading", "Thread.start", _start),
-    Hook("concurrent.futures.thread", "ThreadPoolExecutor.submit", _submit),
+    *(
+        Hook("threading", name, _start_new_thread, present=_has(name))
+        # The second is its name since Python 3.13.
+        for name in ("_start_new_thread", "_start_joinable_thread")
+    ),
+    Hook("threading", "Thread._bootstrap_inner", _run),
+    Hook(_POOL, "_WorkItem.__init__", _work_item),
+    Hook(_POOL, "_WorkItem.run", _run),
     *(
         Hook("multiprocessing.pool", f"Pool.{name}", _pool_task)
         for name in ("apply_async", "_map_async", "imap", "imap_unordered")

@@ -154,7 +154,12 @@ class _Door:
 
     def as_sdk_error(self, refusal: CallRefused) -> CallRefused:
         """See ``_guard.Door.as_sdk_error``."""
-        return dual(type(refusal))(refusal.message, **refusal.fields)
+        return as_sdk_error(refusal, self.request.method, self.request.url)
+
+
+def as_sdk_error(refusal: CallRefused, _method: str, _url: str) -> CallRefused:
+    """Return the refusal of one request as an error of the SDK's, too."""
+    return dual(type(refusal))(refusal.message, **refusal.fields)
 
 
 class _AsyncDoor(_Door):

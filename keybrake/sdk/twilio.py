@@ -160,8 +160,12 @@ class _Door:
 
     def as_sdk_error(self, refusal: CallRefused) -> CallRefused:
         """See ``_guard.Door.as_sdk_error``."""
-        place = (self.request.method, self.request.url)
-        return _rebuild(type(refusal), refusal.message, place, refusal.fields)
+        return as_sdk_error(refusal, self.request.method, self.request.url)
+
+
+def as_sdk_error(refusal: CallRefused, method: str, url: str) -> CallRefused:
+    """Return the refusal of one request as an error of the SDK's, too."""
+    return _rebuild(type(refusal), refusal.message, (method, url), refusal.fields)
 
 
 class _AsyncDoor(_Door):
@@ -304,15 +308,17 @@ HOOKS = (
 )
 
 # Refusals that are Twilio's own error as well, made when twilio is there to inherit from.
-_duals: dict[type[CallRefused], Any] = {}
+_duals: dict[tuple[type[CallRefused], type], Any] = {}
 
 
 def _dual(kind: type[CallRefused]) -> Any:
-    if kind not in _duals:
-        from twilio.base.exceptions import (  # type: ignore[import-untyped]  # it has no types
-            TwilioRestException,
-        )
+    from twilio.base.exceptions import (  # type: ignore[import-untyped]  # it has no types
+        TwilioRestException,
+    )
 
+    # An SDK that was imported anew has an error class of its own.
+    pair = (kind, TwilioRestException)
+    if pair not in _duals:
         # 403, as for a credential that may not do this, and no code of Twilio's for it.
         def of_twilio(self: Any, message: str) -> None:
             TwilioRestException.__init__(self, 403, "", message)
@@ -334,8 +340,8 @@ def _dual(kind: type[CallRefused]) -> Any:
             "__module__": kind.__module__,
             "__doc__": kind.__doc__,
         }
-        _duals[kind] = type(kind.__name__, (kind, theirs), body)
-    return _duals[kind]
+        _duals[pair] = type(kind.__name__, (kind, theirs), body)
+    return _duals[pair]
 
 
 def _rebuild(

@@ -155,7 +155,7 @@ def test_hooks_in_place(ledger_url):
     assert resend.request
     keybrake.install()
     states = {name: state for name, state in sdk.status() if name.startswith("resend.")}
-    assert len(states) == 6
+    assert len(states) == 8
     assert set(states.values()) == {"in place"}
 
     keybrake.uninstall()

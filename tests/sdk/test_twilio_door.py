@@ -355,12 +355,13 @@ def test_equal_answers(wire, ledger_url):
 
 def test_hooks_in_place(ledger_url):
     """Every hook is in, and uninstall() takes it out."""
-    import twilio.http.async_http_client  # noqa: F401 -- waits for nothing any more
+    import twilio.http.async_http_client
+    import twilio.http.validation_client  # noqa: F401 -- neither waits for anything any more
 
     plain = Client.request
     keybrake.install()
     states = {name: state for name, state in sdk.status() if name.startswith("twilio.")}
-    assert len(states) == 4
+    assert len(states) == 5
     assert set(states.values()) == {"in place"}
     keybrake.uninstall()
     assert "in place" not in dict(sdk.status()).values()
