@@ -136,6 +136,11 @@ def current() -> Config:
     return _current
 
 
+def is_read() -> bool:
+    """Return whether this process has a configuration in force."""
+    return _current is not None
+
+
 def set_current(config: Config | None) -> None:
     """Put *config* in force; None: read it again on next use."""
     global _current  # noqa: PLW0603 -- one configuration per process

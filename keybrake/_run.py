@@ -371,6 +371,15 @@ class Run:
         asker = Reconciler(self._ledger())
         return [asker.reconcile(one) for one in asker.work(self.id)]
 
+    def is_joined_in(self, frame: RunFrame) -> None:
+        """Read and steer the run of *frame*, which another process handed on with its code."""
+        self.id, self.label = frame.uid, frame.label
+        self._frame, self._entered = frame, True
+
+    def was_entered_by(self, pid: int) -> bool:
+        """Return whether it was that process which entered the block."""
+        return self._pid == pid
+
     def _ledger(self) -> Ledger:
         if self._frame is None:
             msg = f"{self!r} has not been entered, so the ledger does not know it"

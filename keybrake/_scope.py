@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keybrake import _config, _started_under, _token
+from keybrake._around import Around, Later
 from keybrake._terms import Terms
 from keybrake.errors import CredentialUnavailable, NoActiveRun, PolicyError
 from keybrake.ledger import Ledger, RunRecord, open_ledger
@@ -52,7 +53,7 @@ class UnguardedFrame:
 
 Frame = RunFrame | ToolFrame | UnguardedFrame
 
-active: ContextVar[Frame | None] = ContextVar("keybrake_active", default=None)
+active: Around[Frame] = Around("keybrake_active")
 
 
 class Caller(NamedTuple):
@@ -79,20 +80,37 @@ class _OpenRuns:
     The runs this process has open, newest last.
 
     One that was left is not open any more, even if an error kept it from being taken out of here.
+
+    Attributes:
+        elsewhere: The ledger of a run that is open in the process which handed on what runs here.
     """
 
     def __init__(self) -> None:
-        self._frames: dict[int, RunFrame] = {}
+        # Each with the process that opened it: a forked child finds its parent's.
+        self._frames: dict[int, tuple[int, RunFrame]] = {}
+        self.elsewhere: Later[Ledger] | None = None
 
     def add(self, frame: RunFrame) -> None:
-        self._frames[id(frame)] = frame
+        self._frames[id(frame)] = (os.getpid(), frame)
 
     def remove(self, frame: RunFrame) -> None:
         self._frames.pop(id(frame), None)
 
     def newest_ledger(self) -> Ledger | None:
-        frames = reversed(list(self._frames.values()))
-        return next((it.ledger for it in frames if not getattr(it.handle, "left", False)), None)
+        for _, frame in reversed(list(self._frames.values())):
+            if not getattr(frame.handle, "left", False):
+                return frame.ledger
+        return None if self.elsewhere is None else self.elsewhere.get()
+
+    def replace_inherited(self, elsewhere: Later[Ledger] | None) -> None:
+        """
+        Forget the runs that were open when this process was forked, in favour of *elsewhere*.
+
+        A worker of a pool lives longer than they do. The process that hands it a task knows better.
+        """
+        own = {key: one for key, one in list(self._frames.items()) if one[0] == os.getpid()}
+        self._frames = own
+        self.elsewhere = elsewhere
 
 
 open_runs = _OpenRuns()

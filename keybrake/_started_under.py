@@ -1,4 +1,4 @@
-"""Which vault keys bind this process: the one in its environment, and the one it was started with."""
+"""Which vault keys bind this process: of its environment, its start and its parent."""
 
 from __future__ import annotations
 
@@ -13,11 +13,24 @@ AMBIENT_KEY = "KEYBRAKE_VAULT_KEY"
 _at_start = os.environ.get(AMBIENT_KEY)
 
 
+_handed_on: tuple[str, ...] = ()
+
+
 def vault_keys() -> tuple[str, ...]:
-    """Return the vault keys that bind this process: its environment's first, then that of its start."""
-    now = os.environ.get(AMBIENT_KEY)
-    found = (now,) if now == _at_start else (now, _at_start)
-    return tuple(key for key in found if key is not None)
+    """
+    Return the vault keys that bind this process.
+
+    The key of its environment now comes first, then that of its start, then those that bound the
+    process which started it.
+    """
+    found = (os.environ.get(AMBIENT_KEY), _at_start, *_handed_on)
+    return tuple(dict.fromkeys(key for key in found if key is not None))
+
+
+def bind_by(keys: tuple[str, ...]) -> None:
+    """Bind this process by *keys* too, for as long as it lives: they bound the one that started it."""
+    global _handed_on  # noqa: PLW0603 -- one set of keys per process
+    _handed_on = tuple(dict.fromkeys((*_handed_on, *keys)))
 
 
 def lost_its_key() -> bool:

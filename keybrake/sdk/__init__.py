@@ -9,6 +9,7 @@ from keybrake.sdk import (
     _http_layer,
     _injection,
     _patch,
+    _processes,
     _redirects,
     _threads,
     _wires,
@@ -26,6 +27,7 @@ _HOOKS = (
     *_wires.HOOKS,
     *_injection.HOOKS,
     *_threads.HOOKS,
+    *_processes.HOOKS,
 )
 
 SUPPORTED = {"stripe": stripe.SUPPORTED, "resend": resend.SUPPORTED, "twilio": twilio.SUPPORTED}
