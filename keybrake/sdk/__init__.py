@@ -10,6 +10,7 @@ from keybrake.sdk import (
     _injection,
     _patch,
     _processes,
+    _programs,
     _redirects,
     _threads,
     _wires,
@@ -28,6 +29,7 @@ _HOOKS = (
     *_injection.HOOKS,
     *_threads.HOOKS,
     *_processes.HOOKS,
+    *_programs.HOOKS,
 )
 
 SUPPORTED = {"stripe": stripe.SUPPORTED, "resend": resend.SUPPORTED, "twilio": twilio.SUPPORTED}

@@ -1,20 +1,66 @@
 """
 Hook the vendors' SDKs before a program's first line.
 
-``keybrake exec`` puts this folder on PYTHONPATH, so that every Python it starts, and every Python that
-one starts, comes by here. It must not fail into a program that runs unguarded.
+``keybrake exec`` puts this folder on PYTHONPATH, and so does a program that starts another one inside a
+run: every Python below them comes by here. It must not fail into a program that runs unguarded.
+
+Below ``keybrake exec`` the SDKs are hooked at once. Below a run they are hooked when the program
+imports one: most programs never do, and should not notice.
 """
+
+from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
 import os
 import signal
 import sys
+import threading
 
 _HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 -- pathlib takes time to load
 
 
+class _Guard:
+    """Hooks the vendors' SDKs when the first of them is imported; without hooks, none is."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._is_in = False
+
+    def find_spec(
+        self, name: str, _path: object = None, _target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Find an SDK where Python does, once it is guarded; leave everything else alone."""
+        if name not in ("stripe", "twilio", "resend"):
+            return None
+        with self._lock:
+            if not self._is_in:
+                self._install(name)
+                self._is_in = True
+                sys.meta_path.remove(self)
+        return importlib.util.find_spec(name)
+
+    def _install(self, name: str) -> None:
+        try:
+            from keybrake import sdk
+
+            sdk.install()
+        except Exception as error:
+            msg = (
+                f"{name} is not imported: this program was started inside a run of keybrake, and "
+                f"keybrake cannot guard it in {sys.executable}: {error}"
+            )
+            raise ImportError(msg, name=name) from error
+
+
 def _begin() -> None:
+    if "KEYBRAKE_CREDENTIALS" in os.environ:
+        _install_now()
+    else:
+        sys.meta_path.insert(0, _Guard())
+
+
+def _install_now() -> None:
     try:
         from keybrake import install
     except ImportError:

@@ -483,10 +483,10 @@ def test_who_has_lost_the_key_has_no_credential(run, project, fake):
         """
         import keybrake, subprocess, sys
         if __name__ == "__main__":
-            env = {name: value for name, value in os.environ.items() if name != "KEYBRAKE_VAULT_KEY"}
-            env["PYTHONPATH"] = os.pathsep.join((env["PYTHONPATH"], os.getcwd()))
+            os.environ["PYTHONPATH"] += os.pathsep + os.getcwd()
             words = [sys.executable, "-c", "from agent import own; own()"]
-            sys.exit(subprocess.run(words, env=env).returncode)
+            # What is started without the key gets it again; another program can take it out.
+            sys.exit(subprocess.run(["env", "-u", "KEYBRAKE_VAULT_KEY", *words]).returncode)
         def own():
             stripe.api_key = keybrake.issue_vault_key("wide", cap=1000)
             try: charge()
@@ -495,6 +495,28 @@ def test_who_has_lost_the_key_has_no_credential(run, project, fake):
     )
     assert (code, out) == (0, "credential_unavailable\n"), err
     assert fake.journal.entries == ()
+
+
+def test_a_trimmed_environment_gets_the_key_again(run, project, fake):
+    """A program that is started with hardly any variables, as MCP servers are, stands under the run too."""
+    code, out, err = run(
+        """
+        import subprocess, sys
+        code = (
+            "import os, stripe; stripe.api_key, stripe.api_base = os.environ['KEYBRAKE_VAULT_KEY'], "
+            "os.environ['STRIPE_API_BASE']; stripe.PaymentIntent.create(amount=100, currency='usd', "
+            "payment_method='pm_card_visa', confirm=True); print('charged')"
+        )
+        kept = {"STRIPE_API_BASE": os.environ["STRIPE_API_BASE"]}
+        for _ in range(2):
+            sys.stdout.write(subprocess.run(
+                [sys.executable, "-c", code], env=kept, stdout=subprocess.PIPE, text=True).stdout)
+        """,
+        "--cap",
+        "1",
+    )
+    assert (code, out) == (0, "charged\n"), err
+    assert [entry.key_prefix for entry in fake.journal.entries] == ["sk_"]
 
 
 def test_doctor_asks_as_calls_do(run, project):
@@ -589,7 +611,7 @@ def test_an_interpreter_without_keybrake_is_told(project, fake):
     done = subprocess.run(
         [sys.executable, "-S", str(startup)],
         cwd="/",
-        env={"PATH": os.environ["PATH"]},
+        env={"PATH": os.environ["PATH"], "KEYBRAKE_CREDENTIALS": "/nowhere"},
         capture_output=True,
         text=True,
         check=True,
