@@ -129,9 +129,16 @@ class _Door:
         if idempotency_key is None:
             return self._wrapped(**self._bound)
         options = self._options
-        if self.request.method != "GET":
+        if self._takes_a_key():
             options = {**options, "idempotency_key": idempotency_key}
         return self._send({**self._bound, "params": self._params, "options": options})
+
+    def _takes_a_key(self) -> bool:
+        """Return whether the SDK makes an idempotency key for such a call: each POST, and v2's DELETE."""
+        path = str(self._bound["url"])
+        return self.request.method == "POST" or (
+            self.request.method == "DELETE" and path.startswith("/v2/")
+        )
 
     def _send(self, arguments: Mapping[str, Any]) -> Any:
         self.seen = self._flight(arguments["options"], self.request.url)

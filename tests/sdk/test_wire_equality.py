@@ -129,3 +129,23 @@ def test_equal_errors(wire, ledger_url):
         free.value.http_body,
     )
     assert guarded.value.headers == free.value.headers
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_delete_has_the_headers_that_the_sdk_gives_it(wire, ledger_url, version):
+    """Stripe's SDK makes a key for a DELETE of v2 and none for one of v1: so does the guard."""
+    client = stripe.StripeClient(
+        "sk_test_1", base_addresses={"api": wire.url}, max_network_retries=0
+    )
+    path = {"v1": "/v1/customers/cus_1", "v2": "/v2/core/event_destinations/ed_1"}[version]
+
+    def delete():
+        wire.answer(200, {"id": "x_1", "object": "customer", "deleted": True})
+        client.raw_request("delete", path)
+
+    delete()
+    with keybrake.run("agent", cap=1):
+        delete()
+
+    plain, guarded = (b"idempotency-key" in raw.lower() for raw in wire.seen)
+    assert (plain, guarded) == (version == "v2", version == "v2")
