@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import multiprocessing
-import os
 import sqlite3
 import subprocess
 import sys
@@ -550,18 +549,18 @@ def test_an_unguarded_call_needs_the_ledger(ledger_url, fake, tmp_path):
 # Another process
 
 
-def test_a_spawned_process_without_the_key_is_left_alone(ledger_url, fake):
-    """A process that never heard of keybrake is none of its business."""
+def test_a_program_that_is_started_in_a_run_stands_under_it(ledger_url, fake):
+    """A Python that code starts inside a run gets the run's key with its environment."""
     code = (
         "import stripe, keybrake\nkeybrake.install()\n"
         f"stripe.api_base = {fake.url!r}; stripe.api_key = 'sk_test_child'\n"
         "stripe.PaymentIntent.create(amount=100, currency='usd')\n"
     )
     with keybrake.run("agent", cap=0):
-        subprocess.run([sys.executable, "-c", code], env={**os.environ}, check=True)
+        told = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
 
-    assert len(fake.journal.entries) == 1
-    assert rows() == []
+    assert (told.returncode, fake.journal.entries) == (1, ())
+    assert b"CapExceeded" in told.stderr
 
 
 def test_a_vault_key_in_the_sdks_slot_binds_first(ledger_url, fake):

@@ -11,7 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keybrake import _clock, _config, _config_file, _in_front, _scope, _started_under, _terms, _token
+from keybrake import (
+    _clock,
+    _config,
+    _config_file,
+    _in_front,
+    _scope,
+    _started_under,
+    _terms,
+    _token,
+)
 from keybrake._scope import Frame, RunFrame, ToolFrame, active
 from keybrake.errors import KeybrakeError, PolicyError
 from keybrake.ledger import Ledger, NewRun

@@ -1095,9 +1095,7 @@ def test_a_long_folder_for_temporary_files(run, project, fake):
 
 def test_where_no_socket_can_be_made_no_run_is_opened(project):
     """One line says so."""
-    script = (
-        "import sys, tempfile; tempfile.tempdir = '/nowhere'; import keybrake.cli as c; c.main()"
-    )
+    script = "import sys, tempfile; tempfile.tempdir = '/dev/null/nowhere'; import keybrake.cli as c; c.main()"
     done = subprocess.run(
         [sys.executable, "-c", script, "exec", "--cap", "5", "--", "true"],
         cwd=project,

@@ -153,7 +153,7 @@ def test_a_key_of_the_start_goes_to_programs_too(ledger_url, fake, tmp_path, chi
 keybrake.install()
 del os.environ["KEYBRAKE_VAULT_KEY"]
 subprocess.run(child, check=True)
-elsewhere = {{"BASE": os.environ["BASE"], "HOME": "/nowhere"}}
+elsewhere = {{"BASE": os.environ["BASE"], "HOME": "/dev/null"}}
 subprocess.run([child[0], os.path.abspath(child[1])], env=elsewhere, cwd="/", check=True)
 """
     key = keybrake.issue_vault_key("started", cap=4)
