@@ -14,6 +14,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
+from keybrake import _under_trio
 from keybrake.errors import LedgerError, LedgerUnavailable
 from keybrake.ledger import Busy, Ledger, Spoiled
 
@@ -176,7 +177,18 @@ async def ask(step: Books) -> Any:
     try:
         return step.work(False)  # noqa: FBT003 -- not to wait; see Books
     except Busy:
-        return await _ask_in_thread(_Asked(step))
+        if (trio := _under_trio.running()) is None:
+            return await _ask_in_thread(_Asked(step))
+        work = functools.partial(step.work, True)  # noqa: FBT003 -- to wait; see Books
+    return await _under_trio.wait_in_thread(trio, work, step.undo)
+
+
+async def do_in_thread(work: Callable[[], Any]) -> Any:
+    """Do *work* in a thread, so that other tasks go on, and return its result."""
+    trio = _under_trio.running()
+    if trio is None:
+        return await asyncio.to_thread(work)
+    return await _under_trio.wait_in_thread(trio, work)
 
 
 async def _ask_in_thread(asked: _Asked) -> Any:

@@ -208,10 +208,8 @@ class Run:
                 step = _asking.Books(lambda wait: frame.ledger.close_run(frame.pk, wait=wait))
                 await _asking.ask(step)
             if self._reconciles:
-                import asyncio
-
                 with self._only_warn("reconciled"):
-                    await asyncio.to_thread(self.reconcile)
+                    await _asking.do_in_thread(self.reconcile)
 
     def _prepare(self) -> Ledger:
         if self._entered:

@@ -11,7 +11,8 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
-from keybrake._asking import Books, ask, gathering
+from keybrake import _under_trio
+from keybrake._asking import Books, Gathering, ask, gathering
 from keybrake._waiting import Gate, start_new_thread
 
 
@@ -88,19 +89,16 @@ async def _within(limit_s: float, sent: Awaitable[Any]) -> Any:
 
 async def walk_async(way: Way) -> Any:
     """Walk the way in this task; the event loop never waits for the ledger's lock."""
-    others = gathering()
-    others.ways.add(way)
+    trio = _under_trio.running()
+    # The tasks of an asyncio loop share transactions; those of trio ask one by one.
+    others = gathering() if trio is None else None
+    if others is not None:
+        others.ways.add(way)
     try:
         step = next(way)
         while True:
             try:
-                if isinstance(step, Books):
-                    alone = len(others.ways) == 1 or step.ledger is None
-                    result = await (ask(step) if alone else others.ask(step))
-                elif step.limit_s is None:
-                    result = await step.send()
-                else:
-                    result = await _within(step.limit_s, step.send())
+                result = await _take(step, others, trio)
             except GeneratorExit:
                 # A coroutine that is being closed may not await any more: end the call here.
                 with contextlib.suppress(_Closed):
@@ -113,7 +111,21 @@ async def walk_async(way: Way) -> Any:
     except StopIteration as end:
         return end.value
     finally:
-        others.ways.discard(way)
+        if others is not None:
+            others.ways.discard(way)
+
+
+async def _take(step: Books | Wire, others: Gathering | None, trio: Any) -> Any:
+    """Take one step in a task and return its result."""
+    if isinstance(step, Books):
+        if others is None or len(others.ways) == 1 or step.ledger is None:
+            return await ask(step)
+        return await others.ask(step)
+    if step.limit_s is None:
+        return await step.send()
+    if trio is not None:
+        return await _under_trio.within(trio, step.limit_s, step.send())
+    return await _within(step.limit_s, step.send())
 
 
 class _Closed(BaseException):
