@@ -102,11 +102,9 @@ def _task(wrapped: Callable[..., Any], pool: Any, args: Args, kwargs: Kwargs) ->
     return wrapped(*args, **kwargs)
 
 
-def _submit(wrapped: Callable[..., Any], _executor: Any, args: Args, kwargs: Kwargs) -> Any:
-    if not args:
-        return wrapped(*args, **kwargs)
-    function, *rest = args
-    return wrapped(_Carried(here(), function), *rest, **kwargs)
+def _work_item(wrapped: Callable[..., Any], _item: Any, args: Args, kwargs: Kwargs) -> Any:
+    future, function, *rest = args
+    return wrapped(future, _Carried(here(), function), *rest, **kwargs)
 
 
 def _call_method(wrapped: Callable[..., Any], proxy: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -146,7 +144,7 @@ _LOKY_PLACES = tuple(
     Hook(f"{loky}.{module}", name, wrapper, present=_has(name))
     for loky in ("loky", "joblib.externals.loky")
     for module, name, wrapper in (
-        ("process_executor", "ProcessPoolExecutor.submit", _submit),
+        ("process_executor", "_WorkItem.__init__", _work_item),
         ("backend.popen_loky_posix", "Popen._launch", _launch),
     )
 )
@@ -160,6 +158,7 @@ HOOKS = (
     ),
     Hook("multiprocessing.managers", "BaseProxy._callmethod", _call_method, ("methodname",)),
     Hook("multiprocessing.managers", "BaseManager._create", _create, ("typeid",)),
-    Hook("concurrent.futures.process", "ProcessPoolExecutor.submit", _submit),
+    # Below submit(), which tracers and mocks replace, and put back as it was before.
+    Hook("concurrent.futures.process", "_WorkItem.__init__", _work_item, ("fn",)),
     *_LOKY_PLACES,
 )

@@ -149,21 +149,18 @@ def _settings() -> dict[str, str]:
     return made
 
 
-# In ``Popen(args, bufsize, executable, stdin, stdout, stderr, preexec_fn, close_fds, shell, cwd, env)``.
-_ENV = 10
+# In ``_execute_child(args, executable, preexec_fn, close_fds, pass_fds, cwd, env, …)``.
+_ENV = 6
 
 Args = tuple[Any, ...]
 Kwargs = Mapping[str, Any]
 
 
-def _popen(wrapped: Callable[..., Any], _process: Any, args: Args, kwargs: Kwargs) -> Any:
-    in_place = len(args) > _ENV
-    made = environment(args[_ENV] if in_place else kwargs.get("env"))
-    if made is None:
-        return wrapped(*args, **kwargs)
-    if in_place:
-        return wrapped(*args[:_ENV], made, *args[_ENV + 1 :], **kwargs)
-    return wrapped(*args, **{**kwargs, "env": made})
+def _execute_child(wrapped: Callable[..., Any], _process: Any, args: Args, kwargs: Kwargs) -> Any:
+    if len(args) <= _ENV:
+        return wrapped(*args, **{**kwargs, "env": environment(kwargs["env"]) or kwargs["env"]})
+    given = args[_ENV]
+    return wrapped(*args[:_ENV], environment(given) or given, *args[_ENV + 1 :], **kwargs)
 
 
 def _with_environment(wrapped: Callable[..., Any], _path: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -194,8 +191,9 @@ def _system(wrapped: Callable[..., Any], command: Any, args: Args, kwargs: Kwarg
 
 
 HOOKS = (
-    Hook("subprocess", "Popen.__init__", _popen, ("env",)),
-    Hook("gevent.subprocess", "Popen.__init__", _popen, ("env",)),
+    # Below Popen.__init__, which tracers and mocks replace, and put back as it was before.
+    Hook("subprocess", "Popen._execute_child", _execute_child, ("env",)),
+    Hook("gevent.subprocess", "Popen._execute_child", _execute_child, ("env",)),
     Hook("os", "posix_spawn", _with_environment, present=lambda os: hasattr(os, "posix_spawn")),
     Hook("os", "posix_spawnp", _with_environment, present=lambda os: hasattr(os, "posix_spawnp")),
     Hook("os", "execve", _with_environment),

@@ -413,3 +413,20 @@ def test_joblib_and_loky(ledger_url, fake, tmp_path):
         old.shutdown()
     """
     assert run(tmp_path, fake.url, text) == [[sorted(STOPPED), "4.00"]] * 2 + ["charged"]
+
+
+def test_what_others_put_back_takes_no_run_along(ledger_url, fake, tmp_path):
+    """A tracer or a mock that puts submit() and Popen back as they were before leaves the run in its place."""
+    text = """
+    import subprocess
+    from concurrent.futures import ProcessPoolExecutor
+
+    if __name__ == "__main__":
+        submit, begin = ProcessPoolExecutor.submit, subprocess.Popen.__init__
+        keybrake.install()
+        ProcessPoolExecutor.submit, subprocess.Popen.__init__ = submit, begin
+        with ProcessPoolExecutor(1) as executor, keybrake.run("agent", cap=1):
+            say([executor.submit(charge).result() for _ in range(2)])
+            say(subprocess.run(["env"], capture_output=True, text=True).stdout.count("KEYBRAKE_VAULT_KEY="))
+    """
+    assert run(tmp_path, fake.url, text) == [["charged", "cap_exceeded"], 1]
