@@ -20,6 +20,9 @@ _PASSED_ON = (
 )
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _SENT_BY_A_PROCESS = (0, -1, -6)  # SI_USER, SI_QUEUE, SI_TKILL: <bits/siginfo-consts.h>
+# A thread that was begun before the signals were held, such as one that waited for the ledger, may
+# take the signal that says that the child has ended.
+_LOOK_AGAIN_S = 0.5
 _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 
 
@@ -66,8 +69,10 @@ def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
 def _next() -> tuple[int, bool]:
     """Wait for a signal; return it, and whether the child has still to be told of it."""
     wanted = {*_PASSED_ON, signal.SIGCHLD}
-    if hasattr(signal, "sigwaitinfo"):
-        info = signal.sigwaitinfo(wanted)
+    if hasattr(signal, "sigtimedwait"):
+        info = signal.sigtimedwait(wanted, _LOOK_AGAIN_S)
+        if info is None:
+            return signal.SIGCHLD, True
         # Of a terminal that is gone, the kernel tells the leader of its session alone.
         told = info.si_signo != signal.SIGHUP and info.si_code not in _SENT_BY_A_PROCESS
         return info.si_signo, not told

@@ -1144,3 +1144,25 @@ def test_what_a_command_is_asked_with_is_not_shown(run, project):
     assert (code, out) == (1, "")
     assert "credentials.stripe: exec://false?…#/key ended with exit code 1" in err
     assert "hunter2" not in err
+
+
+def test_a_thread_that_takes_the_signal_does_not_hold_up_the_end(project):
+    """The end of the program is noticed, even if another thread was sent the signal that tells of it."""
+    # The program ends before anybody waits for it.
+    code = (
+        "import _thread, os, sys, threading, time\n"
+        "_thread.start_new_thread(threading.Event().wait, ())\n"
+        "begin = os.posix_spawnp\n"
+        "os.posix_spawnp = lambda *a, **k: (begin(*a, **k), time.sleep(0.5))[0]\n"
+        "from keybrake.cli import _app\n"
+        "sys.exit(_app.run(['exec', '--cap', '5', '--', 'true']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=project,
+        env=environment(project, KEYBRAKE_LEDGER=f"sqlite:///{project}/ledger.db"),
+    ) as process:
+        try:
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()  # it holds every other signal
