@@ -11,6 +11,7 @@ from keybrake._model import Call, Effect, Lookup, Position
 from keybrake.vendors._stripe_lines import Bill, bill_of, lines_at, with_price
 from keybrake.vendors._stripe_money import currency_code, exact_number
 from keybrake.vendors._stripe_objects import Found, whole_found
+from keybrake.vendors._stripe_readers import at_least_credited
 from keybrake.vendors._stripe_steps import dig, id_of, is_set, priced, unknown
 from keybrake.vendors._stripe_table import Rule
 from keybrake.vendors._stripe_waiting import Items, waiting_found, with_waiting
@@ -179,7 +180,7 @@ def previewed(call: Call, found: Mapping[str, Any], money: Money) -> Call:
     due, currency = found.get("amount_due"), currency_code(found.get("currency"))
     if type(due) is not int or currency is None:
         return unknown(call, "Stripe's preview of the invoice could not be looked up")
-    return priced(call, max(0, due), currency, money)
+    return priced(call, max(0, at_least_credited(due, found)), currency, money)
 
 
 def contingent(

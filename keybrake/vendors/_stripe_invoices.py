@@ -12,7 +12,7 @@ from keybrake.vendors._stripe_drafts import may_be_set
 from keybrake.vendors._stripe_edits import is_taxing
 from keybrake.vendors._stripe_money import currency_code, minor_amount
 from keybrake.vendors._stripe_objects import Found
-from keybrake.vendors._stripe_readers import is_left_to_customer
+from keybrake.vendors._stripe_readers import at_least_credited, is_left_to_customer
 from keybrake.vendors._stripe_stakes import with_stakes
 from keybrake.vendors._stripe_steps import dig, id_of, is_id, is_set, key_of, no_id, priced, unknown
 from keybrake.vendors._stripe_table import Rule
@@ -52,7 +52,8 @@ def pay_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     del rule
     if isinstance(found, Position):
         return known_amount(call, found)
-    remaining, paid = minor_amount(found.get("amount_remaining")), found.get("amount_paid")
+    remaining = minor_amount(at_least_credited(found.get("amount_remaining"), found))
+    paid = found.get("amount_paid")
     call = _priced(_collects(call, found), remaining, found, money)
     return call._replace(gathered=(paid,)) if type(paid) is int and paid > 0 else call
 
@@ -117,7 +118,9 @@ def finalize_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     given = call.gathered[0] if call.gathered else None
     after = found if given is None else {**found, "auto_advance": may_be_set(given)}
     call = _collects(call._replace(gathered=()), found)
-    call = _priced(call, minor_amount(found.get("amount_due")), found, money)
+    call = _priced(
+        call, minor_amount(at_least_credited(found.get("amount_due"), found)), found, money
+    )
     if is_left_to_customer(after) and not call.refusal:
         return call._replace(value_micros=0, contingent_micros=call.value_micros)
     return call
@@ -205,7 +208,8 @@ def _with_balance(call: Call, due: _Due, found: Found, money: Money) -> Call:
     owed = balance_owed(found, due.currency)
     if isinstance(owed, str):
         return unknown(call, owed)
-    minor = max(0, due.minor) + owed
+    # Below zero, what it lacks is credited to the customer.
+    minor = abs(due.minor) + owed
     if not minor:
         return call._replace(value_micros=0, gathered=())
     own = None if isinstance(found, Position) else currency_code(found.get("currency"))

@@ -46,7 +46,7 @@ def _invoice(body: Body) -> tuple[str, Any]:
         return "released", 0
     match body.get("status"):
         case "paid":
-            return "settled", body.get("amount_paid")
+            return "settled", at_least_credited(body.get("amount_paid"), body)
         case "void" | "uncollectible":
             # What was paid before stays paid.
             paid = body.get("amount_paid")
@@ -66,11 +66,24 @@ def draft_amount(invoice: Body) -> int | None:
     """
     names = ("amount_due", "total") if invoice.get("status") == "draft" else ("amount_due",)
     amounts = [invoice.get(name) for name in names]
-    return max((amount for amount in amounts if type(amount) is int), default=None)
+    most = max((amount for amount in amounts if type(amount) is int), default=None)
+    return at_least_credited(most, invoice)
+
+
+def at_least_credited(amount: Any, invoice: Body) -> Any:
+    """
+    Return *amount*, or what the invoice credits to its customer if that is more.
+
+    An invoice whose total is below zero adds what it lacks to the customer's credit: value that is
+    given away, as by a negative balance transaction.
+    """
+    total = invoice.get("total")
+    return max(amount, -total) if type(amount) is int and type(total) is int else amount
 
 
 def _due(body: Body) -> tuple[str, Any]:
-    return "in_flight", body.get("amount_due", body.get("amount_remaining"))
+    due = body.get("amount_due", body.get("amount_remaining"))
+    return "in_flight", at_least_credited(due, body)
 
 
 def is_automatic(invoice: Body) -> bool:

@@ -83,7 +83,30 @@ def _branch(desk: Desk, about: topics.Topic) -> Iterator[Call]:
     """Yield one or two calls about one object."""
     for _ in range(1 if desk.dice.random() < 0.75 else 2):
         act = desk.dice.choice(about.acts)
-        yield from act(desk, about.name)
+        yield from (call for call in act(desk, about.name) if not _is_a_known_hole(call))
+
+
+def _is_a_known_hole(call: Call) -> bool:
+    """
+    Return whether docs/reference/endpoints.md says of a call that it may move more than it counts.
+
+    A new subscription, or a recurring quote, collects what others made wait for the customer; and
+    a discount that goes makes dearer what waits beside a subscription.
+    """
+    recurring = call.name == "quotes.update" and {"$cheap", "$dear"} & set(_texts(call.params))
+    return call.name in ("subscriptions.create", "customers.delete_discount") or bool(recurring)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in nested parameters."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def resolved(value: Any, ids: Mapping[str, str]) -> Any:
