@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 import inspect
 import sys
-import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -44,7 +43,7 @@ class Hook:
 
 _lock = Native()
 _on = False
-# By the module they live in; the finder below asks here at every import of one of them.
+# By the module they live in; each import of one of them asks here.
 _hooks: dict[str, tuple[Hook, ...]] = {}
 
 
@@ -75,9 +74,7 @@ def install(hooks: Iterable[Hook]) -> None:
         for hook in given:
             if hook not in _hooks.get(hook.module, ()):
                 _hooks[hook.module] = (*_hooks.get(hook.module, ()), hook)
-        if _finder not in sys.meta_path:
-            sys.meta_path.insert(0, _finder)
-        for hook in given:
+        for hook in (*_IMPORTS, *given):
             module = sys.modules.get(hook.module)
             if module is not None and not _is_loading(module):
                 _apply(hook, module)
@@ -88,35 +85,16 @@ def _is_loading(module: ModuleType | None) -> bool:
     return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
-class _Finder:
-    """Finds the modules that have hooks as Python does, and hooks them each time they are executed."""
-
-    def __init__(self) -> None:
-        self._asking = threading.local()
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Return the spec that another finder has, with a loader that hooks the module."""
-        # Another finder may ask the whole path in turn: this one answers once.
-        if name not in _hooks or getattr(self._asking, "name", None) == name:
-            return None
-        self._asking.name = name
-        try:
-            found = (
-                finder.find_spec(name, path, target)
-                for finder in tuple(sys.meta_path)
-                if finder is not self and hasattr(finder, "find_spec")
-            )
-            spec = next((one for one in found if one is not None), None)
-        finally:
-            self._asking.name = None
-        if spec is not None and hasattr(spec.loader, "exec_module"):
-            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]  # it has all that one has
+def _find_spec(
+    wrapped: Callable[..., Any], _module: Any, args: tuple[Any, ...], kwargs: Any
+) -> ModuleSpec | None:
+    """Find a module as Python does, and give one that has hooks a loader that hooks it."""
+    spec: ModuleSpec | None = wrapped(*args, **kwargs)
+    if spec is None or spec.name not in _hooks or isinstance(spec.loader, _Loader):
         return spec
-
-
-_finder = _Finder()
+    if hasattr(spec.loader, "exec_module"):
+        spec.loader = _Loader(spec.loader)  # type: ignore[assignment]  # it has all that one has
+    return spec
 
 
 class _Loader:
@@ -147,6 +125,14 @@ class _Loader:
                 _apply(hook, module)
 
 
+# Every import and every reload passes here, whatever stands in sys.meta_path and in which order. The
+# second is what tools call that load a module by themselves.
+_IMPORTS = (
+    Hook("importlib._bootstrap", "_find_spec", _find_spec, ("name", "path", "target")),
+    Hook("importlib.util", "_find_spec", _find_spec, ("name", "path", "target")),
+)
+
+
 def _apply(hook: Hook, module: ModuleType) -> None:
     if hook.check is not None:
         hook.check(module)
@@ -159,8 +145,10 @@ def _apply(hook: Hook, module: ModuleType) -> None:
         raise TypeError(msg)
     # A function of a module is never called as a method.
     wrapper = _bound(hook.wrapper) if "." in hook.name else hook.wrapper
+    # A module may be found while install() is still at work, and is executed only after it.
+    enabled = None if hook in _IMPORTS else is_on
     handle = wrapt.wrap_object(
-        module, hook.name, wrapt.FunctionWrapper, (wrapper,), {"enabled": is_on}
+        module, hook.name, wrapt.FunctionWrapper, (wrapper,), {"enabled": enabled}
     )
     alive = [one for one in _handles.get(hook, ()) if one.module() is not None]
     _handles[hook] = [*alive, _In(weakref.ref(module), handle)]

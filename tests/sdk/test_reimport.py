@@ -45,6 +45,10 @@ WAYS = {
     "purged": "purge(name); __import__(name)",
     "purged-in-part": "[sys.modules.pop(one) for one in chokepoints]; [importlib.import_module(one) for one in chokepoints]; purge(name)",
     "reloaded": "[importlib.reload(sys.modules[one]) for one in chokepoints]",
+    # As typeguard's import hook does.
+    "found-by-another-finder-first": "sys.meta_path.insert(0, First()); purge(name); __import__(name)",
+    "after-the-finders-were-put-back": "sys.meta_path[:] = finders; purge(name); __import__(name)",
+    "loaded-when-first-used": "purge(name); lazily(name)",
     "reloaded-twice": "[importlib.reload(sys.modules[one]) for one in chokepoints * 2]",
 }
 
@@ -55,7 +59,17 @@ CASES = {
 }
 
 PROGRAM = """
-import importlib, os, sys, keybrake
+import importlib, importlib.util, os, sys
+finders = list(sys.meta_path)
+import keybrake
+class First:
+    def find_spec(self, name, path=None, target=None):
+        return importlib.machinery.PathFinder.find_spec(name, path, target)
+def lazily(name):
+    spec = importlib.util.find_spec(name)
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
 url, ledger, name = sys.argv[1:4]
 chokepoints = sys.argv[4:]
 {purge}
