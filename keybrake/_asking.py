@@ -9,7 +9,7 @@ import functools
 import os
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -177,18 +177,14 @@ async def ask(step: Books) -> Any:
     try:
         return step.work(False)  # noqa: FBT003 -- not to wait; see Books
     except Busy:
-        if (trio := _under_trio.running()) is None:
-            return await _ask_in_thread(_Asked(step))
-        work = functools.partial(step.work, True)  # noqa: FBT003 -- to wait; see Books
-    return await _under_trio.wait_in_thread(trio, work, step.undo)
+        return await _ask_in_thread(_Asked(step))
 
 
 async def do_in_thread(work: Callable[[], Any]) -> Any:
     """Do *work* in a thread, so that other tasks go on, and return its result."""
-    trio = _under_trio.running()
-    if trio is None:
-        return await asyncio.to_thread(work)
-    return await _under_trio.wait_in_thread(trio, work)
+    thread = _waiting_room.submit(copy_context().run, work)
+    await _end_of(thread)
+    return thread.result()
 
 
 async def _ask_in_thread(asked: _Asked) -> Any:
@@ -213,9 +209,16 @@ async def _ask_in_thread(asked: _Asked) -> Any:
 
 async def _end_of(thread: Future[Any]) -> None:
     """Wait until a thread is done, well or not; it goes on if this task does not."""
+    if (trio := _under_trio.running()) is not None:
+        return await _under_trio.end_of(trio, thread)
+    if _running_loop() is None:
+        # A library that keybrake does not know drives this coroutine: no way but to wait here.
+        wait((thread,))
+        return None
     waited = asyncio.wrap_future(thread)
     waited.add_done_callback(_hear)
     await asyncio.wait((waited,))
+    return None
 
 
 def _hear(waited: asyncio.Future[Any]) -> None:
@@ -323,10 +326,19 @@ _gatherings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Gathering] = (
 )
 
 
-def gathering() -> Gathering:
-    """Return the gathering of the running loop."""
-    loop = asyncio.get_running_loop()
+def gathering() -> Gathering | None:
+    """Return the gathering of the loop that runs this task; None: it is a task of no asyncio loop."""
+    loop = None if _under_trio.running() is not None else _running_loop()
+    if loop is None:
+        return None
     found = _gatherings.get(loop)
     if found is None:
         found = _gatherings[loop] = Gathering()
     return found
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

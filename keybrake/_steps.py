@@ -89,16 +89,15 @@ async def _within(limit_s: float, sent: Awaitable[Any]) -> Any:
 
 async def walk_async(way: Way) -> Any:
     """Walk the way in this task; the event loop never waits for the ledger's lock."""
-    trio = _under_trio.running()
-    # The tasks of an asyncio loop share transactions; those of trio ask one by one.
-    others = gathering() if trio is None else None
+    # The tasks of an asyncio loop share transactions; those of another library ask one by one.
+    others = gathering()
     if others is not None:
         others.ways.add(way)
     try:
         step = next(way)
         while True:
             try:
-                result = await _take(step, others, trio)
+                result = await _take(step, others)
             except GeneratorExit:
                 # A coroutine that is being closed may not await any more: end the call here.
                 with contextlib.suppress(_Closed):
@@ -115,7 +114,7 @@ async def walk_async(way: Way) -> Any:
             others.ways.discard(way)
 
 
-async def _take(step: Books | Wire, others: Gathering | None, trio: Any) -> Any:
+async def _take(step: Books | Wire, others: Gathering | None) -> Any:
     """Take one step in a task and return its result."""
     if isinstance(step, Books):
         if others is None or len(others.ways) == 1 or step.ledger is None:
@@ -123,9 +122,12 @@ async def _take(step: Books | Wire, others: Gathering | None, trio: Any) -> Any:
         return await others.ask(step)
     if step.limit_s is None:
         return await step.send()
-    if trio is not None:
+    if others is not None:
+        return await _within(step.limit_s, step.send())
+    if (trio := _under_trio.running()) is not None:
         return await _under_trio.within(trio, step.limit_s, step.send())
-    return await _within(step.limit_s, step.send())
+    # No way is known to end a step of a library that keybrake does not know: the SDK's timeouts hold.
+    return await step.send()
 
 
 class _Closed(BaseException):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sys
-import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from concurrent.futures import Future
 from typing import Any
 
 
@@ -17,53 +19,27 @@ def running() -> Any:
         trio.lowlevel.current_task()
     except RuntimeError:
         return None
-    return trio
+    # A task of trio's may run a loop of asyncio's, and then the task of that loop is the one here.
+    return None if _is_in_asyncio_task() else trio
 
 
-class _Job:
-    """One piece of work in a thread; a task that is cancelled leaves it to end by itself."""
-
-    def __init__(self, work: Callable[[], Any], undo: Callable[[Any], None] | None) -> None:
-        self._work = work
-        self._undo = undo
-        self._lock = threading.Lock()
-        self._is_abandoned = False
-        self._done: tuple[Any] | None = None
-
-    def run(self) -> Any:
-        """Do the work; take it back if no task waits for it any more."""
-        result = self._work()
-        with self._lock:
-            self._done = (result,)
-            take_back = self._is_abandoned
-        if take_back and self._undo is not None:
-            self._undo(result)
-        return result
-
-    def abandon(self) -> None:
-        """Take back what was done, now or when it is done."""
-        with self._lock:
-            self._is_abandoned = True
-            done = self._done
-        if done is not None and self._undo is not None:
-            self._undo(done[0])
-
-
-async def wait_in_thread(
-    trio: Any, work: Callable[[], Any], undo: Callable[[Any], None] | None = None
-) -> Any:
-    """
-    Do *work* in a thread, so that other tasks go on, and return its result.
-
-    A cancelled task does not wait for the thread: the work is done all the same, and *undo* takes
-    its result back.
-    """
-    job = _Job(work, undo)
+def _is_in_asyncio_task() -> bool:
     try:
-        return await trio.to_thread.run_sync(job.run, abandon_on_cancel=True)
-    except trio.Cancelled:
-        job.abandon()
-        raise
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+
+async def end_of(trio: Any, thread: Future[Any]) -> None:
+    """Wait until a thread is done, well or not; it goes on if this task does not."""
+    done, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+    def tell(_: object) -> None:
+        with contextlib.suppress(trio.RunFinishedError):
+            token.run_sync_soon(done.set)
+
+    thread.add_done_callback(tell)
+    await done.wait()
 
 
 async def within(trio: Any, limit_s: float, sent: Awaitable[Any]) -> Any:

@@ -1,6 +1,9 @@
-"""Do the SDKs' async calls work under trio, inside a run and outside of every run."""
+"""Do the SDKs' async calls work under trio, inside a run and outside, and where no known library runs them."""
 
+import asyncio
+import contextlib
 import fcntl
+import threading
 
 import pytest
 import resend
@@ -96,6 +99,112 @@ def test_a_cancelled_call_stays_counted(under_trio, ledger_url, rows):
     assert [row["state"] for row in rows()] == ["unknown"]
 
 
+def test_a_call_cancelled_while_the_ledger_is_busy_is_settled(under_trio, ledger_url, rows):
+    """A call that is cancelled on the wire is written down as unknown, also if the lock has to be waited for."""
+    under_trio.latency = 5
+
+    async def take(lock):
+        with trio.fail_after(10):
+            while [row["state"] for row in rows()] != ["reserved"]:  # noqa: ASYNC110 -- the ledger sends no event
+                await trio.sleep(0.02)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+    async def go():
+        with keybrake.run("agent", cap=5) as run:
+            with open(lock_of(ledger_url), "r+") as lock:  # noqa: ASYNC230, PTH123
+                async with trio.open_nursery() as nursery:
+                    scope = nursery.cancel_scope
+                    nursery.start_soon(charge)
+                    await take(lock)
+                    scope.cancel()
+                fcntl.flock(lock, fcntl.LOCK_UN)
+            with trio.fail_after(10):
+                while [row["state"] for row in rows()] == ["reserved"]:  # noqa: ASYNC110 -- as above
+                    await trio.sleep(0.02)
+        return run.reserved
+
+    assert play(go) == 1
+    assert [row["state"] for row in rows()] == ["unknown"]
+
+
+def test_a_loop_of_asyncio_in_a_task_of_trio(fake, ledger_url, monkeypatch):
+    """A task of trio that runs an asyncio loop to its end makes calls in that loop as in any other."""
+
+    async def inner():
+        monkeypatch.setattr(stripe, "default_http_client", stripe.AIOHTTPClient())
+        with keybrake.run("agent", cap=3) as run, held_for(0.3, ledger_url):
+            told = await asyncio.gather(*(charge() for _ in range(4)), return_exceptions=True)
+            paid = await stripe.PaymentIntent.list_async(limit=1)
+            await stripe.default_http_client.close_async()
+        return sorted(type(one).__name__ for one in told), len(paid.data), run.spent
+
+    async def go():
+        return asyncio.run(inner())
+
+    assert trio.run(go) == (["CapExceeded", "int", "int", "int"], 1, 3)
+
+
+class Driven(stripe.HTTPClient):
+    """An HTTP client of a user's own whose async calls need no event loop."""
+
+    name = "driven"
+
+    def __init__(self):
+        super().__init__()
+        self._plain = stripe.RequestsClient()
+
+    async def request_async(self, *rest):
+        return self._plain.request(*rest)
+
+    async def close_async(self):
+        self._plain.close()
+
+
+def drive(coroutine):
+    """Run a coroutine that has no event loop to wait for."""
+    with contextlib.closing(coroutine):
+        try:
+            coroutine.send(None)
+        except StopIteration as end:
+            return end.value
+    pytest.fail("the coroutine waits for something")
+
+
+def test_a_coroutine_that_no_known_library_runs(fake, ledger_url, monkeypatch):
+    """Outside of a run nothing changes; inside one each call is counted, and waits for the ledger where it is."""
+    client = Driven()
+    monkeypatch.setattr(stripe, "default_http_client", client)
+    keybrake.install()
+    assert drive(charge()) == 100
+
+    with keybrake.run("agent", cap=2) as run:
+        with held_for(0.3, ledger_url):
+            assert drive(charge()) == 100
+        paid = drive(stripe.Charge.create_async(**ASK, source="tok_visa"))
+        with pytest.raises(keybrake.CapExceeded):
+            drive(charge())
+    with keybrake.run("refunds", cap=1) as refunds:
+        assert drive(stripe.Refund.create_async(charge=paid.id)).amount == 100
+    drive(client.close_async())
+    assert (run.spent, refunds.spent) == (2, 1)
+
+
+@contextlib.contextmanager
+def held_for(seconds, url):
+    """Hold the lock of a ledger, as another process would, for the first *seconds* of a block."""
+    with open(lock_of(url), "r+") as lock:  # noqa: PTH123
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        timer = threading.Timer(seconds, fcntl.flock, (lock, fcntl.LOCK_UN))
+        timer.start()
+        yield
+        timer.join()
+
+
+def lock_of(url):
+    """Return the lock file of a ledger."""
+    return url.removeprefix("sqlite:///") + ".lock"
+
+
 def test_other_tasks_go_on_while_one_waits_for_the_ledger(under_trio, ledger_url):
     """Where another process holds the lock, a task waits in a thread and the others go on."""
     steps = []
@@ -111,7 +220,7 @@ def test_other_tasks_go_on_while_one_waits_for_the_ledger(under_trio, ledger_url
 
     async def go():
         with keybrake.run("agent", cap=5):  # noqa: SIM117 -- the lock file comes with the run
-            with open(ledger_url.removeprefix("sqlite:///") + ".lock", "r+") as lock:  # noqa: ASYNC230, PTH123
+            with open(lock_of(ledger_url), "r+") as lock:  # noqa: ASYNC230, PTH123
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(tick)
@@ -130,7 +239,7 @@ def test_one_cancelled_while_it_waits_is_not_sent(under_trio, ledger_url, rows):
 
     async def go():
         with keybrake.run("agent", cap=5) as run:
-            with open(ledger_url.removeprefix("sqlite:///") + ".lock", "r+") as lock:  # noqa: ASYNC230, PTH123
+            with open(lock_of(ledger_url), "r+") as lock:  # noqa: ASYNC230, PTH123
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 with trio.move_on_after(0.3) as scope:
                     await charge()
