@@ -117,7 +117,7 @@ def _guarded(door: Door) -> Way:
         yield from _note_orphan(call, refusal)
         raise
     if caller is None:
-        return (yield Wire(functools.partial(door.forward, None)))
+        return (yield from _sent(door, Wire(functools.partial(door.forward, None))))
     if isinstance(caller, Unguarded):
         return (yield from _pass_by(door, call, caller))
     if door.vault_key is not None:
@@ -212,6 +212,12 @@ def _made(
         del error  # it has this frame in its traceback
 
 
+def _sent(door: Door, step: Wire) -> Way:
+    """Take a step to the vendor, known all the while for a call of the guard's."""
+    with _scope.calling(door.request.vendor):
+        return (yield step)
+
+
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -243,7 +249,7 @@ def _forwarded(door: Door, key: str) -> Way:
     for may_renew in (door.vault_key is not None, False):
         answer, error = None, None
         try:
-            answer = yield Wire(functools.partial(door.forward, key))
+            answer = yield from _sent(door, Wire(functools.partial(door.forward, key)))
         except BaseException as raised:  # noqa: BLE001 -- raised again once it is written down
             error = raised
         told = (
@@ -371,7 +377,8 @@ def _looked_up(door: Door, call: Call, lookup: Lookup, caller: Caller) -> Way:
 
 def _answered(door: Door, lookup: Lookup) -> Way:
     try:
-        return (yield Wire(functools.partial(door.look_up, lookup), _LOOKUP_LIMIT_S))
+        step = Wire(functools.partial(door.look_up, lookup), _LOOKUP_LIMIT_S)
+        return (yield from _sent(door, step))
     except Exception as error:  # noqa: BLE001 -- whatever went wrong, the amount stays unknown
         _log.debug("look-up of %s failed: %r", lookup.path, error)
         return None, None
@@ -434,20 +441,26 @@ def _pass_by(door: Door, call: Call, caller: Unguarded) -> Way:
     """Let an unguarded call go, once the ledger has it in writing."""
     note = Note(secrets.token_hex(12), call, State.UNGUARDED, caller.why, run=caller.pk)
     yield Books(lambda wait: caller.ledger.note(note, wait=wait))
-    return (yield Wire(functools.partial(door.forward, None)))
+    return (yield from _sent(door, Wire(functools.partial(door.forward, None))))
 
 
-def refuse_past_the_guard(vendor: str, method: str, url: str) -> None:
+def past_the_guard(vendor: str, method: str, url: str, *, why: str | None) -> Way:
     """
     Refuse a request that was made on an SDK's own HTTP layer, where the guard decides nothing.
 
     Outside of every run, in a process with none, and inside ``unguarded`` it may go.
 
+    Args:
+        vendor: Whose SDK it is.
+        method: The method of the request.
+        url: Its address.
+        why: What has led the request past the guard, where that is known.
+
     Raises:
         CallRefused: The request stands in a run, or in a process that has one open. It has a row.
     """
     path = path_of(url)
-    words = f"{method} {path} was asked of the SDK's own HTTP client, past the guard"
+    words = why or f"{method} {path} was asked of the SDK's own HTTP client, past the guard"
     call = Call(
         vendor,
         f"{vendor}.past_the_guard",
@@ -457,14 +470,18 @@ def refuse_past_the_guard(vendor: str, method: str, url: str) -> None:
         refusal=("past_the_guard", words),
     )
     try:
-        caller = _scope.resolve(None)
+        caller = yield Books(lambda wait: _scope.resolve(None, wait=wait))
     except NoActiveRun as refusal:
-        walk(_note_orphan(call, refusal))
+        yield from _note_orphan(call, refusal)
         raise
-    if isinstance(caller, Caller):
+    uid = secrets.token_hex(12)
+    if isinstance(caller, Unguarded):
+        note = Note(uid, call, State.UNGUARDED, caller.why, run=caller.pk)
+        yield Books(lambda wait: caller.ledger.note(note, wait=wait))
+    elif caller is not None:
         origin = _hosts.origin_of(url)
-        uid = secrets.token_hex(12)
-        caller.ledger.admit(Admission(uid, call, caller.scopes, caller.tool, origin=origin))
+        admission = Admission(uid, call, caller.scopes, caller.tool, origin=origin)
+        yield Books(lambda wait: caller.ledger.admit(admission, wait=wait), ledger=caller.ledger)
 
 
 def _note_orphan(call: Call, refusal: NoActiveRun) -> Way:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,7 +52,27 @@ class UnguardedFrame:
     handle: object = None
 
 
-Frame = RunFrame | ToolFrame | UnguardedFrame
+@dataclass(slots=True, eq=False)
+class WireFrame:
+    """
+    A call that the guard has let go is on the wire here: what its SDK sends is the call's own.
+
+    It stands among the frames, so that it follows the call into each thread that a run follows into.
+    It says nothing of who is calling.
+
+    Attributes:
+        over: The call has come back; a thread or a task that it started may still have the frame.
+        flight: What a door knows of the call while it is on the wire.
+    """
+
+    vendor: str
+    outer: Frame | None
+    over: bool = False
+    flight: Any = None
+
+
+CallerFrame = RunFrame | ToolFrame | UnguardedFrame
+Frame = CallerFrame | WireFrame
 
 active: Around[Frame] = Around("keybrake_active")
 
@@ -116,10 +137,34 @@ class _OpenRuns:
 open_runs = _OpenRuns()
 
 
-def frames(frame: Frame | None) -> Iterator[Frame]:
-    """Yield the frames around here, innermost first."""
+def frames(frame: Frame | None) -> Iterator[CallerFrame]:
+    """Yield the frames around here that say who is calling, innermost first."""
     while frame is not None:
-        yield frame
+        if not isinstance(frame, WireFrame):
+            yield frame
+        frame = frame.outer
+
+
+@contextlib.contextmanager
+def calling(vendor: str) -> Iterator[None]:
+    """Have a call to *vendor* on the wire while the block runs."""
+    frame = WireFrame(vendor, active.get())
+    token = active.set(frame)
+    try:
+        yield
+    finally:
+        frame.over = True
+        # A coroutine may be closed in another context than it ran in; that one is done with.
+        with contextlib.suppress(ValueError):
+            active.reset(token)
+
+
+def on_the_wire() -> Iterator[WireFrame]:
+    """Yield the calls that are on the wire here, innermost first."""
+    frame = active.get()
+    while frame is not None:
+        if isinstance(frame, WireFrame) and not frame.over:
+            yield frame
         frame = frame.outer
 
 

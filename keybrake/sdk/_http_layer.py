@@ -4,49 +4,93 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-from keybrake import _guard
+from keybrake import _guard, _scope
+from keybrake._steps import Way, walk, walk_async
 from keybrake.errors import CallRefused
-from keybrake.sdk import _redirects, resend, stripe, twilio
+from keybrake.sdk import resend, stripe, twilio
 from keybrake.sdk._patch import Hook
 
-_NAMES = ("method", "url")
+class _Asked(NamedTuple):
+    """A request that is asked of an HTTP client of the SDK's."""
 
-_AsSdkError = Callable[[CallRefused, str, str], CallRefused]
+    method: str
+    url: str
 
 
-def _only_admitted(vendor: str, as_sdk_error: _AsSdkError) -> Callable[..., Any]:
-    """Return a wrapper that refuses a request which no guarded call is making."""
+def _asked_of_client(_client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Asked:
+    bound = {**dict(zip(("method", "url"), args, strict=False)), **kwargs}
+    return _Asked(str(bound.get("method", "GET")).upper(), str(bound.get("url", "")))
+
+
+def _asked_of_request(request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Asked:
+    """``Request.make_request`` of Resend takes an address; its method is the request's own."""
+    url = str(kwargs.get("url", args[0] if args else ""))
+    return _Asked(str(getattr(request, "verb", "GET")).upper(), url)
+
+
+class _OnlyAdmitted:
+    """
+    Makes the wrappers that refuse a request which no guarded call is making.
+
+    Args:
+        vendor: Whose SDK it is.
+        as_sdk_error: Makes a refusal an error of the SDK's, too.
+        read: Reads the request out of what a function was called with.
+    """
+
+    def __init__(
+        self,
+        vendor: str,
+        as_sdk_error: Callable[[CallRefused, str, str], CallRefused],
+        read: Callable[[Any, tuple[Any, ...], Mapping[str, Any]], _Asked] = _asked_of_client,
+    ) -> None:
+        self._vendor = vendor
+        self._as_sdk_error = as_sdk_error
+        self._read = read
 
     def send(
-        wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Any
+        self,
+        wrapped: Callable[..., Any],
+        instance: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
     ) -> Any:
-        if _redirects.is_in_flight():
+        """Wrap a function that sends."""
+        if self._is_admitted():
             return wrapped(*args, **kwargs)
-        bound = {**dict(zip(_NAMES, args, strict=False)), **kwargs}
-        method, url = str(bound.get("method", "GET")).upper(), str(bound.get("url", ""))
+        asked = self._read(instance, args, kwargs)
         try:
-            _guard.refuse_past_the_guard(vendor, method, url)
+            walk(self._judged(asked))
         except CallRefused as refusal:
-            raise as_sdk_error(refusal, method, url) from None
-        return wrapped(*args, **kwargs)
+            raise self._as_sdk_error(refusal, *asked) from None
+        with _scope.calling(self._vendor):
+            return wrapped(*args, **kwargs)
 
-    return send
-
-
-def _make_request(
-    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    """``Request.make_request`` of Resend takes an address; its method is the request's own."""
-    if not _redirects.is_in_flight():
-        url = str(kwargs.get("url", args[0] if args else ""))
-        method = str(getattr(instance, "verb", "GET")).upper()
+    async def send_async(
+        self,
+        wrapped: Callable[..., Any],
+        instance: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Wrap a coroutine function that sends."""
+        if self._is_admitted():
+            return await wrapped(*args, **kwargs)
+        asked = self._read(instance, args, kwargs)
         try:
-            _guard.refuse_past_the_guard("resend", method, url)
+            await walk_async(self._judged(asked))
         except CallRefused as refusal:
-            raise resend.as_sdk_error(refusal, method, url) from None
-    return wrapped(*args, **kwargs)
+            raise self._as_sdk_error(refusal, *asked) from None
+        with _scope.calling(self._vendor):
+            return await wrapped(*args, **kwargs)
+
+    def _is_admitted(self) -> bool:
+        return any(wire.vendor == self._vendor for wire in _scope.on_the_wire())
+
+    def _judged(self, asked: _Asked) -> Way:
+        return _guard.past_the_guard(self._vendor, *asked, why=None)
 
 
 def _defines(kind: str, name: str) -> Callable[[ModuleType], bool]:
@@ -61,29 +105,33 @@ def _of(module: str, kinds: str, names: str, wrapper: Callable[..., Any]) -> tup
     )
 
 
-_STRIPE = _only_admitted("stripe", stripe.as_sdk_error)
-_TWILIO = _only_admitted("twilio", twilio.as_sdk_error)
-_RESEND = _only_admitted("resend", resend.as_sdk_error)
+_STRIPE = _OnlyAdmitted("stripe", stripe.as_sdk_error)
+_TWILIO = _OnlyAdmitted("twilio", twilio.as_sdk_error)
+_RESEND = _OnlyAdmitted("resend", resend.as_sdk_error)
+_RESEND_REQUEST = _OnlyAdmitted("resend", resend.as_sdk_error, _asked_of_request)
+
+_STRIPES = "RequestsClient UrlFetchClient PycurlClient UrllibClient Urllib2Client HTTPXClient AIOHTTPClient"
 
 HOOKS = (
     *_of(
         "stripe._http_client",
         "HTTPClient",
-        "request_with_retries request_stream_with_retries "
-        "request_with_retries_async request_stream_with_retries_async",
-        _STRIPE,
+        "request_with_retries request_stream_with_retries",
+        _STRIPE.send,
     ),
     *_of(
         "stripe._http_client",
-        "RequestsClient UrlFetchClient PycurlClient UrllibClient Urllib2Client HTTPXClient AIOHTTPClient",
-        "request request_stream request_async request_stream_async",
-        _STRIPE,
+        "HTTPClient",
+        "request_with_retries_async request_stream_with_retries_async",
+        _STRIPE.send_async,
     ),
-    *_of("twilio.http.http_client", "TwilioHttpClient", "request", _TWILIO),
-    *_of("twilio.http.async_http_client", "AsyncTwilioHttpClient", "request", _TWILIO),
-    *_of("twilio.http.validation_client", "ValidationClient", "request", _TWILIO),
-    *_of("resend.request", "Request", "make_request", _make_request),
-    *_of("resend.async_request", "AsyncRequest", "make_request", _make_request),
-    *_of("resend.http_client_requests", "RequestsClient", "request", _RESEND),
-    *_of("resend.http_client_httpx", "HTTPXClient", "request", _RESEND),
+    *_of("stripe._http_client", _STRIPES, "request request_stream", _STRIPE.send),
+    *_of("stripe._http_client", _STRIPES, "request_async request_stream_async", _STRIPE.send_async),
+    *_of("twilio.http.http_client", "TwilioHttpClient", "request", _TWILIO.send),
+    *_of("twilio.http.async_http_client", "AsyncTwilioHttpClient", "request", _TWILIO.send_async),
+    *_of("twilio.http.validation_client", "ValidationClient", "request", _TWILIO.send),
+    *_of("resend.request", "Request", "make_request", _RESEND_REQUEST.send),
+    *_of("resend.async_request", "AsyncRequest", "make_request", _RESEND_REQUEST.send_async),
+    *_of("resend.http_client_requests", "RequestsClient", "request", _RESEND.send),
+    *_of("resend.http_client_httpx", "HTTPXClient", "request", _RESEND.send_async),
 )

@@ -131,8 +131,8 @@ SHOWN = "<credential>"
 
 def _redacted(request: Any) -> Any:
     """Return vcrpy's request without the credential, if it is one of a call on the wire."""
-    flight = _redirects.in_flight.get()
-    if flight is None or flight.over or flight.credential is None:
+    flight = _redirects.flight_here()
+    if flight is None or flight.credential is None:
         return request
     request = copy.copy(request)
     shown = {name: SHOWN for name in request.headers if name.lower() == "authorization"}

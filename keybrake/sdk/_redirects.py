@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from keybrake import _scope
 from keybrake.credentials import Credential
 from keybrake.sdk._handed import Handed
 from keybrake.sdk._patch import Hook
@@ -36,42 +37,49 @@ class Flight:
         self.credential, self.vendor, self.url = credential, vendor, url
 
 
-in_flight: ContextVar[Flight | None] = ContextVar("keybrake_in_flight", default=None)
-"""The guarded call that is on the wire in this context."""
+def flight_here() -> Flight | None:
+    """Return the guarded call that is on the wire here, or in the code that started this thread."""
+    wire = next(_scope.on_the_wire(), None)
+    flight: Flight | None = None if wire is None else wire.flight
+    return None if flight is None or flight.over else flight
+
+
+@contextlib.contextmanager
+def taken(flight: Flight) -> Iterator[None]:
+    """Have *flight* on the wire while the block runs."""
+    wire = next(_scope.on_the_wire())
+    wire.flight = flight
+    try:
+        yield
+    finally:
+        flight.over = True
+        wire.flight = None  # a thread that the call started may have the frame for long
 
 
 @contextlib.contextmanager
 def under_way(flight: Flight, seen: ContextVar[Any]) -> Iterator[None]:
     """Have *flight* on the wire while the block runs, and the door's own *seen* say so as well."""
     attempts = seen.set(flight)
-    here = in_flight.set(flight)
     try:
-        yield
+        with taken(flight):
+            yield
     finally:
-        flight.over = True
         # A coroutine may be closed in another context than it ran in; that one is done with.
         with contextlib.suppress(ValueError):
-            in_flight.reset(here)
             seen.reset(attempts)
-
-
-def is_in_flight() -> bool:
-    """Return whether a guarded call is on the wire in this context."""
-    flight = in_flight.get()
-    return flight is not None and not flight.over
 
 
 def _requests_target(
     wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     """``requests`` asks this for the address to go on to; None: there is none."""
-    return None if is_in_flight() else wrapped(*args, **kwargs)
+    return None if flight_here() is not None else wrapped(*args, **kwargs)
 
 
 def _aiohttp_request(
     wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    if is_in_flight():
+    if flight_here() is not None:
         kwargs = {**kwargs, "allow_redirects": False}
     return wrapped(*args, **kwargs)
 
@@ -80,7 +88,7 @@ def _urllib_redirect(
     wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     """``urllib`` asks this for the request to go on with; None: there is none."""
-    return None if is_in_flight() else wrapped(*args, **kwargs)
+    return None if flight_here() is not None else wrapped(*args, **kwargs)
 
 
 # httpx and pycurl follow no redirect unless they are told to.

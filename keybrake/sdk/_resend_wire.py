@@ -63,22 +63,18 @@ def under_way(flight: Flight, params: Any) -> Iterator[None]:
     request, given = flight.request, flight.request.params
     if hasattr(request, "_response_status_code"):
         request._response_status_code = None  # of an earlier call of the same object
-    in_flight = _redirects.in_flight.set(flight)
     request.params = params
     try:
-        yield
+        with _redirects.taken(flight):
+            yield
     finally:
         request.params = given
-        flight.over = True
-        # A coroutine may be closed in another context than it ran in; that one is done with.
-        with contextlib.suppress(ValueError):
-            _redirects.in_flight.reset(in_flight)
 
 
 def flight_of(request: Any) -> Flight | None:
     """Return the flight this very request is on; None: nobody has decided on it yet."""
-    flight = _redirects.in_flight.get()
-    ours = isinstance(flight, Flight) and not flight.over and flight.request is request
+    flight = _redirects.flight_here()
+    ours = isinstance(flight, Flight) and flight.request is request
     return flight if ours else None  # type: ignore[return-value]
 
 

@@ -12,7 +12,7 @@ from keybrake import _config, _scope, _started_under
 from keybrake._around import Later
 from keybrake._config import Config
 from keybrake._config_file import NobodyInFront
-from keybrake._scope import Frame, RunFrame, ToolFrame, UnguardedFrame, active
+from keybrake._scope import CallerFrame, Frame, RunFrame, ToolFrame, UnguardedFrame, active
 from keybrake._terms import Terms
 from keybrake.errors import PolicyError
 from keybrake.ledger import open_ledger
@@ -134,7 +134,7 @@ def here() -> Standing:
     return Standing(steps, keys, elsewhere, config, os.getpid())
 
 
-def _step(frame: Frame) -> _InRun | _InTool | _Unguarded:
+def _step(frame: CallerFrame) -> _InRun | _InTool | _Unguarded:
     if isinstance(frame, RunFrame):
         run = frame.handle
         return _InRun(type(run), run.label, frame.ledger.url, run.key)

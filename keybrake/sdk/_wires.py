@@ -34,8 +34,8 @@ def _carrier(
     Raises:
         Elsewhere: It is another than the SDK has handed to the client, or has another credential.
     """
-    flight = _redirects.in_flight.get()
-    if flight is None or flight.over or flight.credential is None:
+    flight = _redirects.flight_here()
+    if flight is None or flight.credential is None:
         return None
     expected = str(flight.credential.authorization)
     carries = any(
@@ -119,8 +119,8 @@ def _no_netrc(
     wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     """``requests`` would put what a netrc file says of the host in the place of the credential."""
-    flight = _redirects.in_flight.get()
-    mine = flight is not None and not flight.over and flight.credential is not None
+    flight = _redirects.flight_here()
+    mine = flight is not None and flight.credential is not None
     return None if mine else wrapped(*args, **kwargs)
 
 
