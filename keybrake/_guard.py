@@ -444,7 +444,7 @@ def _pass_by(door: Door, call: Call, caller: Unguarded) -> Way:
     return (yield from _sent(door, Wire(functools.partial(door.forward, None))))
 
 
-def past_the_guard(vendor: str, method: str, url: str, *, why: str | None) -> Way:
+def past_the_guard(vendor: str, method: str, url: str, *, hook_was_out: bool) -> Way:
     """
     Refuse a request that was made on an SDK's own HTTP layer, where the guard decides nothing.
 
@@ -454,20 +454,25 @@ def past_the_guard(vendor: str, method: str, url: str, *, why: str | None) -> Wa
         vendor: Whose SDK it is.
         method: The method of the request.
         url: Its address.
-        why: What has led the request past the guard, where that is known.
+        hook_was_out: Whether another library had taken out a hook that guards the call.
 
     Raises:
         CallRefused: The request stands in a run, or in a process that has one open. It has a row.
     """
     path = path_of(url)
-    words = why or f"{method} {path} was asked of the SDK's own HTTP client, past the guard"
+    reason, words = (
+        "past_the_guard",
+        f"{method} {path} was asked of the SDK's own HTTP client, past the guard",
+    )
+    if hook_was_out:
+        reason, words = "hook_taken_out", "another library had taken out the hook that guards it"
     call = Call(
         vendor,
         f"{vendor}.past_the_guard",
         method,
         path,
         Effect.UNCLASSIFIED,
-        refusal=("past_the_guard", words),
+        refusal=(reason, words),
     )
     try:
         caller = yield Books(lambda wait: _scope.resolve(None, wait=wait))

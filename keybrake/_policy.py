@@ -212,7 +212,8 @@ def _not_describable(scope: Standing, caller: Standing, call: Call) -> CallRefus
     reason, why = call.refusal
     kind = _KIND_OF_REASON.get(reason, errors.UnknownCost)
     hint = _HINT_OF_REASON.get(reason, "Change the call.")
-    return _refusal(kind, reason, scope, caller, call, why=why, hint=hint)
+    retry = _RETRY_OF_REASON.get(reason, _RETRY)
+    return _refusal(kind, reason, scope, caller, call, why=why, hint=hint, retry=retry)
 
 
 def _unsendable(scope: Standing, caller: Standing, call: Call) -> CallRefused | None:
@@ -264,6 +265,7 @@ _NEVER_SENT = frozenset(
         "account_not_allowed",
         "credential_unavailable",
         "header_override",
+        "hook_taken_out",
         "host_not_allowed",
         "invalid_idempotency_key",
         "past_the_guard",
@@ -275,6 +277,7 @@ _HINT_OF_REASON = {
     "unknown_amount": "Check the ids in the call, or name the amount.",
     "credential_unavailable": "Ask a person for a credential.",
     "host_not_allowed": "Leave the SDK's address, proxy and TLS settings as they are.",
+    "hook_taken_out": "A developer should know of the mock or tracer that is ended inside a run.",
     "past_the_guard": "Call the SDK's resource methods or raw_request(), or write keybrake.unguarded(reason).",
     "account_not_allowed": "Ask a person to name it in [vendors.*] accounts in keybrake.toml.",
 }
@@ -284,9 +287,16 @@ _KIND_OF_REASON: dict[str, type[CallRefused]] = {
     "path_not_canonical": errors.EndpointNotAllowed,
     "account_not_allowed": errors.EndpointNotAllowed,
     "header_override": errors.EndpointNotAllowed,
+    "hook_taken_out": errors.EndpointNotAllowed,
     "past_the_guard": errors.EndpointNotAllowed,
     "invalid_idempotency_key": errors.EndpointNotAllowed,
     "credential_unavailable": errors.CredentialUnavailable,
+}
+
+
+_RETRY = "Do not retry: the same call will be refused again."
+_RETRY_OF_REASON = {
+    "hook_taken_out": "The hook is in again: the same call is guarded if it is made once more.",
 }
 
 
@@ -440,7 +450,7 @@ def _refusal(  # noqa: PLR0913 -- the parts of one sentence
     why: str,
     hint: str,
     limit: str | None = None,
-    retry: str = "Do not retry: the same call will be refused again.",
+    retry: str = _RETRY,
     **amounts: Decimal,
 ) -> CallRefused:
     message = (

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from keybrake import _guard, _scope
 from keybrake._steps import Way, walk, walk_async
 from keybrake.errors import CallRefused
-from keybrake.sdk import resend, stripe, twilio
+from keybrake.sdk import _patch, resend, stripe, twilio
 from keybrake.sdk._patch import Hook
+
 
 class _Asked(NamedTuple):
     """A request that is asked of an HTTP client of the SDK's."""
@@ -90,7 +91,7 @@ class _OnlyAdmitted:
         return any(wire.vendor == self._vendor for wire in _scope.on_the_wire())
 
     def _judged(self, asked: _Asked) -> Way:
-        return _guard.past_the_guard(self._vendor, *asked, why=None)
+        return _guard.past_the_guard(self._vendor, *asked, hook_was_out=_patch.put_back())
 
 
 def _defines(kind: str, name: str) -> Callable[[ModuleType], bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import inspect
@@ -58,6 +59,17 @@ class _In(NamedTuple):
 _handles: dict[Hook, list[_In]] = {}
 
 
+class _Found(NamedTuple):
+    """A place as it was when it was last looked at: the class or module, the name in it, the value."""
+
+    owner: Any
+    name: str
+    value: Any
+
+
+_as_left: tuple[_Found, ...] = ()
+
+
 def is_on() -> bool:
     """Return whether the hooks do anything; wrapt asks before each call."""
     return _on
@@ -78,7 +90,45 @@ def install(hooks: Iterable[Hook]) -> None:
             module = sys.modules.get(hook.module)
             if module is not None and not _is_loading(module):
                 _apply(hook, module)
+        _remember_all()
         _on = True
+
+
+def put_back() -> bool:
+    """
+    Put back each hook that another library took out since the hooks were last looked at.
+
+    A mock that was there first puts the plain function back when it ends, and so does a tracer. A place
+    where something unlike the SDK's function stands stays as it is: the next run does not begin.
+
+    Returns:
+        Whether one was out.
+    """
+    if not _on or all(vars(owner).get(name) is value for owner, name, value in _as_left):
+        return False
+    with _lock:
+        was_out = False
+        for hook in (hook for hooks in tuple(_hooks.values()) for hook in hooks):
+            module = sys.modules.get(hook.module)
+            if module is not None and not _is_loading(module):
+                with contextlib.suppress(UnsupportedSDK):
+                    was_out |= _put_in(hook, module)
+        _remember_all()
+        return was_out
+
+
+def _remember_all() -> None:
+    """Remember how each place is now, so that a change of it is seen at once."""
+    global _as_left  # noqa: PLW0603 -- replaced as a whole, so that other threads see old or new
+    found = []
+    for hook in (hook for hooks in tuple(_hooks.values()) for hook in hooks):
+        owner: Any = sys.modules.get(hook.module)
+        *path, name = hook.name.split(".")
+        for part in path:
+            owner = None if owner is None else vars(owner).get(part)
+        if name and owner is not None and hasattr(owner, "__dict__"):
+            found.append(_Found(owner, name, vars(owner).get(name)))
+    _as_left = tuple(found)
 
 
 def _is_loading(module: ModuleType | None) -> bool:
@@ -123,6 +173,7 @@ class _Loader:
         with _lock:
             for hook in _hooks.get(module.__name__, ()) if _on else ():
                 _apply(hook, module)
+            _remember_all()
 
 
 # Every import and every reload passes here, whatever stands in sys.meta_path and in which order. The
@@ -136,10 +187,16 @@ _IMPORTS = (
 def _apply(hook: Hook, module: ModuleType) -> None:
     if hook.check is not None:
         hook.check(module)
+    _put_in(hook, module)
+
+
+def _put_in(hook: Hook, module: ModuleType) -> bool:
+    """Put a hook into its place; return whether it was not in there."""
     if not hook.name or (hook.present is not None and not hook.present(module)):
-        return
-    if _is_in(hook, _look_up(hook, module)):
-        return
+        return False
+    found = _look_up(hook, module)
+    if _is_mock(found) or _is_in(hook, found):
+        return False
     if hook.wrapper is None:
         msg = f"the hook of {hook.module}.{hook.name} has no wrapper"
         raise TypeError(msg)
@@ -152,6 +209,7 @@ def _apply(hook: Hook, module: ModuleType) -> None:
     )
     alive = [one for one in _handles.get(hook, ()) if one.module() is not None]
     _handles[hook] = [*alive, _In(weakref.ref(module), handle)]
+    return True
 
 
 def _is_in(hook: Hook, found: Any) -> bool:
@@ -186,16 +244,29 @@ def _look_up(hook: Hook, module: ModuleType) -> Any:
         found = inspect.getattr_static(found, part, None)
     if found is None:
         raise _looks_different(hook, "is not there")
-    if missing := set(hook.parameters) - set(_parameters(found)):
+    if missing := _missing(hook.parameters, found):
         raise _looks_different(hook, f"has no parameter {min(missing)!r}")
     return found
 
 
-def _parameters(function: Any) -> Iterable[str]:
+def _is_mock(found: Any) -> bool:
+    """Return whether a mock stands in a place: nothing is sent by it, and it goes as it came."""
+    kind = getattr(sys.modules.get("unittest.mock"), "NonCallableMock", None)
+    return kind is not None and isinstance(found, kind)
+
+
+_ANY = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
+
+def _missing(wanted: Iterable[str], function: Any) -> set[str]:
+    """Return the parameters that a function lacks; one that takes any may be a tracer's around it."""
     try:
-        return inspect.signature(function).parameters
+        given = dict(inspect.signature(function).parameters)
     except (TypeError, ValueError):
-        return ()
+        given = {}
+    if {parameter.kind for parameter in given.values()} >= _ANY:
+        return set()
+    return set(wanted) - set(given)
 
 
 def _looks_different(hook: Hook, how: str) -> UnsupportedSDK:

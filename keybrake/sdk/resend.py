@@ -16,7 +16,7 @@ from keybrake import _guard, _hosts, _token
 from keybrake._model import Attempt, Lookup, Reply, Request
 from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
-from keybrake.sdk import _headers, _injection
+from keybrake.sdk import _headers, _injection, _patch
 from keybrake.sdk._patch import Hook
 from keybrake.sdk._resend_errors import dual, never_left, status_told
 from keybrake.sdk._resend_wire import (
@@ -238,6 +238,7 @@ def _perform(
 ) -> Any:
     if flight_of(instance) is not None:
         return wrapped(*args, **kwargs)
+    _patch.put_back()
     return _guard.call(_Door(wrapped, instance))
 
 
@@ -246,6 +247,7 @@ def _perform_async(
 ) -> Any:
     if flight_of(instance) is not None:
         return wrapped(*args, **kwargs)
+    _patch.put_back()
     return _guard.call_async(_AsyncDoor(wrapped, instance))
 
 

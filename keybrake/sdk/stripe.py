@@ -16,7 +16,7 @@ from keybrake import _config, _guard, _hosts, _token
 from keybrake._model import Attempt, Lookup, Reply, Request
 from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
-from keybrake.sdk import _injection, _network, _redirects
+from keybrake.sdk import _injection, _network, _patch, _redirects
 from keybrake.sdk._handed import handed
 from keybrake.sdk._headers import name_of, overridden
 from keybrake.sdk._patch import Hook
@@ -309,6 +309,7 @@ def _request_raw(
 ) -> Any:
     if _is_on_its_way(kwargs):
         return wrapped(*args, **kwargs)
+    _patch.put_back()
     return _guard.call(_Door(wrapped, instance, args, kwargs))
 
 
@@ -317,6 +318,7 @@ def _request_raw_async(
 ) -> Any:
     if _is_on_its_way(kwargs):
         return wrapped(*args, **kwargs)
+    _patch.put_back()
     return _guard.call_async(_AsyncDoor(wrapped, instance, args, kwargs))
 
 

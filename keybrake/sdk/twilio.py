@@ -14,7 +14,7 @@ from keybrake import _config, _guard, _token
 from keybrake._model import Lookup, Reply, Request
 from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
-from keybrake.sdk import _headers, _injection
+from keybrake.sdk import _headers, _injection, _patch
 from keybrake.sdk._patch import Hook
 from keybrake.sdk._twilio_attempts import Seen, attempt, attempt_async, is_on_its_way, observed
 from keybrake.sdk._twilio_auth import Auth, forget
@@ -261,6 +261,7 @@ def _request(
     bound = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
     if is_on_its_way(bound.get("headers")):
         return wrapped(**bound)
+    _patch.put_back()
     return _guard.call(_Door(wrapped, instance, bound))
 
 
@@ -270,6 +271,7 @@ def _request_async(
     bound = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
     if is_on_its_way(bound.get("headers")):
         return wrapped(**bound)
+    _patch.put_back()
     return _guard.call_async(_AsyncDoor(wrapped, instance, bound))
 
 
