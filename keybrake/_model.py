@@ -67,6 +67,16 @@ class Request:
     refusal: tuple[str, str] | None = None
 
 
+def takes_key(method: str, path: str) -> bool:
+    """
+    Return whether the vendor heeds an idempotency key of such a request.
+
+    Every POST has one, and so has a DELETE of Stripe's v2 API. Stripe's v1 API ignores the key of a
+    DELETE: two that carry the same key are two requests.
+    """
+    return method == "POST" or (method == "DELETE" and path.startswith("/v2/"))
+
+
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """
@@ -269,8 +279,10 @@ class InDoubt(NamedTuple):
     process_lives: bool = False
 
     @property
-    def sent_key(self) -> str:
-        """Return the idempotency key it went out with."""
+    def sent_key(self) -> str | None:
+        """Return the idempotency key that the vendor knows it by; None: the request had none."""
+        if not takes_key(self.method, self.path):
+            return None
         return self.idempotency_key or f"kb-{self.uid}"
 
 

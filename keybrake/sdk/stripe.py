@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from keybrake import _config, _guard, _hosts, _token
-from keybrake._model import Attempt, Lookup, Reply, Request
+from keybrake._model import Attempt, Lookup, Reply, Request, takes_key
 from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
 from keybrake.sdk import _injection, _network, _patch, _redirects
@@ -81,6 +81,7 @@ class _Door:
         account = next(iter(self._accounts), "")
         key = self._options.get("idempotency_key")
         unfit = _unfit_key(key)
+        self._takes_key = takes_key(method, path)
         return Request(
             vendor="stripe",
             method=method,
@@ -88,7 +89,7 @@ class _Door:
             params=self._params,
             account=account,
             owner=owner,
-            idempotency_key=None if unfit else key,
+            idempotency_key=key if self._takes_key and not unfit else None,
             refusal=self._other_key(given_key)
             or overridden(headers)
             or _foreign_account(account)
@@ -129,16 +130,9 @@ class _Door:
         if idempotency_key is None:
             return self._wrapped(**self._bound)
         options = self._options
-        if self._takes_a_key():
+        if self._takes_key:
             options = {**options, "idempotency_key": idempotency_key}
         return self._send({**self._bound, "params": self._params, "options": options})
-
-    def _takes_a_key(self) -> bool:
-        """Return whether the SDK makes an idempotency key for such a call: each POST, and v2's DELETE."""
-        path = str(self._bound["url"])
-        return self.request.method == "POST" or (
-            self.request.method == "DELETE" and path.startswith("/v2/")
-        )
 
     def _send(self, arguments: Mapping[str, Any]) -> Any:
         self.seen = self._flight(arguments["options"], self.request.url)

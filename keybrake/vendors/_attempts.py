@@ -20,12 +20,16 @@ class Verdict(Enum):
     UNKNOWN = "no proof either way"
 
 
-def verdict(reply: Reply) -> Verdict:
+def verdict(reply: Reply, *, keyed: bool = True) -> Verdict:
     """
     Judge a call by the furthest any of its attempts may have got.
 
     The last attempt alone lies: one that was reset after sending and then refused a connection
     may well have charged. Only proof voids; everything else is unknown and counts in full.
+
+    Args:
+        reply: What came back.
+        keyed: Whether the attempts share one idempotency key, so that the last speaks for all.
     """
     if reply.succeeded:
         return Verdict.ANSWERED
@@ -39,15 +43,17 @@ def verdict(reply: Reply) -> Verdict:
         and (attempt.status is None or attempt.status >= 500 or attempt.status in _AMBIGUOUS_4XX)
         for attempt in earlier
     )
-    return _last_word(reply, ambiguous=ambiguous)
+    return _last_word(reply, ambiguous=ambiguous, keyed=keyed)
 
 
-def _last_word(reply: Reply, *, ambiguous: bool) -> Verdict:
+def _last_word(reply: Reply, *, ambiguous: bool, keyed: bool) -> Verdict:
     status = reply.attempts[-1].status
     if status is None or not 400 <= status < 500 or status in _AMBIGUOUS_4XX:
         return Verdict.UNKNOWN
     if not ambiguous:
         return Verdict.NOTHING_HAPPENED
+    if not keyed:
+        return Verdict.UNKNOWN
     # The attempts share one idempotency key, so a decline, or an answer marked as a replay,
     # speaks for all of them. Anything else may come from a layer before that key is looked at.
     if status == 402 or (reply.replayed and status not in _CONFLICT_OR_LIMIT):

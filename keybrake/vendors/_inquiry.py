@@ -98,8 +98,10 @@ def call_of(doubt: InDoubt) -> Call:
 
 
 def repeat_of(doubt: InDoubt, now: int) -> Inquiry | None:
-    """Return the call once more under its own key; None: it is too late, or the clock is wrong."""
-    if not 0 <= now - doubt.at <= REPEATABLE:
+    """Return the call once more under its own key; None: it has none, or is too old for that."""
+    # A request without a key would be carried out a second time. Nor is a clock trusted that says
+    # that the call has yet to be made.
+    if doubt.sent_key is None or not 0 <= now - doubt.at <= REPEATABLE:
         return None
     return Inquiry(doubt.method, doubt.path, kept_of(doubt)["params"], doubt.sent_key)
 

@@ -48,7 +48,7 @@ class StripeInquirer:
     def inquiries(self, doubt: InDoubt, now: int) -> Sequence[Inquiry]:
         """See ``Inquirer.inquiries``."""
         asked = []
-        if doubt.endpoint in _MADE:
+        if doubt.endpoint in _MADE and doubt.sent_key is not None:
             at = doubt.at // SECOND
             asked.append(
                 Inquiry(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from keybrake._config import Money
-from keybrake._model import Call, Effect, Outcome, Reply, State
+from keybrake._model import Call, Effect, Outcome, Reply, State, takes_key
 from keybrake.vendors._attempts import Verdict, verdict
 from keybrake.vendors._stripe_drafts import GROWN
 from keybrake.vendors._stripe_kinds import KINDS
@@ -25,7 +25,7 @@ def outcome(call: Call, rule: Rule | None, reply: Reply, money: Money | None) ->
     """See ``Vendor.outcome``."""
     if call.effect is Effect.READ:
         return _observed(call, reply)
-    ended = verdict(reply)
+    ended = verdict(reply, keyed=takes_key(call.method, call.path))
     if ended is Verdict.ANSWERED:
         return _answered(call, rule, reply, money)
     if ended is Verdict.NOTHING_HAPPENED:

@@ -100,6 +100,51 @@ def test_equal_reads(wire, ledger_url):
     assert wire.seen[0] == wire.seen[1]
 
 
+def _cancel_plainly(**options):
+    return stripe.Subscription.cancel("sub_1", **options)
+
+
+def _delete_by_client(**options):
+    client = stripe.StripeClient(
+        "sk_test_fake",
+        base_addresses={"api": stripe.api_base},
+        http_client=stripe.default_http_client,
+        max_network_retries=0,
+    )
+    return client.raw_request("delete", "/v1/customers/cus_1", **options)
+
+
+@pytest.mark.parametrize("call", [_cancel_plainly, _delete_by_client])
+@pytest.mark.parametrize("options", [{}, {"idempotency_key": "order-7"}])
+def test_equal_deletes(wire, ledger_url, call, options):
+    """A DELETE of Stripe's v1 API is the same to the last byte: keybrake adds no key to it."""
+    wire.otherwise = (200, {"id": "x_1", "object": "customer", "deleted": True}, {})
+    call(**options)
+    with keybrake.run("agent", cap=0):
+        call(**options)
+
+    assert wire.seen[0] == wire.seen[1]
+    assert _without_key(wire.seen[1])[1] == len(options)
+
+
+def test_a_delete_of_v2_has_a_key(wire, ledger_url):
+    """A DELETE of Stripe's v2 API has a key, as the SDK gives it one."""
+    wire.otherwise = (200, {"id": "ed_1", "object": "v2.core.event_destination"}, {})
+    client = stripe.StripeClient(
+        "sk_test_fake",
+        base_addresses={"api": stripe.api_base},
+        http_client=stripe.default_http_client,
+        max_network_retries=0,
+    )
+    client.v2.core.event_destinations.delete("ed_1")
+    with keybrake.run("agent", cap=0):
+        client.v2.core.event_destinations.delete("ed_1")
+    first, second = wire.seen
+
+    assert _without_key(first)[0] == _without_key(second)[0]
+    assert re.search(rb"(?i)idempotency-key: kb-[0-9a-f]{24}\r\n", second)
+
+
 def test_an_object_in_the_place_of_an_id(wire, ledger_url):
     """An object given as a parameter is sent as it is without a guard."""
     wire.otherwise = (200, INTENT, {})

@@ -296,6 +296,46 @@ def test_the_preview_is_asked_about_this_change(wire, ledger_url, rows, change, 
     assert rows()[-1]["reserved"] == 43_210_000
 
 
+def test_two_deletes_under_one_key_are_two(wire, ledger_url, rows):
+    """Stripe's v1 API ignores the key of a DELETE, so the second one counts like the first."""
+    wire.script = [(200, PREVIEW, {}), None, (200, PREVIEW, {}), None]
+    with keybrake.run("agent", cap=1000) as run:
+        for _ in range(2):
+            with pytest.raises(stripe.APIConnectionError):
+                stripe.Subscription.cancel("sub_1", invoice_now=True, idempotency_key="mine")
+
+    assert [row["state"] for row in rows()] == ["settled", "unknown"] * 2
+    assert str(run.reserved) == "86.42"
+
+
+@pytest.mark.parametrize("options", [{}, {"idempotency_key": "mine"}])
+def test_a_lost_delete_is_not_repeated(wire, ledger_url, monkeypatch, options):
+    """A DELETE has no key to be repeated under, so reconciling sends nothing and proves nothing."""
+    keybrake.configure(extra_hosts={"stripe": [wire.url]})
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_fake")
+    wire.script = [(200, PREVIEW, {}), None]
+    wire.otherwise = (200, SUBSCRIPTION, {})
+    with keybrake.run("agent", cap=1000) as run, pytest.raises(stripe.APIConnectionError):
+        stripe.Subscription.cancel("sub_1", invoice_now=True, **options)
+    (found,) = run.reconcile()
+
+    assert found.result == "unknown"
+    assert len(wire.seen) == 2
+
+
+def test_a_decline_of_a_later_delete_voids_nothing(wire, ledger_url, rows, monkeypatch):
+    """The SDK's second attempt has no key in common with the first, which may have gone through."""
+    monkeypatch.setattr(stripe, "max_network_retries", 1)
+    monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.01)
+    declined = {"error": {"type": "card_error", "code": "card_declined", "message": "no"}}
+    wire.script = [(200, PREVIEW, {}), None, (402, declined, {})]
+    with keybrake.run("agent", cap=1000) as run, pytest.raises(stripe.CardError):
+        stripe.Subscription.cancel("sub_1", invoice_now=True)
+
+    assert rows()[-1]["state"] == "unknown"
+    assert str(run.reserved) == "43.21"
+
+
 def test_changes_nobody_can_preview(wire, ledger_url):
     """A change without a subscription, an item of nothing, a plan as it was: refused."""
     wire.answer(200, {"id": "si_1", "object": "subscription_item", "subscription": None})
