@@ -67,7 +67,8 @@ def draft_amount(invoice: Body) -> int | None:
     names = ("amount_due", "total") if invoice.get("status") == "draft" else ("amount_due",)
     amounts = [invoice.get(name) for name in names]
     most = max((amount for amount in amounts if type(amount) is int), default=None)
-    return at_least_credited(most, invoice)
+    whole: int | None = at_least_credited(most, invoice)
+    return whole
 
 
 def at_least_credited(amount: Any, invoice: Body) -> Any:
