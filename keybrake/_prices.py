@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from keybrake import _shipped
 from keybrake._money import MICROS
 from keybrake._shown import shown
 from keybrake.errors import PolicyError
@@ -173,8 +173,7 @@ class Prices:
 @functools.cache
 def shipped() -> Prices:
     """Return the prices that come with keybrake, each with its source and date."""
-    # Not by importlib.resources: it imports more on first use, which a fork must not meet half-way.
-    text = Path(__file__).with_name("prices.csv").read_text("utf-8")
+    text = _shipped.read("keybrake", "prices.csv")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     rows: dict[tuple[str, str], dict[str, Price]] = {}
     for row in csv.DictReader(lines):

@@ -126,6 +126,9 @@ def _let_go_of_stdout() -> None:
     epilog=_EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="""
+See what agents spend at Stripe, Twilio and Resend, and stop them.
+""",
 )
 @click.option(
     "--ledger",
@@ -137,7 +140,7 @@ def _let_go_of_stdout() -> None:
 @click.version_option(keybrake.__version__, message="keybrake %(version)s")
 @click.pass_context
 def app(ctx: click.Context, ledger: str | None) -> None:
-    """See what agents spend at Stripe, Twilio and Resend, and stop them."""
+    """See ``--help``."""
     ctx.obj = ledger
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

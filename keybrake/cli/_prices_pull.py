@@ -24,7 +24,17 @@ _THIS_MACHINE = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5}
 Place = tuple[str, str]
 
 
-@click.command(epilog="Example: keybrake prices pull twilio --country US --country GB --write")
+@click.command(
+    epilog="Example: keybrake prices pull twilio --country US --country GB --write",
+    help="""
+Ask Twilio what your account pays: messages, calls and numbers.
+
+The credential comes from TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN, or TWILIO_API_KEY with
+TWILIO_API_SECRET. Only GETs are sent. Countries that cannot be told apart by their numbers
+(US and CA) are asked for together, and the dearest counts. Without --write or --output the
+tables are printed, to be pasted into keybrake.toml.
+""",
+)
 @click.argument("vendor", type=click.Choice(["twilio"]))
 @click.option("--country", "said", multiple=True, metavar="XX", help="ISO code; may be repeated.")
 @click.option("--all", "everywhere", is_flag=True, help="Every country: hundreds of requests.")
@@ -50,14 +60,7 @@ def pull(
     force: bool,
     as_json: bool,
 ) -> None:
-    """
-    Ask Twilio what your account pays: messages, calls and numbers.
-
-    The credential comes from TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN, or TWILIO_API_KEY with
-    TWILIO_API_SECRET. Only GETs are sent. Countries that cannot be told apart by their numbers
-    (US and CA) are asked for together, and the dearest counts. Without --write or --output the
-    tables are printed, to be pasted into keybrake.toml.
-    """
+    """See ``--help``."""
     del vendor
     if write and output:
         msg = "--write and --output exclude each other"

@@ -27,7 +27,15 @@ def _moment(_ctx: click.Context, _parameter: click.Parameter, value: str) -> int
         raise click.BadParameter(msg) from None
 
 
-@click.command(epilog="Example: keybrake archive --before 2026-11-01 --dry-run")
+@click.command(
+    epilog="Example: keybrake archive --before 2026-11-01 --dry-run",
+    help="""
+Move the calls of runs that ended before DATE to another file.
+
+The runs, their totals and the chain of events stay; agents go on meanwhile. Stopped half-way,
+do it again. `keybrake --ledger sqlite:///FILE` reads the archive.
+""",
+)
 @click.option("--before", callback=_moment, metavar="DATE", required=True, help="UTC, ISO 8601.")
 @click.option(
     "--to",
@@ -43,12 +51,7 @@ def _moment(_ctx: click.Context, _parameter: click.Parameter, value: str) -> int
 def archive(
     ctx: click.Context, before: int, to: Path | None, *, dry_run: bool, as_json: bool
 ) -> None:
-    """
-    Move the calls of runs that ended before DATE to another file.
-
-    The runs, their totals and the chain of events stay; agents go on meanwhile. Stopped half-way,
-    do it again. `keybrake --ledger sqlite:///FILE` reads the archive.
-    """
+    """See ``--help``."""
     with read_ledger(ctx) as book:
         path = book.path
     if to is None:

@@ -22,18 +22,21 @@ _UNDER_A_KEY = (
 _NO_SDK = "the demo drives the real SDKs of all three vendors; pip install 'keybrake[vendors]'"
 
 
-@click.command(epilog="Example: keybrake demo")
+@click.command(
+    epilog="Example: keybrake demo",
+    help="""
+Watch a runaway agent being stopped.
+
+The vendors' real SDKs talk to fake vendors on this machine: no network, no account, no money.
+Without --ledger or KEYBRAKE_LEDGER it writes to a new ledger in a temporary folder.
+""",
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="No show: one JSON object of what came of it."
 )
 @click.pass_context
 def demo(ctx: click.Context, *, as_json: bool) -> None:
-    """
-    Watch a runaway agent being stopped.
-
-    The vendors' real SDKs talk to fake vendors on this machine: no network, no account, no money.
-    Without --ledger or KEYBRAKE_LEDGER it writes to a new ledger in a temporary folder.
-    """
+    """See ``--help``."""
     if os.environ.get(_started_under.AMBIENT_KEY) is not None:
         raise click.ClickException(_UNDER_A_KEY)
     if not all(map(_is_there, ("stripe", "twilio", "resend"))):

@@ -23,7 +23,17 @@ _MARKS = {
 }
 
 
-@click.command(epilog="Example: keybrake doctor --json")
+@click.command(
+    epilog="Example: keybrake doctor --json",
+    help="""
+Look for what is wrong here; without --repair, nothing is changed.
+
+Ledger, seal, lock, clock, configuration, SDKs, hooks and credentials: each is asked for where
+it is kept, and never shown. Exits with 3 if something would keep keybrake from working; a note
+is worth knowing, but not wrong. With --repair, the seal is made anew for the ledger as it is,
+after you have agreed to what that loses.
+""",
+)
 @click.option("--repair", is_flag=True, help="Put right what can be: seal, rights, leftovers.")
 @click.option(
     "--yes", is_flag=True, help="With --repair: do not ask, also where something is lost."
@@ -31,14 +41,7 @@ _MARKS = {
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, and the checks.")
 @click.pass_context
 def doctor(ctx: click.Context, *, repair: bool, yes: bool, as_json: bool) -> None:
-    """
-    Look for what is wrong here; without --repair, nothing is changed.
-
-    Ledger, seal, lock, clock, configuration, SDKs, hooks and credentials: each is asked for where
-    it is kept, and never shown. Exits with 3 if something would keep keybrake from working; a note
-    is worth knowing, but not wrong. With --repair, the seal is made anew for the ledger as it is,
-    after you have agreed to what that loses.
-    """
+    """See ``--help``."""
     repaired = list(_repairs.carry_out(ctx, yes=yes, as_json=as_json)) if repair else []
     findings = []
     for finding in _findings(ctx):

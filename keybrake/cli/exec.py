@@ -31,19 +31,20 @@ _NO_SUCH_COMMAND, _CANNOT_START = 127, 126  # as shells have it
     "exec",
     context_settings={"allow_interspersed_args": False},
     epilog="Example: keybrake exec --cap 5 -- python agent.py",
+    help="""
+Run a program, unchanged, under a vault key.
+
+Where its environment had the vendors' secrets it has the key, and every Python that it starts is
+guarded before its first line. Ctrl-C and its exit status go through; when it has ended its run is
+closed, and what it spent is said on standard error.
+""",
 )
 @policy_options(lifetime=_LIFETIME, name="the program's name")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND…")
 @click.pass_context
 def exec_(ctx: click.Context, /, command: tuple[str, ...], *, as_json: bool, **said: Any) -> None:
-    """
-    Run a program, unchanged, under a vault key.
-
-    Where its environment had the vendors' secrets it has the key, and every Python that it starts is
-    guarded before its first line. Ctrl-C and its exit status go through; when it has ended its run is
-    closed, and what it spent is said on standard error.
-    """
+    """See ``--help``."""
     _spawn.hide()
     _look_up(ctx, command[0])
     _arguments.check_policies()

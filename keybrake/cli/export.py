@@ -22,7 +22,15 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  #
 Pages = Iterable[list[dict[str, Any]]]
 
 
-@click.command(epilog="Example: keybrake export --csv --output calls.csv")
+@click.command(
+    epilog="Example: keybrake export --csv --output calls.csv",
+    help="""
+Export the call log as CSV (the default) or JSON lines.
+
+A CSV cell that a spreadsheet would run as a formula gets a ' before it, and control
+characters are written as escapes.
+""",
+)
 @click.option("--csv", "kind", flag_value="csv", help="One line a call, for spreadsheets.")
 @click.option("--jsonl", "kind", flag_value="jsonl", help="The same as `keybrake log --json`.")
 @click.option(
@@ -37,12 +45,7 @@ Pages = Iterable[list[dict[str, Any]]]
 def export(
     ctx: click.Context, kind: str | None, output: Path | None, said: str | None, *, force: bool
 ) -> None:
-    """
-    Export the call log as CSV (the default) or JSON lines.
-
-    A CSV cell that a spreadsheet would run as a formula gets a ' before it, and control
-    characters are written as escapes.
-    """
+    """See ``--help``."""
     with read_ledger(ctx) as book:
         wanted = Wanted(None if said is None else book.find(said).uid)
         chunks = (_json_lines if kind == "jsonl" else _csv_lines)(book.calls(wanted))

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
-from importlib import resources
 from pathlib import Path
 
 import click
 
+from keybrake import _shipped
 from keybrake._config_file import FILE_NAME
 from keybrake.cli._text import brief, to_json
 from keybrake.cli._whole_file import write_whole
 
 
-@click.command(epilog="Example: keybrake init && keybrake doctor")
+@click.command(
+    epilog="Example: keybrake init && keybrake doctor",
+    help="""
+Write a commented keybrake.toml into the working directory.
+
+It changes nothing until you take a # away, and it is not replaced without --force.
+""",
+)
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: the file's path.")
 def init(*, force: bool, as_json: bool) -> None:
-    """
-    Write a commented keybrake.toml into the working directory.
-
-    It changes nothing until you take a # away, and it is not replaced without --force.
-    """
-    text = resources.files("keybrake.cli").joinpath("keybrake.toml").read_text("utf-8")
+    """See ``--help``."""
+    text = _shipped.read("keybrake.cli", "keybrake.toml")
     file = Path(FILE_NAME)
     write_whole(file, [text], force=force)
     if as_json:

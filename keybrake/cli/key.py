@@ -19,24 +19,33 @@ from keybrake.cli._text import dollars, moment, safe, to_json
 from keybrake.errors import PolicyError
 
 
-@click.group(no_args_is_help=False, epilog="Example: keybrake key issue invoice-42 --cap 50")
+@click.group(
+    no_args_is_help=False,
+    epilog="Example: keybrake key issue invoice-42 --cap 50",
+    help="""
+Make vault keys, each of which stands for a run in whatever process has it.
+""",
+)
 def key() -> None:
-    """Make vault keys, each of which stands for a run in whatever process has it."""
+    """See ``--help``."""
 
 
-@key.command(epilog="Example: export KEYBRAKE_VAULT_KEY=$(keybrake key issue invoice-42 --cap 50)")
+@key.command(
+    epilog="Example: export KEYBRAKE_VAULT_KEY=$(keybrake key issue invoice-42 --cap 50)",
+    help="""
+Open a run, and print the vault key that stands for it.
+
+Whoever has the key calls under this run, in any process on the same ledger. It is shown this
+once. Under KEYBRAKE_VAULT_KEY it is that run's child, and can only narrow. If something
+cannot be meant, nothing is written.
+""",
+)
 @click.argument("session_id")
 @policy_options(lifetime="1h", name="SESSION_ID")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, amounts in micro-USD.")
 @click.pass_context
 def issue(ctx: click.Context, /, session_id: str, *, as_json: bool, **said: Any) -> None:
-    """
-    Open a run, and print the vault key that stands for it.
-
-    Whoever has the key calls under this run, in any process on the same ledger. It is shown this
-    once. Under KEYBRAKE_VAULT_KEY it is that run's child, and can only narrow. If something
-    cannot be meant, nothing is written.
-    """
+    """See ``--help``."""
     # What is wrong in keybrake.toml is no wrong usage of this command.
     _arguments.check_policies()
     url = ledger_url(ctx)

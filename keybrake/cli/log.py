@@ -32,7 +32,16 @@ def _pattern(_ctx: click.Context, _parameter: click.Parameter, value: str | None
     raise click.BadParameter(msg)
 
 
-@click.command(epilog="Example: keybrake log --run invoice-agent --follow")
+@click.command(
+    epilog="Example: keybrake log --run invoice-agent --follow",
+    help="""
+Show the call log: every call, the newest last.
+
+With --follow a call is shown when it begins and once more when it has ended; Ctrl-C ends it
+with status 130. A cost in brackets is a reservation: that call has not ended, or nobody knows
+how.
+""",
+)
 @click.option(
     "--run", "said", metavar="RUN", shell_complete=complete_run, help="Only this run: id or label."
 )
@@ -59,13 +68,7 @@ def log(
     follow: bool,
     as_json: bool,
 ) -> None:
-    """
-    Show the call log: every call, the newest last.
-
-    With --follow a call is shown when it begins and once more when it has ended; Ctrl-C ends it
-    with status 130. A cost in brackets is a reservation: that call has not ended, or nobody knows
-    how.
-    """
+    """See ``--help``."""
     with read_ledger(ctx) as book:
         run_id = None if said is None else book.find(said).uid
         wanted = Wanted(run_id, state, endpoint)

@@ -20,25 +20,34 @@ from keybrake.errors import PolicyError
 FOUND_SOMETHING = 3
 
 
-@click.group(no_args_is_help=False, epilog="Example: keybrake policy check")
+@click.group(
+    no_args_is_help=False,
+    epilog="Example: keybrake policy check",
+    help="""
+Look at the policies in keybrake.toml.
+""",
+)
 def policy() -> None:
-    """Look at the policies in keybrake.toml."""
+    """See ``--help``."""
 
 
-@policy.command(epilog="Example: keybrake policy check deploy/keybrake.toml")
+@policy.command(
+    epilog="Example: keybrake policy check deploy/keybrake.toml",
+    help="""
+Name every mistake in a keybrake.toml, each with its line.
+
+Without FILE it is the one in force: that of KEYBRAKE_CONFIG, else the one in the working
+directory, else the nearest above it, up to the repository's root or the home folder.
+Exits with 3 if there is a mistake; otherwise says what is in force. No credential is asked for.
+""",
+)
 @click.argument(
     "file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON array of the mistakes, or object.")
 @click.pass_context
 def check(ctx: click.Context, file: Path | None, *, as_json: bool) -> None:
-    """
-    Name every mistake in a keybrake.toml, each with its line.
-
-    Without FILE it is the one in force: that of KEYBRAKE_CONFIG, else the one in the working
-    directory, else the nearest above it, up to the repository's root or the home folder.
-    Exits with 3 if there is a mistake; otherwise says what is in force. No credential is asked for.
-    """
+    """See ``--help``."""
     file = file or _in_force()
     # Once: a pipe has no second time.
     data = _mistakes.read(file)

@@ -14,17 +14,21 @@ from keybrake.cli._table import Cell, Column, Table
 from keybrake.cli._text import count, to_json
 
 
-@click.group(invoke_without_command=True, epilog="Example: keybrake prices --vendor twilio")
+@click.group(
+    invoke_without_command=True,
+    epilog="Example: keybrake prices --vendor twilio",
+    help="""
+Show the prices and currency rates in force, with source and age.
+
+Calls whose price is missing are refused; what to write where is shown below the table.
+`keybrake prices pull twilio` asks Twilio for the prices of your account.
+""",
+)
 @click.option("--vendor", type=click.Choice(sorted(NAMES)), help="Only prices of this vendor.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: prices, missing, rates.")
 @click.pass_context
 def prices(ctx: click.Context, vendor: str | None, *, as_json: bool) -> None:
-    """
-    Show the prices and currency rates in force, with source and age.
-
-    Calls whose price is missing are refused; what to write where is shown below the table.
-    `keybrake prices pull twilio` asks Twilio for the prices of your account.
-    """
+    """See ``--help``."""
     if ctx.invoked_subcommand is not None:
         return
     config = _config.current()

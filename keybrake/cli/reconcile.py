@@ -18,7 +18,20 @@ from keybrake.cli._text import count, dollars, json_array
 _STYLES = {**STYLES, "estimated": "bold yellow"}
 
 
-@click.command(epilog="Example: keybrake reconcile --run refund-agent")
+@click.command(
+    epilog="Example: keybrake reconcile --run refund-agent",
+    help="""
+Ask the vendors about unknown outcomes and late prices.
+
+What a vendor proves is settled, with the evidence kept; everything else stays as it was and
+counts in full. Credentials come from where [credentials] in keybrake.toml says, else from
+STRIPE_API_KEY, TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN, and RESEND_API_KEY.
+
+Where no list of the vendor's shows the call, the same request is sent again under its own
+idempotency key: the vendor repeats its answer, or carries out now what never arrived. This is
+never done under a revoked or paused run, nor with --no-repeat.
+""",
+)
 @click.option("--run", "said", metavar="RUN", shell_complete=complete_run, help="Only this run.")
 @click.option(
     "--no-repeat",
@@ -42,17 +55,7 @@ def reconcile(
     no_repeat: bool,
     as_json: bool,
 ) -> None:
-    """
-    Ask the vendors about unknown outcomes and late prices.
-
-    What a vendor proves is settled, with the evidence kept; everything else stays as it was and
-    counts in full. Credentials come from where [credentials] in keybrake.toml says, else from
-    STRIPE_API_KEY, TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN, and RESEND_API_KEY.
-
-    Where no list of the vendor's shows the call, the same request is sent again under its own
-    idempotency key: the vendor repeats its answer, or carries out now what never arrived. This is
-    never done under a revoked or paused run, nor with --no-repeat.
-    """
+    """See ``--help``."""
     # Here, not above: it reads the tables of all vendors.
     from keybrake._reconcile import Reconciler
 

@@ -19,7 +19,14 @@ STATES = ("open", "paused", "expired", "closed", "revoked")
 STATE_STYLES = {"open": "green", "paused": "yellow", "revoked": "bold red", "expired": "yellow"}
 
 
-@click.command(epilog="Example: keybrake runs --state open")
+@click.command(
+    epilog="Example: keybrake runs --state open",
+    help="""
+List the runs, the newest last.
+
+What a child run spends counts in its parents, too.
+""",
+)
 @click.option("--state", type=click.Choice(STATES), help="Only runs in this state.")
 @click.option("--label", metavar="TEXT", help="Only runs with exactly this label.")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Only the newest N.")
@@ -28,11 +35,7 @@ STATE_STYLES = {"open": "green", "paused": "yellow", "revoked": "bold red", "exp
 def runs(
     ctx: click.Context, state: str | None, label: str | None, limit: int | None, *, as_json: bool
 ) -> None:
-    """
-    List the runs, the newest last.
-
-    What a child run spends counts in its parents, too.
-    """
+    """See ``--help``."""
     with read_ledger(ctx) as book:
         newest = list(islice(_wanted(book, state, label), limit))
     if as_json:

@@ -28,18 +28,21 @@ SELECT tool, spent_micros, reserved_micros, calls, refused FROM spend_by_tool WH
 Whole = Mapping[str, Any]
 
 
-@click.command(epilog="Example: keybrake show run_1a2b")
+@click.command(
+    epilog="Example: keybrake show run_1a2b",
+    help="""
+Show one run in full.
+
+Its policy and what is used of it, what it stands under, its tools and its last calls.
+
+RUN is an id, the beginning of one, or a label that only one run has.
+""",
+)
 @click.argument("said", metavar="RUN", shell_complete=complete_run)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, amounts in micro-USD.")
 @click.pass_context
 def show(ctx: click.Context, said: str, *, as_json: bool) -> None:
-    """
-    Show one run in full.
-
-    Its policy and what is used of it, what it stands under, its tools and its last calls.
-
-    RUN is an id, the beginning of one, or a label that only one run has.
-    """
+    """See ``--help``."""
     with read_ledger(ctx) as book:
         whole = _whole(book, book.find(said))
     if as_json:

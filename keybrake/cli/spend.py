@@ -20,19 +20,22 @@ _NAMES = {
 }
 
 
-@click.command(epilog="Example: keybrake spend --by endpoint")
+@click.command(
+    epilog="Example: keybrake spend --by endpoint",
+    help="""
+Add up what was spent by run, endpoint, day (UTC) or tool.
+
+It shows the ledger's view spend_by_run, spend_by_endpoint, spend_by_day or spend_by_tool,
+which any SQLite tool can read, too.
+""",
+)
 @click.option(
     "--by", type=click.Choice([*_NAMES]), default="run", show_default=True, help="What to add up."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, amounts in micro-USD.")
 @click.pass_context
 def spend(ctx: click.Context, by: str, *, as_json: bool) -> None:
-    """
-    Add up what was spent by run, endpoint, day (UTC) or tool.
-
-    It shows the ledger's view spend_by_run, spend_by_endpoint, spend_by_day or spend_by_tool,
-    which any SQLite tool can read, too.
-    """
+    """See ``--help``."""
     with read_ledger(ctx) as book:
         rows = book.rows(f"SELECT * FROM spend_by_{by}")  # noqa: S608 -- one of four names
     if as_json:

@@ -34,37 +34,46 @@ def _verb(function: Callable[..., None]) -> Callable[..., None]:
     return click.pass_context(function)
 
 
-@click.command(epilog="Example: keybrake revoke run_1a2b3c4d run_5e6f7a8b")
+@click.command(
+    epilog="Example: keybrake revoke run_1a2b3c4d run_5e6f7a8b",
+    help="""
+End runs for good.
+
+Their next call is refused, in whatever process it is. RUN is an id, the beginning of one, a label that only one run has, or a vault key. If one of
+them is wrong, nothing is written. Revoking twice is revoking once.
+""",
+)
 @_verb
 def revoke(ctx: click.Context, /, **meant: Any) -> None:
-    """
-    End runs for good.
-
-    Their next call is refused, in whatever process it is. RUN is an id, the beginning of one, a label that only one run has, or a vault key. If one of
-    them is wrong, nothing is written. Revoking twice is revoking once.
-    """
+    """See ``--help``."""
     _steer(ctx, "revoke", **meant)
 
 
-@click.command(epilog="Example: keybrake pause invoice-agent")
+@click.command(
+    epilog="Example: keybrake pause invoice-agent",
+    help="""
+Stop runs for a while.
+
+Their calls are refused until they are resumed. If one RUN is wrong, nothing is written.
+""",
+)
 @_verb
 def pause(ctx: click.Context, /, **meant: Any) -> None:
-    """
-    Stop runs for a while.
-
-    Their calls are refused until they are resumed. If one RUN is wrong, nothing is written.
-    """
+    """See ``--help``."""
     _steer(ctx, "pause", **meant)
 
 
-@click.command(epilog="Example: keybrake resume invoice-agent")
+@click.command(
+    epilog="Example: keybrake resume invoice-agent",
+    help="""
+Let paused runs go on.
+
+A revoked, closed or expired run cannot. If one RUN is wrong, nothing is written.
+""",
+)
 @_verb
 def resume(ctx: click.Context, /, **meant: Any) -> None:
-    """
-    Let paused runs go on.
-
-    A revoked, closed or expired run cannot. If one RUN is wrong, nothing is written.
-    """
+    """See ``--help``."""
     _steer(ctx, "resume", **meant)
 
 

@@ -19,17 +19,20 @@ from keybrake.errors import PolicyError
 _LONGEST_NOTE = 200
 
 
-@click.command(epilog="Example: keybrake unresolved")
+@click.command(
+    epilog="Example: keybrake unresolved",
+    help="""
+List the calls whose outcome nobody knows.
+
+Each counts in full until it is resolved: by `keybrake reconcile`, which asks the vendor, or by
+`keybrake resolve`. A call that is still reserved is listed once its process has ended.
+""",
+)
 @click.option("--run", "said", metavar="RUN", shell_complete=complete_run, help="Only this run.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, money in micro-USD.")
 @click.pass_context
 def unresolved(ctx: click.Context, said: str | None, *, as_json: bool) -> None:
-    """
-    List the calls whose outcome nobody knows.
-
-    Each counts in full until it is resolved: by `keybrake reconcile`, which asks the vendor, or by
-    `keybrake resolve`. A call that is still reserved is listed once its process has ended.
-    """
+    """See ``--help``."""
     with read_ledger(ctx) as book:
         run_id = None if said is None else book.find(said).uid
         found = [call for call in book.in_doubt() if run_id in (None, call.run_id)]
@@ -51,7 +54,14 @@ def _item(book: Book, call: InDoubt) -> dict[str, Any]:
     return {**book.calls_numbered([call.seq])[0], "idempotency_key": call.sent_key}
 
 
-@click.command(epilog="Example: keybrake resolve 17 --nothing --note 'not on the dashboard'")
+@click.command(
+    epilog="Example: keybrake resolve 17 --nothing --note 'not on the dashboard'",
+    help="""
+Say what became of a call.
+
+CALL is its number in the call log. A call ends once: a second word on it is refused.
+""",
+)
 @click.argument("call", type=click.IntRange(1, 2**63 - 1), metavar="CALL")
 @click.option("--cost", metavar="USD", help="It happened, and cost this much.")
 @click.option("--nothing", is_flag=True, help="It did not happen.")
@@ -67,11 +77,7 @@ def resolve(
     nothing: bool,
     as_json: bool,
 ) -> None:
-    """
-    Say what became of a call.
-
-    CALL is its number in the call log. A call ends once: a second word on it is refused.
-    """
+    """See ``--help``."""
     if (cost is not None) == nothing:
         msg = "say either --cost USD or --nothing"
         raise click.UsageError(msg, ctx)

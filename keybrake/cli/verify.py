@@ -38,7 +38,15 @@ def _anchors(
     return tuple(heads)
 
 
-@click.command(epilog="Example: keybrake verify --head '4711 9f86d081…'")
+@click.command(
+    epilog="Example: keybrake verify --head '4711 9f86d081…'",
+    help="""
+Verify the ledger, reading only, while agents run.
+
+Every event is hashed again, and every state and total is compared with what the events say.
+Exits with 3 if something is wrong. Calls that are reserved or unknown are not wrong.
+""",
+)
 @click.option("--print-head", is_flag=True, help="Only print the newest event: SEQ HASH.")
 @click.option(
     "--head",
@@ -66,12 +74,7 @@ def verify(
     print_head: bool,
     as_json: bool,
 ) -> None:
-    """
-    Verify the ledger, reading only, while agents run.
-
-    Every event is hashed again, and every state and total is compared with what the events say.
-    Exits with 3 if something is wrong. Calls that are reserved or unknown are not wrong.
-    """
+    """See ``--help``."""
     with read_ledger(ctx) as book:
         if print_head:
             _print_head(_verify.head(book.connection), as_json=as_json)

@@ -7,9 +7,9 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from importlib import resources
 from typing import Any, NamedTuple
 
+from keybrake import _shipped
 from keybrake.ledger._past import PAGE, Finding
 from keybrake.ledger._replay import UNSAID, Replay
 
@@ -251,7 +251,7 @@ ORDER BY stake.call, stake.object
 
 def differing_guards(connection: sqlite3.Connection) -> Iterator[Finding]:
     """Yield the triggers that lack, or were changed or added, and the views that lack or lie."""
-    script = resources.files("keybrake.ledger").joinpath("schema.sql").read_text("utf-8")
+    script = _shipped.read("keybrake.ledger", "schema.sql")
     with closing(sqlite3.connect(":memory:")) as made:
         made.executescript(script)
         expected, found = (

@@ -12,9 +12,8 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from importlib import resources
 
-from keybrake import _clock
+from keybrake import _clock, _shipped
 from keybrake.ledger import _events
 
 _SET = "keybrake"
@@ -130,7 +129,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _statements() -> list[str]:
-    script = resources.files("keybrake.ledger").joinpath("schema.sql").read_text("utf-8")
+    script = _shipped.read("keybrake.ledger", "schema.sql")
     statements, current = [], ""
     for line in script.splitlines(keepends=True):
         current += line

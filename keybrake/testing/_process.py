@@ -11,6 +11,9 @@ from typing import Final
 
 from keybrake.testing._fake import FakeVendor
 
+# Not the docstring: python -OO takes docstrings away.
+_ABOUT = "Run a fake vendor in a process of its own."
+
 _STDIN: Final = 0
 
 
@@ -46,7 +49,7 @@ def serve(
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=_ABOUT)
     parser.add_argument("--port", type=int, default=0, help="0 picks a free port")
     parser.add_argument("--journal", help="file to write the journal to")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds per answer")

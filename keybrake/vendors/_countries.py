@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import functools
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+
+from keybrake import _shipped
 
 
 @functools.cache
 def prefixes() -> Mapping[str, tuple[str, ...]]:
     """Return by country (ISO 3166) the prefixes of its numbers, such as ``+1876``."""
-    text = Path(__file__).with_name("calling_codes.csv").read_text("utf-8")
+    text = _shipped.read("keybrake.vendors", "calling_codes.csv")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return {row["country"]: tuple(row["prefixes"].split()) for row in csv.DictReader(lines)}
 

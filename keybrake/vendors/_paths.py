@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import re
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from keybrake import _shipped
 from keybrake._model import Effect
 from keybrake._shown import shown
 
@@ -85,9 +84,7 @@ class EndpointTable:
     @classmethod
     def read(cls, package: str, file: str) -> EndpointTable:
         """Return the table in a data file of *package*: CSV, with # comments on top."""
-        # Not by importlib.resources: it imports more on first use, which a fork must not meet half-way.
-        folder = Path(str(sys.modules[package].__file__)).parent
-        text = (folder / file).read_text("utf-8")
+        text = _shipped.read(package, file)
         lines = [line for line in text.splitlines() if not line.startswith("#")]
         return cls.of(
             Row(r["method"], r["path"], r["endpoint"], Effect(r["effect"]))

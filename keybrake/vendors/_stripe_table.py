@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from importlib import resources
 from typing import NamedTuple
 
+from keybrake import _shipped
 from keybrake._model import Meter
 
 FILE = "stripe_endpoints.csv"
@@ -61,7 +61,7 @@ def read_raises() -> dict[str, tuple[str, ...]]:
 
 
 def _rows() -> csv.DictReader[str]:
-    text = resources.files("keybrake.vendors").joinpath(FILE).read_text("utf-8")
+    text = _shipped.read("keybrake.vendors", FILE)
     return csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
 
 
