@@ -111,7 +111,6 @@ def deleted(path: Path) -> None:
 
 def replaced(path: Path) -> None:
     """Put another good ledger in its place."""
-    make(path.with_name("other.db"))
     path.with_name("other.db").replace(path)
 
 
@@ -138,6 +137,7 @@ def truncated(path: Path) -> None:
 )
 def test_a_ledger_lost_while_running_stops_the_next_call(ledger_url, fake, tmp_path, spoil, told):
     """A cap never begins anew because somebody took the file away."""
+    make(tmp_path / "other.db")
     with keybrake.run("a", cap=9):
         pay()
         spoil(tmp_path / "ledger.db")

@@ -76,7 +76,7 @@ def _parents_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def _void_on_5xx(patch: pytest.MonkeyPatch) -> None:
-    def verdict(reply: Reply) -> Verdict:
+    def verdict(reply: Reply, *, keyed: bool = True) -> Verdict:
         failed = reply.status is not None and reply.status >= 500
         return Verdict.NOTHING_HAPPENED if failed else _VERDICT(reply)
 
@@ -84,7 +84,7 @@ def _void_on_5xx(patch: pytest.MonkeyPatch) -> None:
 
 
 def _void_on_error(patch: pytest.MonkeyPatch) -> None:
-    def verdict(reply: Reply) -> Verdict:
+    def verdict(reply: Reply, *, keyed: bool = True) -> Verdict:
         return Verdict.NOTHING_HAPPENED if reply.status is None else _VERDICT(reply)
 
     patch.setattr(_stripe_outcome, "verdict", verdict)
@@ -93,7 +93,7 @@ def _void_on_error(patch: pytest.MonkeyPatch) -> None:
 def _last_attempt_decides(patch: pytest.MonkeyPatch) -> None:
     """Believe the last of several attempts, whatever the ones before it may have done."""
 
-    def verdict(reply: Reply) -> Verdict:
+    def verdict(reply: Reply, *, keyed: bool = True) -> Verdict:
         last = reply.attempts[-1:]
         return _VERDICT(Reply(reply.status, reply.headers, reply.body, last))
 

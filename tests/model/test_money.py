@@ -27,11 +27,8 @@ def test_no_run_moves_more_than_its_cap():
 @pytest.mark.system
 @pytest.mark.timeout(600)
 def test_no_run_of_many_moves_more_than_its_cap(capsys):
-    """
-    Two hundred seeded runs stay within their caps, and one line says how many calls were refused.
-
-    One run of the 200 counts less than moved, through a hole that docs/reference/endpoints.md names.
-    """
+    """Two hundred seeded runs stay within their caps, and one line says how many calls were refused."""
+    # One run of the 200 counts less than moved, through a hole that docs/reference/endpoints.md names.
     main(["--seeds", "200"])
     said = capsys.readouterr().out
     with capsys.disabled():
