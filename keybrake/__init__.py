@@ -5,6 +5,7 @@ from keybrake._config import configure
 from keybrake._install import install, uninstall
 from keybrake._key import issue_vault_key
 from keybrake._run import Run, run
+from keybrake._status import status
 from keybrake._terms import Limit, Policy
 from keybrake._token import VaultKey
 from keybrake._tool import tool
@@ -70,6 +71,7 @@ __all__ = [
     "resume",
     "revoke",
     "run",
+    "status",
     "tool",
     "unguarded",
     "uninstall",

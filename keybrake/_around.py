@@ -23,6 +23,10 @@ class Later(Generic[T]):
         self._find = find
         self._found: T | None = None
 
+    def known(self) -> T | None:
+        """Return it, if it was found out before."""
+        return self._found
+
     def get(self) -> T:
         """Return it."""
         if self._found is None:
@@ -48,6 +52,14 @@ class Around(Generic[T]):
         if found is _UNSAID:
             found = self._process
         around: T | None = found.get() if isinstance(found, Later) else found
+        return around
+
+    def known(self) -> T | None:
+        """Return what is around here, if nothing has to be found out for that."""
+        found = self._here.get()
+        if found is _UNSAID:
+            found = self._process
+        around: T | None = found.known() if isinstance(found, Later) else found
         return around
 
     def set(self, around: T | Later[T] | None) -> Token[Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from keybrake import _scope
 from keybrake._model import Attempt, Reply
 from keybrake.credentials import Credential
 from keybrake.vendors.inquirers import Inquiry
@@ -38,7 +39,7 @@ def ask(
         handlers.append(urllib.request.ProxyHandler({}))  # this machine: no proxy stands between
     opener = urllib.request.build_opener(*handlers)
     try:
-        with opener.open(request, timeout=_TIMEOUT_S) as response:
+        with _scope.calling(vendor), opener.open(request, timeout=_TIMEOUT_S) as response:
             return _reply(response)
     except urllib.error.HTTPError as error:
         with error:

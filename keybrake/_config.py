@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import sys
@@ -17,17 +16,14 @@ from urllib.parse import urlsplit
 
 from keybrake import _in_front
 from keybrake._config_file import folders, written
+from keybrake._config_values import basis_points, days, one_of, seconds, yes_or_no
 from keybrake._places import Place, places
 from keybrake._prices import Prices, shipped
 from keybrake._rates import EcbRate, ecb
 from keybrake._shown import shown
 from keybrake.errors import PolicyError
 
-_DURABILITIES = ("power", "process")
-_SHORTEST_WAIT_S, _LONGEST_WAIT_S = Decimal("0.01"), 600
 _VENDORS = {"stripe": None, "twilio": None, "resend": None}
-_REFUNDS = ("gross", "net", "ignore")
-_MOST_DAYS = 3650
 NO_FILE = "the defaults"
 """The source of a configuration that no file says anything about."""
 
@@ -95,6 +91,8 @@ class Config:
         lock_timeout: Seconds to wait for the ledger before refusing.
         durability: ``power``: an admission survives a power cut. ``process``: it survives the
             death of every process, but not of the machine.
+        unguarded: What becomes of a connection to a vendor that no guarded call makes, where a run
+            is open: ``warn``, ``refuse`` or ``ignore``.
         policies: ``[policies.NAME]`` tables, as written.
         extra_hosts: Vendor → origins that count as the vendor's own.
         accounts: Vendor → accounts, beside its own, that a credential may act for.
@@ -109,6 +107,7 @@ class Config:
     ledger: str
     lock_timeout: float = 10.0
     durability: str = "power"
+    unguarded: str = "warn"
     money: Money = field(default_factory=Money)
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     extra_hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -152,6 +151,7 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
     ledger: str | None = None,
     lock_timeout: float | None = None,
     durability: str | None = None,
+    unguarded: str | None = None,
     usd_per: Mapping[str, str] | None = None,
     margin_bps: int | None = None,
     climate_fee_margin_bps: int | None = None,
@@ -171,6 +171,8 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
         ledger: URL such as ``sqlite:///ledger.db``.
         lock_timeout: Seconds to wait for the ledger's lock, 0.01 to 600.
         durability: ``"power"`` or ``"process"``.
+        unguarded: ``"warn"``, ``"refuse"`` or ``"ignore"``: what becomes of a connection to a vendor
+            that no guarded call makes, where a run is open.
         usd_per: Currency code → USD for one major unit, as Decimal strings.
         margin_bps: Added to every conversion, in 1/10,000.
         climate_fee_margin_bps: Added to a climate order for the vendor's fees, in 1/10,000.
@@ -206,12 +208,13 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
         replace(
             config,
             ledger=_ledger(config.ledger if ledger is None else ledger, "ledger"),
-            lock_timeout=_timeout(
+            lock_timeout=seconds(
                 config.lock_timeout if lock_timeout is None else lock_timeout, "lock_timeout"
             ),
             durability=_durability(
                 config.durability if durability is None else durability, "durability"
             ),
+            unguarded=_unguarded(config.unguarded if unguarded is None else unguarded, "unguarded"),
             money=money,
             extra_hosts={
                 **config.extra_hosts,
@@ -273,8 +276,9 @@ def parse(given: Mapping[str, Any], *, source: str, default: Config) -> Config:
     """
     readers: dict[str, Callable[[Any, str], Any]] = {
         "ledger": _ledger,
-        "lock_timeout": _timeout,
+        "lock_timeout": seconds,
         "durability": _durability,
+        "unguarded": _unguarded,
         "money": _money,
         "prices": default.money.prices.with_tables,
         "policies": _policies,
@@ -325,25 +329,9 @@ def _ledger(value: object, where: str) -> str:
     raise PolicyError(msg)
 
 
-def _timeout(value: object, where: str) -> float:
-    plain = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-    if isinstance(value, float | Decimal):
-        plain = math.isfinite(value)
-    # Compared before it is made a float: an int may be too large for one.
-    if plain and _SHORTEST_WAIT_S <= value <= _LONGEST_WAIT_S:  # type: ignore[operator]  # plain says it is a number
-        return float(value)  # type: ignore[arg-type]  # the same
-    msg = (
-        f"{where}={shown(value)} is not a number of seconds from {_SHORTEST_WAIT_S} to "
-        f"{_LONGEST_WAIT_S}"
-    )
-    raise PolicyError(msg)
-
-
-def _durability(value: object, where: str) -> str:
-    if value not in _DURABILITIES:
-        msg = f'{where}={shown(value)} is unknown; write "power" or "process"'
-        raise PolicyError(msg)
-    return str(value)
+_durability = one_of("power", "process")
+_unguarded = one_of("warn", "refuse", "ignore")
+_refunds = one_of("gross", "net", "ignore")
 
 
 def _money(given: object, where: str, *, default: Money | None = None) -> Money:
@@ -354,34 +342,6 @@ def _money(given: object, where: str, *, default: Money | None = None) -> Money:
     if not money.ecb:
         return replace(money, ecb_rates={})
     return money if money.ecb_rates else replace(money, ecb_rates=ecb())
-
-
-def _yes_or_no(value: object, where: str) -> bool:
-    if isinstance(value, bool):
-        return value
-    msg = f"{where}={shown(value)} is unknown; write true or false"
-    raise PolicyError(msg)
-
-
-def _days(value: object, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MOST_DAYS:
-        msg = f"{where}={shown(value)} is not a whole number of days from 1 to {_MOST_DAYS}"
-        raise PolicyError(msg)
-    return value
-
-
-def _refunds(value: object, where: str) -> str:
-    if value not in _REFUNDS:
-        msg = f'{where}={shown(value)} is unknown; write "gross", "net" or "ignore"'
-        raise PolicyError(msg)
-    return str(value)
-
-
-def _margin(value: object, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10_000:
-        msg = f"{where}={shown(value)} is not a whole number of basis points from 0 to 10000"
-        raise PolicyError(msg)
-    return value
 
 
 def _rates(given: object, where: str) -> dict[str, Fraction]:
@@ -413,11 +373,11 @@ def _rate(value: object, where: str) -> Fraction:
 
 MONEY_KEYS: Mapping[str, Callable[[Any, str], Any]] = {
     "refunds": _refunds,
-    "margin_bps": _margin,
-    "climate_fee_margin_bps": _margin,
+    "margin_bps": basis_points,
+    "climate_fee_margin_bps": basis_points,
     "usd_per": _rates,
-    "ecb": _yes_or_no,
-    "ecb_max_age_days": _days,
+    "ecb": yes_or_no,
+    "ecb_max_age_days": days,
 }
 """Every key of ``[money]``, and what reads its value."""
 

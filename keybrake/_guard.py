@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from keybrake import _config, _hosts, _policy, _scope, credentials
+from keybrake import _config, _hosts, _policy, _scope, _tally, _unentered, credentials
 from keybrake._asking import Books
 from keybrake._config_file import NobodyInFront
 from keybrake._model import Call, Effect, Lookup, Outcome, Position, Reply, Request, State
@@ -117,9 +117,13 @@ def _guarded(door: Door) -> Way:
         yield from _note_orphan(call, refusal)
         raise
     if caller is None:
+        _tally.count_past(call.vendor)
+        _unentered.warn_of_call(f"a call of {call.endpoint} was made unguarded")
         return (yield from _sent(door, Wire(functools.partial(door.forward, None))))
     if isinstance(caller, Unguarded):
+        _tally.count_past(call.vendor)
         return (yield from _pass_by(door, call, caller))
+    _tally.count_guarded(call.vendor)
     if door.vault_key is not None:
         call = yield from _credentialed(door, call)
     call, uid, admitted = yield from _admitted(door, vendor, call, caller)
@@ -460,20 +464,12 @@ def past_the_guard(vendor: str, method: str, url: str, *, hook_was_out: bool) ->
         CallRefused: The request stands in a run, or in a process that has one open. It has a row.
     """
     path = path_of(url)
-    reason, words = (
-        "past_the_guard",
-        f"{method} {path} was asked of the SDK's own HTTP client, past the guard",
-    )
+    words = f"{method} {path} was asked of the SDK's own HTTP client, past the guard"
+    why = ("past_the_guard", words)
     if hook_was_out:
-        reason, words = "hook_taken_out", "another library had taken out the hook that guards it"
-    call = Call(
-        vendor,
-        f"{vendor}.past_the_guard",
-        method,
-        path,
-        Effect.UNCLASSIFIED,
-        refusal=(reason, words),
-    )
+        why = ("hook_taken_out", "another library had taken out the hook that guards it")
+    endpoint = f"{vendor}.past_the_guard"
+    call = Call(vendor, endpoint, method, path, Effect.UNCLASSIFIED, refusal=why)
     try:
         caller = yield Books(lambda wait: _scope.resolve(None, wait=wait))
     except NoActiveRun as refusal:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 from urllib.request import (  # type: ignore[attr-defined]  # typeshed knows no proxy_bypass_environment
     getproxies_environment,
     proxy_bypass_environment,
@@ -49,6 +51,42 @@ def is_own(vendor: str, origin: str) -> bool:
     if own is not None and own.fullmatch(origin):
         return True
     return origin in _config.current().extra_hosts.get(vendor, ())
+
+
+def vendor_at(host: str, port: object = None) -> str | None:
+    """
+    Return whose host a name or address is, or the operator's word for it; None: no vendor's.
+
+    A host of the vendor's counts at every port, one that the operator named at its own port only:
+    other services listen at the same address.
+    """
+    name = _canonical(host)
+    for vendor, own in _OWN.items():
+        if own.fullmatch(f"https://{name}") and name not in _FOR_PEOPLE:
+            return vendor
+    for vendor, origins in _config.current().extra_hosts.items():
+        if any(_listens_at(origin, name, port) for origin in origins):
+            return vendor
+    return None
+
+
+# Sites of the vendors' that match the pattern of their API's hosts.
+_FOR_PEOPLE = frozenset({"www.twilio.com", "console.twilio.com"})
+
+
+def _canonical(host: str) -> str:
+    """Return a host as resolvers read it: small letters, no dot at its end, ASCII."""
+    name = host.lower().rstrip(".")
+    if not name.isascii():
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("idna").decode("ascii").lower()
+    return name
+
+
+def _listens_at(origin: str, name: str, port: object) -> bool:
+    parts = urlsplit(origin)
+    at = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    return parts.hostname == name and (port is None or str(port) in (str(at), parts.scheme))
 
 
 def origin_of(url: str) -> str:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from keybrake import _scope, _terms, _token, _wrap
+from keybrake import _audit, _noticed, _scope, _terms, _token, _unentered, _wrap
 from keybrake._arguments import (
     UNSAID,
     Amount,
@@ -141,6 +141,9 @@ class Run:
         self._entered = False
         self.left = False
         self._pid = 0
+        # So that the first call after it is noticed, if it is never entered.
+        _audit.add()
+        self._made = _unentered.made(self, repr(self), _audit.caller())
 
     def __repr__(self) -> str:
         return f"<Run {shown(self.label)} {self.id or 'not joined yet'}>"
@@ -169,6 +172,7 @@ class Run:
         """Close the run; one that was joined, or is a forked parent's, stays open."""
         with self._whole():
             frame = self._leave()
+        _noticed.flush()
         if frame is not None:
             with self._only_warn("closed"):
                 frame.ledger.close_run(frame.pk)
@@ -201,9 +205,10 @@ class Run:
         """See ``__exit__``."""
         with self._whole():
             frame = self._leave()
-        if frame is not None:
-            from keybrake import _asking
+        from keybrake import _asking
 
+        await _asking.ask(_asking.Books(_noticed.flush))
+        if frame is not None:
             with self._only_warn("closed"):
                 step = _asking.Books(lambda wait: frame.ledger.close_run(frame.pk, wait=wait))
                 await _asking.ask(step)
@@ -215,6 +220,7 @@ class Run:
         if self._entered:
             msg = f"{self!r} was entered before; make a new run() for each block"
             raise PolicyError(msg)
+        self._made.settle()
         if self._policy is None:
             _scope.check(self.key)
         install()
@@ -285,6 +291,7 @@ class Run:
 
     def __call__(self, function: F) -> F:
         """Decorate *function*: each of its calls is a run of its own under this policy, or joins the key's."""
+        self._made.settle()
         return _wrap.around(function, lambda: _Stay(self._again()))
 
     def _again(self) -> Run:
@@ -371,6 +378,7 @@ class Run:
 
     def is_joined_in(self, frame: RunFrame) -> None:
         """Read and steer the run of *frame*, which another process handed on with its code."""
+        self._made.settle()
         self.id, self.label = frame.uid, frame.label
         self._frame, self._entered = frame, True
 

@@ -117,6 +117,12 @@ class _OpenRuns:
     def remove(self, frame: RunFrame) -> None:
         self._frames.pop(id(frame), None)
 
+    def __bool__(self) -> bool:
+        """Return whether a run is open; takes no lock and opens no ledger, so an audit hook may ask."""
+        frames = list(self._frames.values())
+        is_open = any(not getattr(frame.handle, "left", False) for _, frame in frames)
+        return is_open or self.elsewhere is not None
+
     def newest_ledger(self) -> Ledger | None:
         for _, frame in reversed(list(self._frames.values())):
             if not getattr(frame.handle, "left", False):
@@ -150,18 +156,28 @@ def calling(vendor: str) -> Iterator[None]:
     """Have a call to *vendor* on the wire while the block runs."""
     frame = WireFrame(vendor, active.get())
     token = active.set(frame)
+    _all_wires.add(frame)
     try:
         yield
     finally:
         frame.over = True
+        _all_wires.discard(frame)
         # A coroutine may be closed in another context than it ran in; that one is done with.
         with contextlib.suppress(ValueError):
             active.reset(token)
 
 
+_all_wires: set[WireFrame] = set()
+
+
+def is_called(vendor: str) -> bool:
+    """Return whether a call to *vendor* is on the wire anywhere in this process."""
+    return any(frame.vendor == vendor for frame in tuple(_all_wires))
+
+
 def on_the_wire() -> Iterator[WireFrame]:
     """Yield the calls that are on the wire here, innermost first."""
-    frame = active.get()
+    frame = active.known()
     while frame is not None:
         if isinstance(frame, WireFrame) and not frame.over:
             yield frame

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from keybrake import _config, _scope
+import re
+
+from keybrake import _audit, _config, _scope
 from keybrake._config_file import NobodyInFront
 from keybrake.errors import PolicyError
 from keybrake.sdk import (
@@ -38,6 +40,7 @@ SUPPORTED = {"stripe": stripe.SUPPORTED, "resend": resend.SUPPORTED, "twilio": t
 
 def install() -> None:
     """See ``keybrake.install``."""
+    _audit.switch_on()
     try:
         # A mistake in the configuration shows now rather than at the first call.
         _config.current()
@@ -54,8 +57,21 @@ def uninstall() -> None:
         msg = "uninstall() while a run is open would let its calls go out unguarded; leave the run first"
         raise PolicyError(msg)
     _patch.uninstall()
+    _audit.switch_off()
 
 
 def status() -> list[tuple[str, str]]:
     """Return each hooked place and whether the hook is in: ``in place``, ``waiting``, ``missing``."""
     return _patch.status(_HOOKS)
+
+
+def is_on() -> bool:
+    """Return whether the hooks do anything in this process."""
+    return _patch.is_on()
+
+
+def is_supported(vendor: str, version: str) -> bool:
+    """Return whether a version of a vendor's SDK can be guarded."""
+    low, high = SUPPORTED[vendor]
+    major, minor, *_ = [*map(int, re.findall(r"[0-9]+", version)), 0, 0]
+    return low <= (major, minor) < high

@@ -177,7 +177,7 @@ KNOWN = ", ".join(
     sorted(
         [
             *("credentials", "durability", "ledger", "lock_timeout", "money", "policies"),
-            *("prices", "proxies", "vendors"),
+            *("prices", "proxies", "unguarded", "vendors"),
         ]
     )
 )

@@ -162,7 +162,7 @@ def test_every_config_key_is_documented():
     policy = {field.name for field in fields(Policy)}
     money = {f"money.{name}" for name in _config.MONEY_KEYS}
     prices = {f"prices.{v}.{name}" for v, names in _prices.NAMES.items() for name in names}
-    top = {"ledger", "lock_timeout", "durability", "policies.NAME", "proxies"}
+    top = {"ledger", "lock_timeout", "durability", "policies.NAME", "proxies", "unguarded"}
     top |= {f"vendors.stripe.{name}" for name in _config.OF_A_VENDOR}
     credentials = {f"credentials.{name}" for name in (*_places.VENDORS, "ttl")}
 
@@ -185,6 +185,7 @@ def test_the_documented_config_keys_are_all_there_are():
             "policies",
             "prices",
             "proxies",
+            "unguarded",
             "vendors",
         ]
     )

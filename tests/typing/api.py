@@ -206,6 +206,7 @@ def set_up(rates: Mapping[str, str]) -> None:
     )
     keybrake.install()
     keybrake.uninstall()
+    assert [one.vendor for one in keybrake.status()] == ["stripe", "resend", "twilio"]
 
 
 def handle_refusals() -> Decimal | None:
