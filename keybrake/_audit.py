@@ -91,19 +91,19 @@ def _hook(
         return
     try:
         host, port = reader(args)
-        vendor = _hosts.vendor_at(host, port) if host else None
-        if vendor is not None:
-            _judge(vendor, host, port)
+        vendors = _hosts.vendors_at(host, port) if host else []
+        if vendors:
+            _judge(vendors, host, port)
     except CallRefused:
         raise
     except Exception as error:  # noqa: BLE001 -- a mistake here must not become one of the user's
         _log.warning("a connection could not be judged: %r", error)
 
 
-def _judge(vendor: str, host: str, port: object) -> None:
+def _judge(vendors: list[str], host: str, port: object) -> None:
     """Say whose the connection is; notice it if it is no guarded call's."""
     frame, run, tool, allowed = _scope.active.known(), None, None, None
-    if any(wire.vendor == vendor for wire in _scope.on_the_wire()):
+    if any(wire.vendor in vendors for wire in _scope.on_the_wire()):
         return
     for around in _scope.frames(frame):
         if isinstance(around, _scope.ToolFrame):
@@ -116,12 +116,12 @@ def _judge(vendor: str, host: str, port: object) -> None:
             run = around
             break
     place = caller()
-    if frame is None and place is None and _scope.is_called(vendor):
+    if frame is None and place is None and any(map(_scope.is_called, vendors)):
         return  # a thread without any context: a resolver's, which works for the calls of others
     named = host if port is None else f"{host}:{port}"
     if _on and (run or tool or allowed or _scope.open_runs or _started_under.vault_keys()):
         _noticed.notice(
-            _noticed.Connection(vendor, named, place, run, tool, allowed, _is_address(host))
+            _noticed.Connection(vendors[0], named, place, run, tool, allowed, _is_address(host))
         )
     else:
         _unentered.warn_of_call(f"a connection to {named} was made unguarded")

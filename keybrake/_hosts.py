@@ -53,9 +53,9 @@ def is_own(vendor: str, origin: str) -> bool:
     return origin in _config.current().extra_hosts.get(vendor, ())
 
 
-def vendor_at(host: str, port: object = None) -> str | None:
+def vendors_at(host: str, port: object = None) -> list[str]:
     """
-    Return whose host a name or address is, or the operator's word for it; None: no vendor's.
+    Return the vendors whose host a name or address is, by pattern or by the operator's word.
 
     A host of the vendor's counts at every port, one that the operator named at its own port only:
     other services listen at the same address.
@@ -63,11 +63,9 @@ def vendor_at(host: str, port: object = None) -> str | None:
     name = _canonical(host)
     for vendor, own in _OWN.items():
         if own.fullmatch(f"https://{name}") and name not in _FOR_PEOPLE:
-            return vendor
-    for vendor, origins in _config.current().extra_hosts.items():
-        if any(_listens_at(origin, name, port) for origin in origins):
-            return vendor
-    return None
+            return [vendor]
+    named = _config.current().extra_hosts.items()
+    return [it for it, origins in named if any(_listens_at(one, name, port) for one in origins)]
 
 
 # Sites of the vendors' that match the pattern of their API's hosts.
