@@ -4,7 +4,6 @@ from collections import Counter
 
 import pytest
 
-from tests.model._broken import BROKEN
 from tests.model.money.__main__ import main
 from tests.model.money.judge import Verdict
 from tests.model.money.many import many, summed, told
@@ -64,10 +63,10 @@ def _old_prices_hold(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_stakes, "clash", lambda _writing, _admission: None)
 
 
+# tests/model/test_simulate.py breaks the engine in the ways that lose an answer: there each life is the
+# same each time, and here threads decide whether a lost answer matters.
 WAYS = {
     "old-prices-hold": _old_prices_hold,
-    "void-on-5xx": BROKEN["void-on-5xx"],
-    "void-on-error": BROKEN["void-on-error"],
 }
 
 
@@ -76,8 +75,7 @@ def test_a_broken_engine_is_found_out(name, monkeypatch):
     """The account of the stub shows it when an engine is broken in a way that lets money through."""
     WAYS[name](monkeypatch)
 
-    seeds = (seed for seed in range(MOST) if program(seed).loses or name == "old-prices-hold")
-    found = next((verdict for verdict in many(seeds) if verdict.broken), None)
+    found = next((verdict for verdict in many(range(MOST)) if verdict.broken), None)
 
     assert found is not None
     # The words let a reader play it again: the seed, every call, and the money that moved.
