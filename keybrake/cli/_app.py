@@ -15,10 +15,12 @@ from typing import Any
 import click
 
 import keybrake
+from keybrake.cli._said import FOUND_OLDER
 from keybrake.cli._text import brief, safe
 from keybrake.errors import KeybrakeError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+FOUND_SOMETHING = 3
 
 _EPILOG = """
 \b
@@ -85,6 +87,8 @@ class _Root(click.Group):
         with _told_in_one_line():
             result = super().invoke(ctx)
             sys.stdout.flush()
+            if ctx.meta.get(FOUND_OLDER) and not result:
+                return FOUND_SOMETHING
             return result
 
 

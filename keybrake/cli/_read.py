@@ -15,6 +15,8 @@ from keybrake._terms import matches
 from keybrake.errors import LedgerError
 from keybrake.ledger import RunRecord, _doubts, _files
 from keybrake.ledger import _statements as sql
+from keybrake.ledger._identity import older_than_seal
+from keybrake.ledger._verify import is_archive
 
 PAGE = 1000
 # So many rows are looked at by one statement, whatever is wanted of them: some hundredths of a
@@ -117,6 +119,13 @@ class Book:
         if version < _files.SCHEMA_VERSION:
             msg = "it was written by an older keybrake; the next run brings it up to date"
             raise _files.Unusable(msg)
+
+    def is_not_the_newest(self) -> str | None:
+        """Return why this is not the newest copy of the ledger; None: nothing speaks against it."""
+        if is_archive(self.connection, self.path):
+            return None
+        uid, newest = self.connection.execute(_files.NAME).fetchone()
+        return older_than_seal(self.path, uid, newest)
 
     def __enter__(self) -> Self:
         """Begin to read."""

@@ -47,7 +47,8 @@ def read_ledger(ctx: click.Context) -> Book:
     Open the ledger this command is about, and say which it is to a person who looks.
 
     The line goes to standard error, and only if that is a terminal: a program that reads the
-    output has no use for it, and a person may stand in another folder than they think.
+    output has no use for it, and a person may stand in another folder than they think. A ledger that
+    is older than its seal is read all the same; a line says so, and the command exits with 3.
 
     Raises:
         LedgerError: There is no ledger yet, or the file is none.
@@ -55,7 +56,14 @@ def read_ledger(ctx: click.Context) -> Book:
     book = Book(ledger_url(ctx))
     if sys.stderr.isatty():
         click.echo(f"ledger: {safe(str(book.path))}", err=True)
+    if (words := book.is_not_the_newest()) is not None:
+        click.echo(f"keybrake: {safe(f'{book.path}: {words}')}", err=True)
+        ctx.meta[FOUND_OLDER] = True
     return book
+
+
+FOUND_OLDER = "keybrake.found_older"
+"""The key of ``ctx.meta`` that has the command end with 3: what it printed is not all there was."""
 
 
 def complete_run(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

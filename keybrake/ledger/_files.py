@@ -75,7 +75,7 @@ def check_file(path: Path) -> None:
     Refuse a ledger file that somebody else could have put there.
 
     Raises:
-        Unusable: It is a link, a folder, empty, or belongs to another user.
+        Unusable: It is a link, has a second name, is a folder or empty, or belongs to another user.
     """
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
@@ -83,6 +83,12 @@ def check_file(path: Path) -> None:
         raise Unusable(msg)
     if not stat.S_ISREG(found.st_mode):
         msg = f"{path} is not a file; name a file for the ledger"
+        raise Unusable(msg)
+    if found.st_nlink > 1:
+        msg = (
+            f"{path} has {found.st_nlink} names (hard links), and each name would have a log of its "
+            f"own; remove the other name, and copy a ledger with sqlite3's .backup instead"
+        )
         raise Unusable(msg)
     if hasattr(os, "geteuid") and found.st_uid not in (os.geteuid(), 0):
         msg = f"{path} belongs to another user (uid {found.st_uid}); use a ledger of your own"

@@ -8,9 +8,29 @@ from pathlib import Path
 
 from keybrake.ledger import _files, _seal
 from keybrake.ledger._files import Unusable
+from keybrake.ledger._hold import Hold
 
 _DELETED = "the file was deleted while keybrake was using it; put it back, or restart every process"
 _EMPTIED = "the file was emptied while keybrake was using it; put it back from a copy"
+_CUT = "the file was cut short while keybrake was using it; put it back from a copy"
+_LINKED = (
+    "the file has {names} names (hard links), and each name would have a log of its own, so what is "
+    "written under one is lost under the other. Remove the other name; copy a ledger with sqlite3's "
+    ".backup instead"
+)
+_CUT_LOG = (
+    "its write-ahead log was emptied, cut short or overwritten while keybrake was using it: what was "
+    "written since the last checkpoint is lost. Put the log back from a copy, or restart every "
+    "process and look with keybrake verify"
+)
+_CUT_INDEX = (
+    "the index of its write-ahead log was emptied while keybrake was using it. Restart every process: "
+    "SQLite makes a new one"
+)
+_LOST_LOCK = (
+    "its lock file {lock} was deleted or replaced while keybrake was using it, so two processes could "
+    "hold a lock each. Restart every process"
+)
 _REPLACED = (
     "the file was replaced while keybrake was using it; what was spent stands in the old one. Put "
     "it back, or restart every process to begin with the new one"
@@ -65,6 +85,7 @@ class Identity:
         self._file: _Id = None
         self._sides: tuple[_Id, _Id] | None = None
         self._at_rest: int | None = None
+        self._largest = 0
 
     @property
     def is_known(self) -> bool:
@@ -114,22 +135,23 @@ class Identity:
         except _seal.Broken:
             raise self._unusable(_BAD_SEAL) from None
 
-    def check(self) -> None:
+    def check(self) -> bool:
         """
         Refuse unless the files behind the names are those that are open.
 
         While the folder shows no change since they were looked at, nothing in it was deleted,
-        moved or replaced.
+        moved or replaced. Returns whether the folder has changed.
         """
         changed_at = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 -- in the way of every call
         if changed_at == self._at_rest:
-            return
+            return False
         self.check_log()
         if self.is_known:
             self._check_file()
         # The folder's time is coarse: a change that came right after the last may not show in it.
         if time.time_ns() - changed_at > _COARSE_NS:
             self._at_rest = changed_at
+        return True
 
     def _check_file(self) -> None:
         try:
@@ -141,17 +163,22 @@ class Identity:
         if self._seal is not None and not self._seal.is_there():
             raise self._unusable(_LOST_SEAL)
 
-    def check_contents(self, size: int, newest: int) -> None:
+    def check_contents(self, size: int, newest: int, *, names: int = 1) -> None:
         """
-        Refuse a ledger that was emptied or restored in place.
+        Refuse a ledger that was emptied, cut short, given a second name, or restored in place.
 
         Args:
             size: Of its file, in bytes.
             newest: Its newest event.
+            names: How many names the file has.
         """
-        if size == 0:
-            raise Unusable(_EMPTIED)
-        assert self._seal is not None
+        if size < self._largest or size == 0:
+            raise Unusable(_CUT if size else _EMPTIED)
+        self._largest = size
+        if names > 1:
+            raise Unusable(_LINKED.format(names=names))
+        if self._seal is None:
+            raise self._unusable(_NO_SEAL)
         try:
             sealed = self._seal.newest()
         except _seal.Broken:
@@ -166,6 +193,10 @@ class Identity:
     def rewritten(self) -> Unusable:
         """Return the refusal of a ledger whose past has changed."""
         return Unusable(_REWRITTEN)
+
+    def lost_lock(self, lock: Path) -> Unusable:
+        """Return the refusal of a ledger whose lock file has gone."""
+        return Unusable(_LOST_LOCK.format(lock=lock))
 
     def advance(self, newest: int, *, durable: bool) -> None:
         """Have the seal know of what was committed."""
@@ -204,6 +235,52 @@ class Identity:
 
     def _unusable(self, words: str, **numbers: int) -> Unusable:
         return Unusable(words.format(seal=_seal.path_of(self._path), **numbers))
+
+
+def check_index(hold: Hold) -> None:
+    """
+    Refuse an index of the log that was emptied where it is. Needs no lock.
+
+    The system would end the process (SIGBUS) that looks into it by way of SQLite.
+    """
+    if not hold.index_is_whole():
+        raise Unusable(_CUT_INDEX)
+
+
+def check_log(hold: Hold) -> None:
+    """
+    Refuse a log that was emptied, cut short or overwritten where it is. Call it under the lock.
+
+    SQLite would go on with the pages that it has in memory, and lose them.
+    """
+    if not hold.log_is_whole():
+        raise Unusable(_CUT_LOG)
+
+
+def older_than_seal(path: Path, uid: str, newest: int) -> str | None:
+    """
+    Return why a ledger is not the newest there was; None: its seal knows of nothing newer.
+
+    Args:
+        path: The ledger.
+        uid: The id it carries.
+        newest: Its newest event.
+    """
+    try:
+        seal = _seal.Seal(path)
+    except (OSError, _seal.Broken):
+        return None  # keybrake doctor says what is wrong with a seal
+    try:
+        sealed = seal.newest()
+    except _seal.Broken:
+        return None
+    finally:
+        seal.close()
+    if seal.uid != uid:
+        return _ANOTHER.format(seal=_seal.path_of(path))
+    if newest < sealed:
+        return _OLDER.format(seal=_seal.path_of(path), has=newest, sealed=sealed)
+    return None
 
 
 def _id_of(name: str) -> _Id:

@@ -167,6 +167,16 @@ class LedgerLock:
             with contextlib.suppress(IndexError):
                 self.waiting[0].wake()
 
+    def is_there(self) -> bool:
+        """Return whether the file that is locked has its name still: others lock the file by its name."""
+        if self._fd is None:
+            return True
+        try:
+            named, held = os.stat(self.path), os.fstat(self._fd)  # noqa: PTH116 -- in the way of calls
+        except FileNotFoundError:
+            return False
+        return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
+
     def close(self) -> None:
         """Let go of the descriptor; the next use opens it again."""
         if self._fd is not None:

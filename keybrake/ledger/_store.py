@@ -15,7 +15,7 @@ from keybrake.errors import LedgerUnavailable
 from keybrake.ledger import _files, _owners
 from keybrake.ledger._events import Chain, Rewritten, Writing
 from keybrake.ledger._hold import Hold
-from keybrake.ledger._identity import Identity
+from keybrake.ledger._identity import Identity, check_index, check_log
 from keybrake.ledger._lock import LedgerLock
 from keybrake.ledger.protocol import Busy
 
@@ -51,7 +51,7 @@ class Store:
         self.path = path
         self.lock = LedgerLock(_files.lock_path(path))
         self.configure(lock_timeout_s=lock_timeout_s, durability=durability)
-        self._hold = Hold(path, _files.side_files(path)[1])
+        self._hold = Hold(path, *_files.side_files(path))
         self._identity = Identity(path)
         self._chain = Chain()
         self._synchronous = ""
@@ -85,6 +85,7 @@ class Store:
             with self.lock.reading:
                 self._notice_fork()
                 self._identity.check_log()
+                check_index(self._hold)
                 if self._reader is None:
                     self._reader = _files.connect(self.path, read_only=True)
                 yield self._reader
@@ -103,7 +104,11 @@ class Store:
             check: Look at what is in the file as well: whether it is the newest, say.
         """
         self._notice_fork()
-        self._identity.check()
+        if self._identity.check() and not self.lock.is_there():
+            raise self._identity.lost_lock(self.lock.path)
+        check_index(self._hold)
+        if check:
+            check_log(self._hold)
         cursor = self._cursor if self._cursor is not None else self._open()
         self._set_synchronous(cursor, self._durable if durable else "NORMAL")
         self._begin(cursor, wait=wait)
@@ -112,7 +117,8 @@ class Store:
         except Rewritten:
             raise self._identity.rewritten() from None
         if check:
-            self._identity.check_contents(self._hold.size(), self._chain.seq)
+            file = self._hold.file()
+            self._identity.check_contents(file.st_size, self._chain.seq, names=file.st_nlink)
         return Writing(cursor, self._chain)
 
     def commit(self, writing: Writing) -> None:

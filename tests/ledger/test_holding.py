@@ -131,7 +131,7 @@ def writer(ledger) -> Iterator[sqlite3.Connection]:
 @pytest.mark.parametrize("held", [True, False])
 def test_a_hold_keeps_the_log_though_sqlites_locks_were_dropped(ledger, writer, held):
     """Closing any descriptor of the file drops them; without a hold the next to leave takes the log."""
-    hold = Hold(ledger, _files.side_files(ledger)[1])
+    hold = Hold(ledger, *_files.side_files(ledger))
     if held:
         hold.take()
     for path in (ledger, *_files.side_files(ledger)):
@@ -147,14 +147,14 @@ def test_a_hold_keeps_the_log_though_sqlites_locks_were_dropped(ledger, writer, 
 def test_a_hold_is_taken_once_loosened_and_dropped(ledger, writer):
     """Taken twice it is one; loosened, the last to leave tidies up; dropped, nothing is open."""
     before = len(list(Path("/dev/fd").iterdir()))
-    hold = Hold(ledger, _files.side_files(ledger)[1])
-    assert (hold.is_firm, hold.size()) == (False, ledger.stat().st_size)
+    hold = Hold(ledger, *_files.side_files(ledger))
+    assert (hold.is_firm, hold.file().st_size) == (False, ledger.stat().st_size)
     hold.loosen()
     hold.take()
     hold.take()
-    assert len(list(Path("/dev/fd").iterdir())) == before + 2
+    assert len(list(Path("/dev/fd").iterdir())) == before + 3
     assert not any(os.get_inheritable(fd) for fd in hold._fds)
-    assert (hold.is_firm, hold.size()) == (True, ledger.stat().st_size)
+    assert (hold.is_firm, hold.file().st_size) == (True, ledger.stat().st_size)
     index = _files.side_files(ledger)[1]
     for path, start, length in ((ledger, 0x40000002, 510), (index, 128, 1)):
         assert not free(path, start, 1)
@@ -182,9 +182,9 @@ def free(path: Path, start: int, length: int) -> bool:
 @pytest.mark.skipif(_hold._SET is None, reason="this system has no locks of open descriptions")
 def test_a_child_keeps_its_parents_hold_open_and_takes_its_own(ledger, writer):
     """Closing what it inherited would drop the locks of its own connections."""
-    hold = Hold(ledger, _files.side_files(ledger)[1])
+    hold = Hold(ledger, *_files.side_files(ledger))
     hold.take()
-    inherited = list(hold._fds)
+    inherited = [*hold._fds, hold._log_fd]
     hold.inherit()
     assert not hold.is_firm
     hold.take()
@@ -192,14 +192,14 @@ def test_a_child_keeps_its_parents_hold_open_and_takes_its_own(ledger, writer):
     for fd in inherited:
         os.fstat(fd)
     hold.drop()
-    assert _hold._INHERITED[-2:] == inherited
+    assert _hold._INHERITED[-3:] == inherited
     for _ in inherited:
         os.close(_hold._INHERITED.pop())
 
 
 def test_a_hold_that_was_closed_by_others_is_dropped_all_the_same(ledger, writer):
     """A program that closes every descriptor it finds breaks nothing here."""
-    hold = Hold(ledger, _files.side_files(ledger)[1])
+    hold = Hold(ledger, *_files.side_files(ledger))
     hold.take()
     for fd in hold._fds[1:]:
         os.close(fd)
