@@ -121,7 +121,9 @@ class Book:
             raise _files.Unusable(msg)
 
     def is_not_the_newest(self) -> str | None:
-        """Return why this is not the newest copy of the ledger; None: nothing speaks against it."""
+        """Return why this may not be all of the ledger; None: nothing speaks against it."""
+        if (words := _files.second_name(self.path)) is not None:
+            return words
         if is_archive(self.connection, self.path):
             return None
         uid, newest = self.connection.execute(_files.NAME).fetchone()

@@ -75,7 +75,7 @@ def check_file(path: Path) -> None:
     Refuse a ledger file that somebody else could have put there.
 
     Raises:
-        Unusable: It is a link, has a second name, is a folder or empty, or belongs to another user.
+        Unusable: It is a link, a folder, empty, or belongs to another user.
     """
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
@@ -83,12 +83,6 @@ def check_file(path: Path) -> None:
         raise Unusable(msg)
     if not stat.S_ISREG(found.st_mode):
         msg = f"{path} is not a file; name a file for the ledger"
-        raise Unusable(msg)
-    if found.st_nlink > 1:
-        msg = (
-            f"{path} has {found.st_nlink} names (hard links), and each name would have a log of its "
-            f"own; remove the other name, and copy a ledger with sqlite3's .backup instead"
-        )
         raise Unusable(msg)
     if hasattr(os, "geteuid") and found.st_uid not in (os.geteuid(), 0):
         msg = f"{path} belongs to another user (uid {found.st_uid}); use a ledger of your own"
@@ -99,6 +93,18 @@ def check_file(path: Path) -> None:
             f"with it; move the file away to begin a new ledger"
         )
         raise Unusable(msg)
+
+
+def second_name(path: Path) -> str | None:
+    """Return why a file with several names is no ledger to write to; None: it has one name."""
+    names = path.lstat().st_nlink
+    if names == 1:
+        return None
+    return (
+        f"the file has {names} names (hard links), and each name would have a log of its own, so "
+        f"what is written under one is lost under the other. Remove the other name; copy a ledger "
+        f"with sqlite3's .backup instead"
+    )
 
 
 def refuse_network(path: Path) -> None:

@@ -13,11 +13,6 @@ from keybrake.ledger._hold import Hold
 _DELETED = "the file was deleted while keybrake was using it; put it back, or restart every process"
 _EMPTIED = "the file was emptied while keybrake was using it; put it back from a copy"
 _CUT = "the file was cut short while keybrake was using it; put it back from a copy"
-_LINKED = (
-    "the file has {names} names (hard links), and each name would have a log of its own, so what is "
-    "written under one is lost under the other. Remove the other name; copy a ledger with sqlite3's "
-    ".backup instead"
-)
 _CUT_LOG = (
     "its write-ahead log was emptied, cut short or overwritten while keybrake was using it: what was "
     "written since the last checkpoint is lost. Put the log back from a copy, or restart every "
@@ -176,7 +171,7 @@ class Identity:
             raise Unusable(_CUT if size else _EMPTIED)
         self._largest = size
         if names > 1:
-            raise Unusable(_LINKED.format(names=names))
+            raise Unusable(_files.second_name(self._path) or _REPLACED)
         if self._seal is None:
             raise self._unusable(_NO_SEAL)
         try:

@@ -196,6 +196,8 @@ class Store:
             _files.create(self.path)
         try:
             _files.check_file(self.path)
+            if (words := _files.second_name(self.path)) is not None:
+                raise _files.Unusable(words)
         except FileNotFoundError:
             raise self._identity.deleted() from None
         writer = _files.connect(self.path, timeout_s=self.lock_timeout_s)

@@ -181,8 +181,8 @@ def test_two_processes_are_refused_alike(fake, ledger_url, file, charger):
         assert "write-ahead log was emptied" in charger()
 
 
-def test_a_second_name_is_not_opened(fake, ledger_url, file, charger):
-    """Neither name of a ledger with two is opened, by a run or by a command, and calls are refused."""
+def test_a_second_name_is_not_written_to(fake, ledger_url, file, charger, capsys):
+    """Neither name of a ledger with two is opened by a run; commands read it, and say so."""
     charger()
     os.link(file(), file(".hard"))
 
@@ -192,6 +192,10 @@ def test_a_second_name_is_not_opened(fake, ledger_url, file, charger):
     ):
         pass
     assert "2 names (hard links)" in charger()
+    assert _app.run(["--ledger", ledger_url, "runs", "--json"]) == 3
+    told = capsys.readouterr()
+    assert "2 names (hard links)" in told.err
+    assert [run["spent_micros"] for run in json.loads(told.out)] == [1_000_000]
     file(".hard").unlink()
     assert charger() == "went"
 
