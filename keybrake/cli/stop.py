@@ -16,6 +16,7 @@ from keybrake.cli._text import brief, json_array, safe
 from keybrake.cli.runs import run_row
 from keybrake.errors import LedgerError, PolicyError
 from keybrake.ledger import Ledger, RunRecord
+from keybrake.ledger._lifting import refuse_under_own_key
 
 _CAN_GO_ON = ("open", "paused")
 
@@ -94,6 +95,9 @@ def _steer(
         # Everything is looked up before anything is written; a run named twice is meant once.
         found = [*map(book.find, said), *chain.from_iterable(map(book.going_on, label))]
         found += book.going_on() if everything else []
+        for run in found if verb == "resume" else ():
+            # All of them are asked about before one is resumed.
+            refuse_under_own_key(book.connection.execute, run.pk, f"resume run {run.uid}")
     before = list({run.pk: run for run in found}.values())
     if verb != "revoke":
         _refuse_ended(before, verb)

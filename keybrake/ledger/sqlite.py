@@ -359,8 +359,8 @@ class SQLiteLedger:
         def resolve(writing: Writing) -> None:
             admitted = self._resolvable(writing, seq)
             if not proven:
-                run = next(iter(admitted.scopes), None)
-                _lifting.refuse_under_own_key(writing.execute, run, f"resolve call {seq}")
+                for run in admitted.scopes or (None,):
+                    _lifting.refuse_under_own_key(writing.execute, run, f"resolve call {seq}")
             _ending.end(writing, admitted, outcome, evidence)
 
         self._turns.take(resolve, durable=True)

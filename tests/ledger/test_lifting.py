@@ -201,3 +201,31 @@ def test_the_refusal_is_one_line(key, ledger_url, monkeypatch, capsys):
     assert (status, told.out) == (1, "")
     assert told.err.count("\n") == 1
     assert json.dumps("agent")[1:-1] in told.err
+
+
+def test_one_of_its_own_among_others_and_nothing_is_written(key, ledger_url, monkeypatch, capsys):
+    """If one of several runs is the key's own, none of them is resumed."""
+    other = keybrake.issue_vault_key("other", cap=1)
+    for run in (other, key):
+        keybrake.pause(run)
+    monkeypatch.setenv(KEY, str(key))
+
+    status = _app.run(["--ledger", ledger_url, "resume", other.run_id, key.run_id])
+
+    assert status == 1
+    assert keybrake.open_ledger().runs(other.run_id)[0].state() == "paused"
+
+
+def test_a_call_that_two_runs_are_charged_for(key, fake, ledger_url, monkeypatch):
+    """A call with another key in the SDK's slot is charged to the run around it too."""
+    slot = keybrake.issue_vault_key("slot", cap=5)
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_operator")
+    keybrake.configure(extra_hosts={"stripe": [stripe.api_base]})
+    fake.inject(Fault("error_500_after"))
+    with keybrake.run(key=key), pytest.raises(stripe.StripeError):
+        stripe.PaymentIntent.create(amount=100, currency="usd", api_key=str(slot))
+    (doubt,) = keybrake.open_ledger().in_doubt()
+    monkeypatch.setenv(KEY, str(key))
+
+    with pytest.raises(PolicyError, match=f"cannot resolve call {doubt.seq}"):
+        keybrake.open_ledger().resolve(doubt.seq, keybrake._model.Outcome("voided"), "by hand")
