@@ -7,6 +7,8 @@ no call may make one of them dearer, and a look-up that is older than such a cha
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from keybrake._clash import Clash
 from keybrake._model import Call
 from keybrake.ledger import _statements as sql
@@ -16,6 +18,29 @@ from keybrake.ledger.protocol import Admission
 PRICES, RAISES = "prices", "raises"
 # Later than every event: a call that looked nothing up cannot have looked too early.
 _NEVER = 2**63 - 1
+
+
+def with_absorbed(writing: Writing, admission: Admission) -> Admission:
+    """
+    Return an admission with a stake in every position whose cost its call takes off its own.
+
+    Only one of two calls has an item of an invoice collected: if both took its cost off, one of
+    them would cost more than it has reserved.
+    """
+    call = admission.call
+    counted = tuple(key for key in call.absorbs if _is_counted(writing, key))
+    if not counted:
+        return admission
+    call = call._replace(
+        priced_by=tuple(dict.fromkeys((*call.priced_by, *counted))),
+        may_raise=tuple(dict.fromkeys((*call.may_raise, *counted))),
+    )
+    return replace(admission, call=call)
+
+
+def _is_counted(writing: Writing, key: str) -> bool:
+    row = writing.execute(sql.SELECT_COUNTED, (key,)).fetchone()
+    return row is not None and row[0] > 0
 
 
 def clash(writing: Writing, admission: Admission) -> Clash | None:

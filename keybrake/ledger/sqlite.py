@@ -260,6 +260,7 @@ class SQLiteLedger:
 
     def _admit(self, admission: Admission, writing: Writing) -> Admitted | CallRefused | Stale:
         """Decide, and write down what was decided; a refusal is an answer, not a failure."""
+        admission = _stakes.with_absorbed(writing, admission)
         call, now = admission.call, writing.now
         clash: Clash | None = None
         if call.priced_by or call.may_raise:

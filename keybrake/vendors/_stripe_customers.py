@@ -36,7 +36,7 @@ class _Update(NamedTuple):
         customer: Its id.
         todo: Which questions are left; the first one was asked.
         balance: The new one, in the minor unit of the customer's currency.
-        owed: By how much the balance changes, while the currency is looked up.
+        owed: How much the change counts, in minor units, while the currency is looked up.
         micros: Of the questions that are answered.
     """
 
@@ -152,7 +152,8 @@ def _balance(call: Call, state: _Update, customer: Mapping[str, Any], money: Mon
     old = customer.get("balance")
     if type(old) is not int:
         return unknown(call, "the customer's balance could not be looked up")
-    owed = abs(state.balance - old)
+    # The new balance in full, too: an invoice may use up the old one before this call arrives.
+    owed = max(abs(state.balance), abs(state.balance - old))
     call, state = call._replace(amount=owed), state._replace(owed=owed)
     currency = customer.get("currency")
     if currency_code(currency) is None and owed:

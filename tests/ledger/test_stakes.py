@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -361,3 +362,50 @@ def _reporting() -> Any:
 
     terms = terms_of(Policy(cap=0))
     return NewRun("run_r", "reporting", terms, None, b"r".ljust(32, b"\0"), mode="report")
+
+
+# A position that becomes a part of another one
+
+ITEM = Call(
+    "stripe",
+    "stripe.invoiceitems.create",
+    "POST",
+    "/v1/invoiceitems",
+    Effect.MONEY,
+    value_micros=4_000_000,
+    position="stripe::ii_1",
+)
+COUNTED = replace(DONE, value_micros=4_000_000, position="stripe::ii_1", position_state="settled")
+COLLECTING = Call(
+    "stripe",
+    "stripe.subscriptions.create",
+    "POST",
+    "/v1/subscriptions",
+    Effect.MONEY,
+    value_micros=7_000_000,
+    absorbs=("stripe::ii_1",),
+)
+
+
+def test_one_call_at_a_time_takes_the_cost_of_an_item_off_its_own(ledger, run):
+    """Only one of two has the item collected; the other one would reserve too little."""
+    ledger.settle(ledger.admit(ask(ITEM, run)), COUNTED)
+    first = ledger.admit(ask(COLLECTING, run))
+
+    no = told(ledger, ask(COLLECTING, run))
+
+    assert (first.reserved, no.reason) == (3_000_000, "price_may_change")
+
+
+def test_an_item_that_was_collected_since_the_look_up_is_not_taken_off_again(ledger, run):
+    """A call whose look-up still showed the item reserves its whole value."""
+    ledger.settle(ledger.admit(ask(ITEM, run)), COUNTED)
+    as_of = ledger.newest_event()
+    absorbed = replace(
+        COUNTED, value_micros=7_000_000, position="stripe::in_1", absorbs=COLLECTING.absorbs
+    )
+    ledger.settle(ledger.admit(ask(COLLECTING, run)), absorbed)
+
+    late = ledger.admit(ask(COLLECTING, run, as_of=as_of, repeat=True))
+
+    assert late.reserved == 7_000_000

@@ -229,16 +229,27 @@ def test_a_new_customer_who_owes(wire, ledger_url, balance):
 
 @pytest.mark.parametrize(
     ("old", "new", "dollars"),
-    [(0, -500, 5), (-200, -500, 3), (300, -200, 5), (300, 100, 2), (-500, -200, 3), (0, 500, 5)],
+    [(0, -500, 5), (300, -200, 5), (-500, -200, 3), (0, 500, 5), (300, 0, 3)],
 )
 def test_another_balance_counts_the_difference(wire, ledger_url, old, new, dollars):
-    """What the customer had already is not given again, nor what was owed collected again."""
+    """A customer who is given credit, or owes more, costs the change of the balance."""
     wire.answer(200, CUSTOMER | {"balance": old, "currency": "usd"})
     wire.answer(200, CUSTOMER | {"balance": new, "currency": "usd"})
     with keybrake.run("agent", cap=dollars) as run:
         stripe.Customer.modify("cus_1", balance=new)
 
     assert run.spent == dollars
+
+
+@pytest.mark.parametrize(("old", "new"), [(100, 900), (-300, -500), (300, 100)])
+def test_a_new_balance_counts_in_full_beside_the_old_one(wire, ledger_url, old, new):
+    """An invoice may use up the old balance after the look-up: then all of the new one is added."""
+    wire.answer(200, CUSTOMER | {"balance": old, "currency": "usd"})
+    wire.answer(200, CUSTOMER | {"balance": new, "currency": "usd"})
+    with keybrake.run("agent", cap=10) as run:
+        stripe.Customer.modify("cus_1", balance=new)
+
+    assert run.spent * 100 == max(abs(new), abs(new - old))
 
 
 def test_a_balance_without_a_currency_asks_once_more(wire, ledger_url, rows):
