@@ -84,7 +84,8 @@ def _world(folder: Path) -> Iterator[None]:
     import stripe
 
     import keybrake
-    from keybrake import _config, _scope
+    from keybrake.config import settings
+    from keybrake.guard import caller
     from keybrake.testing import FakeStripe
 
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), FakeStripe() as fake:
@@ -101,14 +102,14 @@ def _world(folder: Path) -> Iterator[None]:
         patch.setattr(stripe, "api_key", "sk_test_docs")
         # what a page changes is put back with the rest
         patch.setattr(stripe, "max_network_retries", stripe.max_network_retries)
-        _config.set_current(None)
+        settings.set_current(None)
         try:
             yield
         finally:
-            while (left_open := _scope.open_runs.newest_ledger()) is not None:
-                _scope.open_runs.remove(left_open)
+            while (left_open := caller.open_runs.newest_ledger()) is not None:
+                caller.open_runs.remove(left_open)
             keybrake.uninstall()
-            _config.set_current(None)
+            settings.set_current(None)
 
 
 class _Reader:
@@ -153,10 +154,13 @@ class _Reader:
 
     def _read_config(self, example: Example) -> None:
         """Have keybrake read a ``keybrake.toml`` as it reads a user's."""
-        from keybrake import Policy, _config
+        from keybrake import Policy
+        from keybrake.config import settings
 
         given = tomllib.loads(example.parsed, parse_float=Decimal)
-        config = _config.parse(given, source="keybrake.toml", default=_config.Config("sqlite:///x"))
+        config = settings.parse(
+            given, source="keybrake.toml", default=settings.Config("sqlite:///x")
+        )
         for name, table in config.policies.items():
             Policy.from_mapping(table, where=name)
 

@@ -1,15 +1,7 @@
 """The brake between AI agents and the vendors they can spend money at."""
 
 from keybrake import errors
-from keybrake._config import configure
-from keybrake._install import install, uninstall
-from keybrake._key import issue_vault_key
-from keybrake._run import Run, run
-from keybrake._status import status
-from keybrake._terms import Limit, Policy
-from keybrake._token import VaultKey
-from keybrake._tool import tool
-from keybrake._verbs import bind, current_run, pause, resume, revoke, unguarded
+from keybrake.config.settings import configure
 from keybrake.errors import (
     AmountTooLarge,
     CallLimitReached,
@@ -32,6 +24,14 @@ from keybrake.errors import (
     UnsupportedSDK,
 )
 from keybrake.ledger import open_ledger
+from keybrake.model.vault_key import VaultKey
+from keybrake.policy.policy import Limit, Policy
+from keybrake.runs.control import bind, current_run, pause, resume, revoke, unguarded
+from keybrake.runs.install import install, uninstall
+from keybrake.runs.run import Run, run
+from keybrake.runs.status import status
+from keybrake.runs.tool import tool
+from keybrake.runs.vault_key import issue_vault_key
 
 __version__ = "0.1.0"
 

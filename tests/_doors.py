@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import keybrake
-from keybrake._model import Lookup, Reply, Request
 from keybrake.credentials import Credential
+from keybrake.model.call import Lookup, Reply, Request
 from keybrake.vendors import VENDORS
 
 URL = "https://api.stripe.com"
@@ -87,4 +87,4 @@ def refund(**facts: Any) -> Request:
     return request("/v1/refunds", params={"payment_intent": "pi_1"}, **facts)
 
 
-ASKED = VENDORS["stripe"].describe(request(), keybrake._config.current().money)
+ASKED = VENDORS["stripe"].describe(request(), keybrake.config.settings.current().money)

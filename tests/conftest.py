@@ -16,7 +16,9 @@ import pytest
 import stripe
 
 import keybrake
-from keybrake import _config, _scope, ledger
+from keybrake import ledger
+from keybrake.config import settings
+from keybrake.guard import caller
 from keybrake.testing import FakeStripe
 
 # A busy machine is slow, not wrong; and tests leave nothing outside of their own folder.
@@ -38,13 +40,13 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         monkeypatch.delenv(name)
     # Not even by mistake does a test write to the ledger of whoever runs it.
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    _config.set_current(None)
+    settings.set_current(None)
     before = set(ledger._opened)
     yield
-    _config.set_current(None)
-    left_open = _scope.open_runs.newest_ledger()
+    settings.set_current(None)
+    left_open = caller.open_runs.newest_ledger()
     assert left_open is None, f"the test left a run open in {left_open.url}"
-    assert _scope.active.get() is None, "the test left something around the code after it"
+    assert caller.active.get() is None, "the test left something around the code after it"
     keybrake.uninstall()
     # A process that lives long has one ledger or two; the one that runs these tests has thousands.
     for path in set(ledger._opened) - before:
@@ -56,7 +58,7 @@ def ledger_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """Name a new ledger that this process and its children use by default."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     monkeypatch.setenv("KEYBRAKE_LEDGER", url)
-    _config.set_current(None)
+    settings.set_current(None)
     return url
 
 

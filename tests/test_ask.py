@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from stripe._encode import _api_encode
 
 import keybrake
-from keybrake import _ask, _hosts
-from keybrake._ask import ask
 from keybrake.credentials import Credential
+from keybrake.guard import vendor_client
+from keybrake.guard.vendor_client import ask
 from keybrake.vendors.inquirers import Inquiry
+from keybrake.wire import hosts
 
 _LEAF = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 _NAME = st.text("abc_", min_size=1, max_size=4)
@@ -30,7 +31,7 @@ _PARAMS = st.dictionaries(
 @given(_PARAMS)
 def test_forms_are_encoded_as_the_sdk_encodes_them(params):
     """Stripe compares a repeated request with the first: every field has to be the same."""
-    ours = list(_ask._fields(params))
+    ours = list(vendor_client._fields(params))
 
     assert ours == [(name, str(value)) for name, value in _api_encode(params)]
 
@@ -101,13 +102,13 @@ def test_a_credential_does_not_show():
 )
 def test_whose_host_it_is(vendor, origin, own):
     """A vendor's hosts are listed one by one; nothing that merely looks alike is one."""
-    assert _hosts.is_own(vendor, origin) is own
+    assert hosts.is_own(vendor, origin) is own
 
 
 def test_the_operator_may_name_more_hosts():
     """What is configured counts as the vendor's own, and nothing beside it."""
     keybrake.configure(extra_hosts={"stripe": ["http://127.0.0.1:12111"]})
 
-    assert _hosts.is_own("stripe", "http://127.0.0.1:12111")
-    assert not _hosts.is_own("twilio", "http://127.0.0.1:12111")
-    assert not _hosts.is_own("stripe", "http://127.0.0.1:12112")
+    assert hosts.is_own("stripe", "http://127.0.0.1:12111")
+    assert not hosts.is_own("twilio", "http://127.0.0.1:12111")
+    assert not hosts.is_own("stripe", "http://127.0.0.1:12112")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import keybrake
-from keybrake._asking import Books, ask, gathering
-from keybrake._model import Outcome, State
-from keybrake.ledger._events import Writing
-from keybrake.ledger._lock import LedgerLock
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.guard.task_batching import Books, ask, gathering
+from keybrake.ledger.event_chain import Writing
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.ledger.stores.sqlite.write_lock import LedgerLock
+from keybrake.model.call import Outcome, State
 from tests.ledger.test_contract import asking, opened, settled
 
 TASKS = 64

@@ -25,8 +25,9 @@ import trio
 import urllib3
 
 import keybrake
-from keybrake import _audit, _hosts, _noticed
+from keybrake.guard import audit_hook, unguarded_connections
 from keybrake.testing import FakeStripe
+from keybrake.wire import hosts
 from tests.vendors._twilio import SMS, price_all
 
 # twilio and stripe hand things to aiohttp and httpx in ways that those have deprecated.
@@ -53,9 +54,9 @@ def named(fake: FakeStripe, monkeypatch: pytest.MonkeyPatch, ledger_url: str) ->
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     keybrake.configure(extra_hosts={"stripe": [url, fake.url]})
-    _noticed.forget()
+    unguarded_connections.forget()
     yield url
-    _noticed.flush()
+    unguarded_connections.flush()
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def noticed(rows: Callable[[], list[dict[str, Any]]]) -> Callable[[], list[dict[
     """Return a function that reads the rows of connections that no guarded call made."""
 
     def read() -> list[dict[str, Any]]:
-        _noticed.flush()
+        unguarded_connections.flush()
         return [row for row in rows() if row["state"] == "unguarded"]
 
     return read
@@ -419,7 +420,7 @@ def test_a_tunnel_through_a_proxy_is_seen(ledger_url, way):
 def test_a_mistake_of_the_hook_is_none_of_the_programs(named, monkeypatch, caplog):
     """A configuration that is broken meanwhile does not break connections to anywhere."""
     with keybrake.run("agent", cap=5):
-        monkeypatch.setattr(_hosts, "_OWN", None)
+        monkeypatch.setattr(hosts, "_OWN", None)
         by_requests(named)
 
     assert "a connection could not be judged" in caplog.text
@@ -624,10 +625,10 @@ def test_the_ledger_with_such_rows_is_sound(named, ledger_url):
 
 def test_the_hook_is_added_once():
     """However often keybrake is installed, Python has one hook more."""
-    _audit.add()
-    added = _audit._added
+    audit_hook.add()
+    added = audit_hook._added
     keybrake.install()
     keybrake.install()
 
     assert added
-    assert _audit._added
+    assert audit_hook._added

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keybrake import PolicyError, _clock
+from keybrake import PolicyError
+from keybrake.model import clock
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from keybrake import PolicyError, _clock
 )
 def test_a_duration_is_a_number_and_a_unit(value, seconds):
     """Seconds, minutes, hours, days and timedeltas are understood."""
-    assert _clock.duration(value, field="expires_in") == seconds * 1_000_000
+    assert clock.duration(value, field="expires_in") == seconds * 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_a_duration_is_a_number_and_a_unit(value, seconds):
 def test_what_is_no_duration_is_refused_by_name(value):
     """Zero, negative, endless, doubled or oddly written durations name field and remedy."""
     with pytest.raises(PolicyError) as refused:
-        _clock.duration(value, field="expires_in")
+        clock.duration(value, field="expires_in")
 
     assert str(refused.value).startswith("expires_in=")
     assert "write a number and s, m, h or d" in str(refused.value)
@@ -46,21 +47,21 @@ def test_what_is_no_duration_is_refused_by_name(value):
 def test_a_duration_too_long_to_print_is_still_a_policy_error():
     """A number with thousands of digits is refused like any other."""
     with pytest.raises(PolicyError, match=r"^expires_in="):
-        _clock.duration(10**5000, field="expires_in")
+        clock.duration(10**5000, field="expires_in")
 
 
 def test_a_moment_is_shown_in_utc():
     """Moments carry six decimals and a Z, so that they sort as text."""
-    assert _clock.iso(1_795_440_306_123_456) == "2026-11-23T13:25:06.123456Z"
-    assert _clock.iso(0) == "1970-01-01T00:00:00.000000Z"
-    assert _clock.iso(None) is None
+    assert clock.iso(1_795_440_306_123_456) == "2026-11-23T13:25:06.123456Z"
+    assert clock.iso(0) == "1970-01-01T00:00:00.000000Z"
+    assert clock.iso(None) is None
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1)))  # noqa: DTZ001 -- made UTC below
 def test_a_month_begins_on_its_first_day_in_utc(moment):
     """The start of a month is at or before any of its moments, on day one at midnight."""
-    at = int(moment.replace(tzinfo=UTC).timestamp()) * _clock.SECOND
-    start = datetime.fromtimestamp(_clock.month_start(at) / _clock.SECOND, UTC)
+    at = int(moment.replace(tzinfo=UTC).timestamp()) * clock.SECOND
+    start = datetime.fromtimestamp(clock.month_start(at) / clock.SECOND, UTC)
 
     assert (start.year, start.month) == (moment.year, moment.month)
     assert (start.day, start.hour, start.minute, start.second) == (1, 0, 0, 0)
@@ -70,4 +71,4 @@ def test_the_clock_is_the_wall_clock():
     """Moments are microseconds since 1970."""
     before = datetime.now(UTC).timestamp()
 
-    assert before - 1 <= _clock.now() / _clock.SECOND <= before + 60
+    assert before - 1 <= clock.now() / clock.SECOND <= before + 60

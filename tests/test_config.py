@@ -10,7 +10,8 @@ import pytest
 import stripe
 
 import keybrake
-from keybrake import PolicyError, _config
+from keybrake import PolicyError
+from keybrake.config import settings
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def toml(tmp_path, monkeypatch):
 
     def write(text: str) -> Path:
         file.write_text(text, encoding="utf-8")
-        _config.set_current(None)
+        settings.set_current(None)
         return file
 
     return write
@@ -45,7 +46,7 @@ def test_the_file_is_taken_as_written(toml):
         [policies.refund-agent]
         cap = 200
     """)
-    config = _config.current()
+    config = settings.current()
 
     assert (config.ledger, config.lock_timeout, config.durability) == (
         f"sqlite:///{file.parent / 'here.db'}",  # beside the file that names it
@@ -66,7 +67,7 @@ def test_the_file_is_taken_as_written(toml):
 
 def test_a_margin_is_added_to_every_rate_but_the_dollar():
     """Two percent by default, none on USD, and no rate for what nobody named."""
-    money = _config.Money(usd_per={"eur": Fraction("1.1")})
+    money = settings.Money(usd_per={"eur": Fraction("1.1")})
 
     assert money.rate("usd") == 1
     assert money.rate("eur") == Fraction("1.122")
@@ -164,14 +165,14 @@ def test_a_file_that_is_no_text_is_told(toml):
     file = toml("")
     file.write_bytes(b"ledger = '\xff'")
     with pytest.raises(PolicyError, match=r"operator.toml: cannot be read"):
-        _config.current()
+        settings.current()
 
 
 def test_a_number_too_long_to_print_in_a_file_is_told(toml):
     """A number of 5,000 digits in a config file is a PolicyError that names the file."""
     toml(f"lock_timeout = 1{'0' * 5000}")
     with pytest.raises(PolicyError, match=r"operator.toml"):
-        _config.current()
+        settings.current()
 
 
 @pytest.mark.parametrize("named", ["nowhere.toml", ".", "/"])
@@ -190,7 +191,7 @@ def test_a_file_in_the_working_directory_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KEYBRAKE_CONFIG", "")
 
-    assert _config.current().ledger == f"sqlite:///{tmp_path / 'local.db'}"
+    assert settings.current().ledger == f"sqlite:///{tmp_path / 'local.db'}"
 
 
 def test_the_environment_goes_before_the_file(toml, monkeypatch):
@@ -198,7 +199,7 @@ def test_the_environment_goes_before_the_file(toml, monkeypatch):
     toml('ledger = "sqlite:///file.db"')
     monkeypatch.setenv("KEYBRAKE_LEDGER", "sqlite:///environment.db")
 
-    assert _config.current().ledger == "sqlite:///environment.db"
+    assert settings.current().ledger == "sqlite:///environment.db"
 
 
 @pytest.mark.parametrize(
@@ -328,11 +329,11 @@ def test_a_bad_policy_names_the_file(toml, text, told):
 )
 def test_configure_changes_nothing_if_anything_is_wrong(bad):
     """One bad value leaves the whole configuration as it was, and names the argument."""
-    before = _config.current()
+    before = settings.current()
     with pytest.raises(PolicyError, match=next(iter(bad))):
         keybrake.configure(**{"margin_bps": 77, **bad})
 
-    assert _config.current() is before
+    assert settings.current() is before
 
 
 @pytest.mark.parametrize("name", ["ledger", "lock_timeout", "margin_bps", "durability", "usd_per"])
@@ -346,7 +347,7 @@ def test_configure_keeps_what_it_does_not_name(toml):
     """Options set in code go before the file, and leave the others alone."""
     toml('lock_timeout = 3\n[money]\nusd_per = { EUR = "1.1" }')
     keybrake.configure(margin_bps=0, durability="process")
-    config = _config.current()
+    config = settings.current()
 
     assert (config.lock_timeout, config.durability, config.money.margin_bps) == (3, "process", 0)
     assert config.money.rate("eur") == Fraction("1.1")
@@ -377,7 +378,7 @@ def test_a_file_that_is_too_large_is_refused(tmp_path):
     file = tmp_path / "keybrake.toml"
     file.write_text("# x\n" * 250_001)
     with pytest.raises(PolicyError, match=r"has 1,000,004 characters; 1,000,000 are the most"):
-        _config.load({"KEYBRAKE_CONFIG": str(file)})
+        settings.load({"KEYBRAKE_CONFIG": str(file)})
 
 
 def test_a_line_end_is_what_toml_takes_for_one(tmp_path):
@@ -385,4 +386,4 @@ def test_a_line_end_is_what_toml_takes_for_one(tmp_path):
     file = tmp_path / "keybrake.toml"
     file.write_bytes(b'# a\rledger = "sqlite:////other.db"\r\n')
     with pytest.raises(PolicyError, match="cannot be read"):
-        _config.load({"KEYBRAKE_CONFIG": str(file)})
+        settings.load({"KEYBRAKE_CONFIG": str(file)})

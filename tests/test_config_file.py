@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import keybrake
-from keybrake import PolicyError, _config, _config_file
+from keybrake import PolicyError
+from keybrake.config import config_file, settings
 
 POLICY = "[policies.refunds]\ncap = 5\n[policies.reader]\ncap = 1\n"
 
@@ -33,7 +34,7 @@ def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make *folder* the working directory of a process that has read no configuration yet."""
     folder.mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(folder)
-    _config.set_current(None)
+    settings.set_current(None)
 
 
 def belong_to_another_user(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +52,7 @@ def test_a_file_at_the_repository_root_is_found(tmp_path, home, monkeypatch, git
     (file.parent / ".git").mkdir() if git == "folder" else (file.parent / ".git").touch()
     enter(tmp_path / "repo" / "agents" / "billing", monkeypatch)
 
-    assert _config_file.find_file() == file
+    assert config_file.find_file() == file
     assert keybrake.run("a", policy="refunds").remaining == 5
 
 
@@ -60,7 +61,7 @@ def test_a_file_in_the_home_folder_is_found(home, monkeypatch):
     file = write(home)
     enter(home / "scripts" / "nightly", monkeypatch)
 
-    assert _config_file.find_file() == file
+    assert config_file.find_file() == file
 
 
 def test_a_home_folder_behind_a_link_is_the_home_folder(tmp_path, home, monkeypatch):
@@ -70,7 +71,7 @@ def test_a_home_folder_behind_a_link_is_the_home_folder(tmp_path, home, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path / "link"))
     enter(home / "scripts", monkeypatch)
 
-    assert _config_file.find_file() == file
+    assert config_file.find_file() == file
 
 
 def test_the_nearest_file_is_taken(home, monkeypatch):
@@ -81,8 +82,8 @@ def test_the_nearest_file_is_taken(home, monkeypatch):
     (home / "repo" / ".git").mkdir()
     enter(nearest.parent / "billing", monkeypatch)
 
-    assert _config_file.find_file() == nearest
-    assert list(_config.current().policies) == ["near"]
+    assert config_file.find_file() == nearest
+    assert list(settings.current().policies) == ["near"]
 
 
 def test_nothing_above_the_repository_is_read(home, monkeypatch):
@@ -91,7 +92,7 @@ def test_nothing_above_the_repository_is_read(home, monkeypatch):
     (home / "repo" / ".git").mkdir(parents=True)
     enter(home / "repo" / "agents", monkeypatch)
 
-    assert _config_file.find_file() is None
+    assert config_file.find_file() is None
 
 
 def test_nothing_above_the_home_folder_is_read(tmp_path, home, monkeypatch):
@@ -100,17 +101,17 @@ def test_nothing_above_the_home_folder_is_read(tmp_path, home, monkeypatch):
     (tmp_path / ".git").mkdir()
     enter(home / "scripts", monkeypatch)
 
-    assert _config_file.find_file() is None
+    assert config_file.find_file() is None
 
 
 def test_outside_of_both_only_the_working_directory_is_read(tmp_path, home, monkeypatch):
     """A folder such as ``/srv/app`` has no boundary above it, so no folder above it counts."""
     write(tmp_path / "srv")
     enter(tmp_path / "srv" / "app", monkeypatch)
-    assert _config_file.find_file() is None
+    assert config_file.find_file() is None
 
     write(tmp_path / "srv" / "app")
-    assert _config_file.find_file() == Path("keybrake.toml")
+    assert config_file.find_file() == Path("keybrake.toml")
 
 
 def test_a_deleted_working_directory_has_no_file(tmp_path, monkeypatch):
@@ -118,7 +119,7 @@ def test_a_deleted_working_directory_has_no_file(tmp_path, monkeypatch):
     enter(tmp_path / "gone", monkeypatch)
     (tmp_path / "gone").rmdir()
 
-    assert _config_file.find_file() is None
+    assert config_file.find_file() is None
     monkeypatch.chdir(tmp_path)
 
 
@@ -128,7 +129,7 @@ def test_the_ledger_of_a_file_above_lies_beside_that_file(tmp_path, home, monkey
     (tmp_path / "repo" / ".git").mkdir()
     enter(tmp_path / "repo" / "agents", monkeypatch)
 
-    assert _config.current().ledger == f"sqlite:///{tmp_path / 'repo' / 'ledger.db'}"
+    assert settings.current().ledger == f"sqlite:///{tmp_path / 'repo' / 'ledger.db'}"
 
 
 @pytest.mark.parametrize("linked", [False, True])
@@ -148,7 +149,7 @@ def test_a_file_of_another_user_is_not_taken_from_above(tmp_path, home, monkeypa
     assert "or name it by KEYBRAKE_CONFIG" in str(refused.value)
 
     monkeypatch.setenv("KEYBRAKE_CONFIG", str(file))
-    _config.set_current(None)
+    settings.set_current(None)
     assert keybrake.run("a", policy="refunds").remaining == 5
 
 
@@ -204,8 +205,8 @@ def test_the_file_is_looked_for_once(home, monkeypatch):
     """Another working directory, later, does not change the configuration of a process."""
     write(home)
     enter(home / "a", monkeypatch)
-    first = _config.current()
+    first = settings.current()
     write(home / "b", "[policies.other]\ncap = 9\n")
     monkeypatch.chdir(home / "b")
 
-    assert _config.current() is first
+    assert settings.current() is first

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import keybrake
-from keybrake import _guard, _scope
-from keybrake._model import Reply
+from keybrake.guard import call as guard_call
+from keybrake.guard import caller
+from keybrake.model.call import Reply
 from tests._doors import PAID, URL, HandDoor, TaskDoor, fails, request
 
 # There and back
@@ -24,7 +25,7 @@ def test_an_answer_comes_back_untouched_and_is_on_record(ledger_url, rows):
 
     @keybrake.tool
     def pay() -> object:
-        return _guard.call(door)
+        return guard_call.call(door)
 
     with keybrake.run("agent", cap=9):
         answer = pay()
@@ -42,7 +43,7 @@ def test_the_callers_own_key_is_kept(ledger_url, rows):
     """A key that the caller chose goes out as it is."""
     door = HandDoor(request(idempotency_key="mine"))
     with keybrake.run("agent", cap=9):
-        _guard.call(door)
+        guard_call.call(door)
 
     assert door.keys == ["mine"]
     assert rows()[0]["idempotency_key"] == "mine"
@@ -57,7 +58,7 @@ def test_while_it_is_under_way_the_books_have_it_in_full(ledger_url, rows):
         return PAID
 
     with keybrake.run("agent", cap=9):
-        _guard.call(HandDoor(request(account="acct_1"), send))
+        guard_call.call(HandDoor(request(account="acct_1"), send))
 
     (row,) = seen
     assert (row["state"], row["reserved"], row["account"]) == ("reserved", 5_000_000, "acct_1")
@@ -76,7 +77,7 @@ def test_a_read_keeps_no_request(ledger_url, rows):
         request("/v1/charges/ch_1", "GET", params={}), lambda: seen.extend(rows()) or Reply(200)
     )
     with keybrake.run("agent", cap=9):
-        _guard.call(door)
+        guard_call.call(door)
 
     assert [row["request"] for row in seen] == [None]
 
@@ -91,9 +92,9 @@ def test_a_vault_key_says_whose_call_it_is(ledger_url, rows, monkeypatch, place)
         door.vault_key = key
     else:
         monkeypatch.setenv("KEYBRAKE_VAULT_KEY", key)
-    _guard.call(door)
+    guard_call.call(door)
     with pytest.raises(keybrake.CapExceeded):
-        _guard.call(door)
+        guard_call.call(door)
 
     assert [(row["state"], row["run"]) for row in rows()] == [("settled", 1), ("refused", 1)]
 
@@ -102,7 +103,7 @@ def test_a_task_goes_the_same_way(ledger_url, rows):
     """Awaited where it is sent, looked up and answered as in a thread."""
     door = TaskDoor(request())
     with keybrake.run("agent", cap=9):
-        answer = asyncio.run(_guard.call_async(door))
+        answer = asyncio.run(guard_call.call_async(door))
 
     assert answer is PAID
     assert [row["state"] for row in rows()] == ["settled"]
@@ -113,7 +114,7 @@ def test_without_a_run_nothing_is_asked_and_nothing_added(ledger_url, rows, tmp_
     """A process that never opened a run calls as if keybrake were not there."""
     door = HandDoor(request())
 
-    assert _guard.call(door) is PAID
+    assert guard_call.call(door) is PAID
     assert door.keys == [None]
     assert not (tmp_path / "ledger.db").exists()
 
@@ -124,7 +125,7 @@ def test_an_error_of_the_vendors_goes_on_and_counts(ledger_url, rows):
     door = HandDoor(request(), fails(broken))
     with keybrake.run("agent", cap=9) as run:
         with pytest.raises(ConnectionResetError) as raised:
-            _guard.call(door)
+            guard_call.call(door)
         assert (run.spent, run.reserved) == (0, 5)
 
     (row,) = rows()
@@ -138,7 +139,7 @@ def test_an_answer_is_read_with_the_configured_rates(ledger_url, rows):
     keybrake.configure(usd_per={"eur": "1.10"}, margin_bps=0)
     paid = str(PAID.body).replace("usd", "eur")
     with keybrake.run("agent", cap=9):
-        _guard.call(HandDoor(request(), lambda: Reply(200, {}, paid)))
+        guard_call.call(HandDoor(request(), lambda: Reply(200, {}, paid)))
 
     assert rows()[0]["cost"] == 5_500_000
 
@@ -151,7 +152,7 @@ def test_what_cannot_be_read_counts_in_full(ledger_url, rows, caplog):
             raise LookupError
 
     with keybrake.run("agent", cap=9), caplog.at_level(logging.ERROR, "keybrake"):
-        assert _guard.call(Odd(request())) is PAID
+        assert guard_call.call(Odd(request())) is PAID
 
     (row,) = rows()
     assert (row["state"], row["reason"]) == ("unknown", "the answer could not be read")
@@ -170,7 +171,7 @@ def test_what_an_error_says_may_be_unreadable_too(ledger_url, rows):
             raise LookupError
 
     with keybrake.run("agent", cap=9), pytest.raises(TimeoutError):
-        _guard.call(Odd(request(), fails(TimeoutError())))
+        guard_call.call(Odd(request(), fails(TimeoutError())))
 
     assert rows()[0]["reason"] == "the answer could not be read"
 
@@ -182,7 +183,7 @@ def test_a_refusal_is_one_of_the_sdks_errors_and_sends_nothing(ledger_url, rows)
     """The door dresses it last of all, and its own cause stays."""
     door = HandDoor(request())
     with keybrake.run("agent", cap=1), pytest.raises(keybrake.CapExceeded) as raised:
-        _guard.call(door)
+        guard_call.call(door)
 
     assert raised.value.hint == "as the SDK's users catch it"
     assert raised.value.__cause__ is None
@@ -195,7 +196,7 @@ def test_a_refusal_keeps_its_cause(ledger_url, tmp_path):
     with keybrake.run("agent", cap=9):
         (tmp_path / "ledger.db").rename(tmp_path / "away")
         with pytest.raises(keybrake.LedgerUnavailable) as raised:
-            _guard.call(HandDoor(request()))
+            guard_call.call(HandDoor(request()))
         (tmp_path / "away").rename(tmp_path / "ledger.db")
 
     assert type(raised.value.__cause__).__name__ == "Unusable"
@@ -206,12 +207,12 @@ def outside(ledger_url) -> Callable[[HandDoor], keybrake.CallRefused]:
     """Return a function that calls outside of the run this process has open."""
 
     def call(door: HandDoor) -> keybrake.CallRefused:
-        token = _scope.active.set(None)
+        token = caller.active.set(None)
         try:
             with pytest.raises(keybrake.NoActiveRun) as raised:
-                _guard.call(door)
+                guard_call.call(door)
         finally:
-            _scope.active.reset(token)
+            caller.active.reset(token)
         return raised.value
 
     return call
@@ -245,7 +246,7 @@ def test_a_tool_without_a_ledger_is_refused_without_a_row(ledger_url, tmp_path):
 
     @keybrake.tool(cap=1)
     def pay() -> object:
-        return _guard.call(HandDoor(request()))
+        return guard_call.call(HandDoor(request()))
 
     with pytest.raises(keybrake.NoActiveRun):
         pay()
@@ -257,7 +258,7 @@ def test_an_unguarded_call_goes_out_once_it_is_in_writing(ledger_url, rows):
     seen: list[dict[str, Any]] = []
     door = HandDoor(request(), lambda: seen.extend(rows()) or PAID)
     with keybrake.run("agent", cap=1) as run, keybrake.unguarded("an errand"):
-        assert _guard.call(door) is PAID
+        assert guard_call.call(door) is PAID
 
     (row,) = seen
     assert (row["state"], row["reason"], row["run"]) == ("unguarded", "an errand", 1)
@@ -288,7 +289,7 @@ def test_an_outcome_that_cannot_be_written_is_told(full, rows, caplog, ledger_ur
     """The answer goes back; warning and log name the run, the reason and the ledger."""
     with keybrake.run("agent", cap=9) as run:
         with pytest.warns(RuntimeWarning) as warned:
-            assert _guard.call(HandDoor(request(), full)) is PAID
+            assert guard_call.call(HandDoor(request(), full)) is PAID
         assert (run.spent, run.reserved) == (0, 5)
 
     (warning,) = warned
@@ -308,7 +309,7 @@ def test_a_warning_that_is_an_error_hides_no_answer(full, caplog):
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("error")
-        assert _guard.call(HandDoor(request(), full)) is PAID
+        assert guard_call.call(HandDoor(request(), full)) is PAID
 
     first, second = caplog.records
     assert (first.levelno, second.levelno) == (logging.WARNING, logging.DEBUG)

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 import keybrake
-from keybrake import _guard, _scope
-from keybrake._asking import Books
-from keybrake._model import Call, Effect, Lookup, Outcome, Position, Reply, State
-from keybrake._scope import Caller
-from keybrake._steps import walk
+from keybrake.guard import call as guard_call
+from keybrake.guard import caller as callers
+from keybrake.guard.caller import Caller
+from keybrake.guard.steps import walk
+from keybrake.guard.task_batching import Books
 from keybrake.ledger import Admission, Busy, Ledger
+from keybrake.model.call import Call, Effect, Lookup, Outcome, Position, Reply, State
 from tests._doors import ASKED, INTENT, PAID, HandDoor, refund, request
 
 
@@ -25,7 +26,7 @@ def caller(ledger_url):
     """Return who calls from within a run."""
     keybrake.configure(lock_timeout=3)
     with keybrake.run("agent", cap=50):
-        yield _scope.resolve(None)
+        yield callers.resolve(None)
 
 
 # What the steps say of themselves
@@ -74,7 +75,7 @@ def polite(caller: Caller) -> Polite:
 def test_a_call_waits_for_the_books_only_if_it_may(caller: Caller, polite):
     """Two writes of one ledger, the first one durable: to admit it, and to settle it."""
     door = HandDoor(request())
-    answer = polite.walk(_guard._way(door))
+    answer = polite.walk(guard_call._way(door))
     admit, settle = polite.waited
 
     assert answer is PAID
@@ -85,19 +86,19 @@ def test_a_call_waits_for_the_books_only_if_it_may(caller: Caller, polite):
 def test_a_read_needs_no_durable_admission(polite):
     """It reserves nothing that a power cut could lose."""
     door = HandDoor(request("/v1/charges/ch_1", "GET", params={}))
-    polite.walk(_guard._way(door))
+    polite.walk(guard_call._way(door))
 
     assert [step.durable for step in polite.waited] == [False, False]
 
 
 def test_a_look_up_and_a_new_tool_wait_as_politely(caller: Caller, polite, rows):
     """The one is written down when it is over, the other when it is first called."""
-    look = _guard._looked_up(HandDoor(request()), ASKED, Lookup(path="/v1/0"), caller)
+    look = guard_call._looked_up(HandDoor(request()), ASKED, Lookup(path="/v1/0"), caller)
     polite.walk(look)
 
     @keybrake.tool
     def pay() -> None:
-        polite.walk(_guard._way(HandDoor(request())))
+        polite.walk(guard_call._way(HandDoor(request())))
 
     pay()
     assert [step.ledger for step in polite.waited] == [caller.ledger, None, *[caller.ledger] * 2]
@@ -107,13 +108,13 @@ def test_a_look_up_and_a_new_tool_wait_as_politely(caller: Caller, polite, rows)
 def test_what_is_not_guarded_waits_as_politely(polite, rows):
     """An unguarded call, and a call outside of every run, are written down by themselves."""
     with keybrake.unguarded("an errand"):
-        polite.walk(_guard._way(HandDoor(request())))
-    token = _scope.active.set(None)
+        polite.walk(guard_call._way(HandDoor(request())))
+    token = callers.active.set(None)
     try:
         with pytest.raises(keybrake.NoActiveRun):
-            polite.walk(_guard._way(HandDoor(request())))
+            polite.walk(guard_call._way(HandDoor(request())))
     finally:
-        _scope.active.reset(token)
+        callers.active.reset(token)
 
     assert [step.ledger for step in polite.waited] == [None, None]
     assert [row["state"] for row in rows()] == ["unguarded", "refused"]
@@ -121,7 +122,7 @@ def test_what_is_not_guarded_waits_as_politely(polite, rows):
 
 def test_an_admission_that_nobody_waits_for_is_taken_back(caller: Caller, rows):
     """A task that was cancelled while it waited for the ledger has sent nothing."""
-    way = _guard._way(HandDoor(request()))
+    way = guard_call._way(HandDoor(request()))
     step = way.send(next(way).work(True))
     step.undo(step.work(True))
 
@@ -145,8 +146,8 @@ def test_what_the_ledger_knows_is_not_asked_of_the_vendor(ledger_url, rows):
     """A capture of what was counted already adds nothing to it."""
     door = HandDoor(request("/v1/payment_intents/pi_1/capture", params={}))
     with keybrake.run("agent", cap=5) as run:
-        _guard.call(HandDoor(request()))
-        _guard.call(door)
+        guard_call.call(HandDoor(request()))
+        guard_call.call(door)
 
     assert door.looked_up == []
     assert [row["reserved"] for row in rows()] == [5_000_000, 0]
@@ -160,12 +161,12 @@ def test_what_is_in_doubt_is_asked_of_the_vendor(ledger_url, rows):
     door.found = ({**INTENT, "amount_received": 700, "amount": 700}, 200)
 
     def meanwhile() -> Reply:
-        _guard.call(door)
+        guard_call.call(door)
         return PAID
 
     with keybrake.run("agent", cap=30):
-        _guard.call(HandDoor(request(account="acct_1")))
-        _guard.call(HandDoor(capture, meanwhile))
+        guard_call.call(HandDoor(request(account="acct_1")))
+        guard_call.call(HandDoor(capture, meanwhile))
 
     (look,) = door.looked_up
     assert look.path == "/v1/payment_intents/pi_1"
@@ -182,7 +183,7 @@ def test_a_look_up_is_on_record_with_the_tool_it_was_made_in(ledger_url, rows):
 
     @keybrake.tool
     def give_back() -> None:
-        _guard.call(door)
+        guard_call.call(door)
 
     with keybrake.run("agent", cap=20):
         give_back()
@@ -202,7 +203,7 @@ def test_what_cannot_be_found_out_is_refused(ledger_url, rows, caplog, found, st
         keybrake.run("agent", cap=20),
         pytest.raises(keybrake.UnknownCost),
     ):
-        _guard.call(door)
+        guard_call.call(door)
 
     assert [row[7] for row in looked_up(rows)] == [status]
     assert door.keys == []
@@ -215,7 +216,7 @@ def test_what_is_refused_anyway_is_not_looked_up(ledger_url, rows):
     """A run that may make no call asks the vendor nothing either."""
     door = HandDoor(refund())
     with keybrake.run("agent", cap=20, max_calls=0), pytest.raises(keybrake.CallLimitReached):
-        _guard.call(door)
+        guard_call.call(door)
 
     assert door.looked_up == []
     assert [row["reason"] for row in rows()] == ["call_limit_reached"]
@@ -242,7 +243,7 @@ def test_a_call_may_need_twenty_look_ups_and_no_more(caller: Caller, fill, refus
     door, vendor = HandDoor(request()), Curious(fill)
     door.found = ({"id": "x"}, 200)
     asking = ASKED._replace(lookup=Lookup(path="/v1/0"))
-    call = walk(_guard._completed(door, vendor, asking, caller))
+    call = walk(guard_call._completed(door, vendor, asking, caller))
 
     assert len(door.looked_up) == min(fill, 20)
     assert vendor.found == [{"id": "x"}] * min(fill, 20)
@@ -252,7 +253,7 @@ def test_a_call_may_need_twenty_look_ups_and_no_more(caller: Caller, fill, refus
 
 def test_a_look_up_that_takes_too_long_is_given_up(caller: Caller):
     """Each goes to the vendor with a limit of ten seconds, and what the door raises ends nothing."""
-    way = _guard._looked_up(HandDoor(request()), ASKED, Lookup(path="/v1/0"), caller)
+    way = guard_call._looked_up(HandDoor(request()), ASKED, Lookup(path="/v1/0"), caller)
     step = next(way)
 
     assert step.limit_s == 10
@@ -269,7 +270,7 @@ def test_a_refusal_found_on_the_way_ends_the_looking(caller: Caller):
     door = HandDoor(request())
     asking = ASKED._replace(lookup=Lookup(path="/v1/0"), refusal=("no_rate", "none"))
 
-    assert walk(_guard._completed(door, Curious(2), asking, caller)) is asking
+    assert walk(guard_call._completed(door, Curious(2), asking, caller)) is asking
     assert door.looked_up == []
 
 
@@ -277,7 +278,7 @@ def test_what_the_ledger_does_not_know_and_the_vendor_is_not_asked_stays_open(ca
     """A look-up of a position that is not there, without a path, leaves the call as it is."""
     asking = ASKED._replace(lookup=Lookup(known_as="stripe::pi_none"))
 
-    assert walk(_guard._completed(HandDoor(request()), Curious(2), asking, caller)) is asking
+    assert walk(guard_call._completed(HandDoor(request()), Curious(2), asking, caller)) is asking
 
 
 def test_a_position_in_doubt_is_better_than_nothing(caller: Caller):
@@ -289,7 +290,7 @@ def test_a_position_in_doubt_is_better_than_nothing(caller: Caller):
     caller.ledger.admit(Admission("v", write, (caller.pk,)))
     vendor = Curious(1)
     asking = ASKED._replace(lookup=Lookup(known_as="stripe::pi_9"))
-    walk(_guard._completed(HandDoor(request()), vendor, asking, caller))
+    walk(guard_call._completed(HandDoor(request()), vendor, asking, caller))
 
     (found,) = vendor.found
     assert (found.key, found.in_doubt) == ("stripe::pi_9", True)
@@ -303,7 +304,7 @@ def test_a_request_is_kept_with_what_was_found_out():
     call = Call("stripe", "x", "POST", "/", Effect.MONEY, value_micros=7)
     call = call._replace(gathered=("a", 1), offsets="stripe::pi_1")
 
-    assert json.loads(_guard._kept(call, {"amount": 5})) == {
+    assert json.loads(guard_call._kept(call, {"amount": 5})) == {
         "params": {"amount": 5},
         "value": 7,
         "gathered": ["a", 1],
@@ -325,7 +326,7 @@ def test_what_json_cannot_carry_is_not_kept(gathered, params):
     """Half of a request would be worse than none."""
     call = ASKED._replace(gathered=gathered)
 
-    assert _guard._kept(call, params) is None
+    assert guard_call._kept(call, params) is None
 
 
 def test_a_request_that_refers_to_itself_is_not_kept():
@@ -333,13 +334,13 @@ def test_a_request_that_refers_to_itself_is_not_kept():
     params: dict[str, Any] = {}
     params["params"] = params
 
-    assert _guard._kept(ASKED, params) is None
+    assert guard_call._kept(ASKED, params) is None
 
 
 def test_a_long_request_is_not_kept():
     """Up to 64 KiB are, to the letter."""
-    empty = len(_guard._kept(ASKED, ""))
-    fits = _guard._kept(ASKED, "x" * (64 * 1024 - empty))
+    empty = len(guard_call._kept(ASKED, ""))
+    fits = guard_call._kept(ASKED, "x" * (64 * 1024 - empty))
 
     assert len(fits) == 64 * 1024
-    assert _guard._kept(ASKED, "x" * (64 * 1024 - empty + 1)) is None
+    assert guard_call._kept(ASKED, "x" * (64 * 1024 - empty + 1)) is None

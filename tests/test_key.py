@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import keybrake
-from keybrake import Limit, Policy, PolicyError, _clock, _token
-from keybrake._token import VaultKey
+from keybrake import Limit, Policy, PolicyError
 from keybrake.ledger import RunRecord
+from keybrake.model import clock, vault_key
+from keybrake.model.vault_key import VaultKey
 
 
 def pay(dollars: int = 1) -> None:
@@ -36,37 +37,37 @@ def record(key: VaultKey) -> RunRecord:
 
 def test_a_key_has_the_shape_scanners_look_for():
     """``kb_live_``, 43 and 6 characters of base 62, 57 in all."""
-    key = _token.make()
+    key = vault_key.make()
 
     assert re.fullmatch(r"kb_live_[0-9A-Za-z]{49}", key)
     assert len(key) == 57
-    assert _token.is_wellformed(key)
+    assert vault_key.is_wellformed(key)
 
 
 def test_no_two_keys_are_alike():
     """Keys are random from end to end."""
-    assert len({_token.make()[8:51] for _ in range(500)}) == 500
+    assert len({vault_key.make()[8:51] for _ in range(500)}) == 500
 
 
 @given(st.integers(8, 56), st.sampled_from("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcxyz"))
 def test_one_wrong_character_is_told_without_the_ledger(place, character):
     """The checksum finds a changed character anywhere behind the prefix."""
-    key = "kb_live_" + "0" * 43 + _token._checksum("0" * 43)
+    key = "kb_live_" + "0" * 43 + vault_key._checksum("0" * 43)
     forged = key[:place] + character + key[place + 1 :]
 
-    assert _token.is_wellformed(forged) is (forged == key)
+    assert vault_key.is_wellformed(forged) is (forged == key)
 
 
 @pytest.mark.parametrize("text", ["", "kb_live_", "kb_live_" + "0" * 49, "kb_test_" + "0" * 49])
 def test_what_is_no_key_is_told(text):
     """Texts without the shape or checksum are no keys, and neither is a key with a line end."""
-    assert not _token.is_wellformed(text)
-    assert not _token.is_wellformed(_token.make() + "\n")
+    assert not vault_key.is_wellformed(text)
+    assert not vault_key.is_wellformed(vault_key.make() + "\n")
 
 
 def test_a_key_is_a_string_that_does_not_show_itself():
     """Its repr is redacted; as a string it is whole."""
-    key = VaultKey(_token.make(), "run_1")
+    key = VaultKey(vault_key.make(), "run_1")
 
     assert str(key) == key
     assert str(key) not in repr([key])
@@ -79,7 +80,7 @@ def test_a_key_is_a_string_that_does_not_show_itself():
 )
 def test_a_key_copies_and_pickles(again: Callable[[VaultKey], VaultKey]):
     """It stays a vault key that knows its run."""
-    key = VaultKey(_token.make(), "run_1")
+    key = VaultKey(vault_key.make(), "run_1")
 
     assert (again(key), again(key).run_id, type(again(key))) == (key, "run_1", VaultKey)
 
@@ -105,7 +106,7 @@ def test_the_ledger_keeps_only_a_hash(ledger_url, tmp_path):
 
     assert files
     assert all(key[8:51].encode() not in path.read_bytes() for path in files)
-    assert any(_token.digest(key) in path.read_bytes() for path in files)
+    assert any(vault_key.digest(key) in path.read_bytes() for path in files)
 
 
 def test_label_goes_before_session_id(ledger_url):
@@ -118,7 +119,7 @@ def test_a_key_lives_for_an_hour(ledger_url):
     """Unless something else is said."""
     run = record(keybrake.issue_vault_key("s-1", cap=1))
 
-    assert run.expires_at - run.opened_at == _clock.HOUR
+    assert run.expires_at - run.opened_at == clock.HOUR
 
 
 def test_a_key_under_a_policy_lives_as_long_as_the_policy_says(ledger_url):
@@ -127,7 +128,7 @@ def test_a_key_under_a_policy_lives_as_long_as_the_policy_says(ledger_url):
 
     run = record(keybrake.issue_vault_key("s-1", policy=policy))
 
-    assert run.expires_at - run.opened_at == 10 * _clock.MINUTE
+    assert run.expires_at - run.opened_at == 10 * clock.MINUTE
 
 
 def test_what_is_said_beside_a_policy_takes_its_place(ledger_url):
@@ -136,7 +137,7 @@ def test_what_is_said_beside_a_policy_takes_its_place(ledger_url):
 
     run = record(keybrake.issue_vault_key("s-1", policy=policy, cap=2, expires_in="5m"))
 
-    assert (run.cap, run.expires_at - run.opened_at) == (2_000_000, 5 * _clock.MINUTE)
+    assert (run.cap, run.expires_at - run.opened_at) == (2_000_000, 5 * clock.MINUTE)
 
 
 def test_a_key_carries_every_limit(ledger_url, fake):
@@ -266,7 +267,7 @@ def test_a_key_in_the_environment_guards_a_process_without_a_run(ledger_url, fak
 def test_an_unknown_key_in_the_environment_refuses(ledger_url, fake, monkeypatch):
     """A well-formed key that the ledger does not know, and a forged one, let nothing out."""
     keybrake.install()
-    for key in (_token.make(), "kb_live_" + "0" * 49, "sk_live_something"):
+    for key in (vault_key.make(), "kb_live_" + "0" * 49, "sk_live_something"):
         monkeypatch.setenv("KEYBRAKE_VAULT_KEY", key)
         with pytest.raises(keybrake.CredentialUnavailable, match="Nothing was sent") as refused:
             pay()
@@ -311,7 +312,7 @@ def test_the_database_refuses_a_second_run_with_one_key(ledger_url, tmp_path):
         connection.execute(
             "INSERT INTO scope (uid, kind, label, key_hash, mode, terms, opened_at) "
             "VALUES ('x', 'run', 'x', ?, 'enforce', '[]', 0)",
-            (_token.digest(key),),
+            (vault_key.digest(key),),
         )
     connection.close()
 

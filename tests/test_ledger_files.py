@@ -380,7 +380,7 @@ def test_a_process_killed_in_mid_call_leaves_its_reservation(ledger_url, fake, t
     key = keybrake.issue_vault_key("killed", cap=3)
     code = (
         "import os, signal, keybrake\n"
-        "from keybrake._model import Call, Effect\n"
+        "from keybrake.model.call import Call, Effect\n"
         "from keybrake.ledger import Admission\n"
         f"with keybrake.run(key={str(key)!r}) as run:\n"
         "    ledger = keybrake.open_ledger(); pk = ledger.runs(run.id)[0].pk\n"

@@ -22,11 +22,12 @@ from hypothesis.stateful import (
 )
 
 import keybrake
-from keybrake import Limit, _clock
-from keybrake._model import Call, Effect, Outcome, State
-from keybrake._terms import Policy, terms_of
+from keybrake import Limit
 from keybrake.ledger import Admission, Admitted, NewRun
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model import clock
+from keybrake.model.call import Call, Effect, Outcome, State
+from keybrake.policy.policy import Policy, terms_of
 
 CREATE = "stripe.payment_intents.create"
 UNIT = 1_000_000  # whole dollars shrink to smaller numbers
@@ -83,8 +84,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         """Open an empty ledger, and a clock that stands still."""
         self.patch = pytest.MonkeyPatch()
-        self.now = 20_000 * _clock.DAY
-        self.patch.setattr(_clock, "now", lambda: self.now)
+        self.now = 20_000 * clock.DAY
+        self.patch.setattr(clock, "now", lambda: self.now)
         self.folder = tempfile.TemporaryDirectory()
         path = Path(self.folder.name) / "ledger.db"
         self.ledger = SQLiteLedger(path, lock_timeout_s=5.0, durability="process")
@@ -276,12 +277,12 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(hours=st.integers(1, 30))
     def wait(self, hours: int) -> None:
         """Let time go by."""
-        self.now += hours * _clock.HOUR
+        self.now += hours * clock.HOUR
 
     # The model
 
     def _day(self) -> int:
-        return self.now - self.now % _clock.DAY
+        return self.now - self.now % clock.DAY
 
     def _worth(self, key: str | None) -> int:
         return sum(entry.cost for entry in self.positions.get(key or "", []))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keybrake import PolicyError
-from keybrake._money import MOST_MICROS, convert, micros_of, show, usd
+from keybrake.model.money import MOST_MICROS, convert, micros_of, show, usd
 
 
 class OddFloat(float):

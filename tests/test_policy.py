@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keybrake import _policy, errors
-from keybrake._model import Call, Effect
-from keybrake._policy import Standing, Used
-from keybrake._terms import Rule, Terms
+from keybrake import errors
+from keybrake.model.call import Call, Effect
+from keybrake.policy import decision as policy_decision
+from keybrake.policy.decision import Standing, Used
+from keybrake.policy.policy import Rule, Terms
 
 NOW = 1_000
 MONEY = Call("stripe", "stripe.refunds.create", "POST", "/v1/refunds", Effect.MONEY)
@@ -137,7 +138,7 @@ def reason(refusal: errors.CallRefused | None) -> str | None:
 
 def decide(chain: list[Standing], call: Call, increase: int) -> Any:
     """Ask the function under test, at a fixed moment."""
-    return _policy.decide(chain, call, increase=increase, now=NOW)
+    return policy_decision.decide(chain, call, increase=increase, now=NOW)
 
 
 @settings(max_examples=400)

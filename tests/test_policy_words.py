@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from keybrake import _policy, errors
-from keybrake._model import Call, Effect
-from keybrake._policy import Standing, Used
-from keybrake._terms import Rule, Terms
+from keybrake import errors
+from keybrake.model.call import Call, Effect
+from keybrake.policy import decision as policy_decision
+from keybrake.policy.decision import Standing, Used
+from keybrake.policy.policy import Rule, Terms
 
 NOON = 1_767_268_800_000_000  # 2026-01-01T12:00:00Z, in micros
 REFUND = Call("stripe", "stripe.refunds.create", "POST", "/v1/refunds", Effect.MONEY)
@@ -217,7 +218,7 @@ CASES = {
     ),
     "beyond counting": Case(
         scope(),
-        REFUND._replace(value_micros=_policy.MOST_VALUE + 10**6),
+        REFUND._replace(value_micros=policy_decision.MOST_VALUE + 10**6),
         errors.AmountTooLarge,
         "amount_too_large",
         "it asks for $10,000,000,001.00, more than keybrake can count",
@@ -330,7 +331,7 @@ CASES = {
 
 def refusal_of(case: Case) -> errors.CallRefused:
     """Return the refusal of a case."""
-    decision = _policy.decide([case.run], case.call, increase=case.increase, now=NOON)
+    decision = policy_decision.decide([case.run], case.call, increase=case.increase, now=NOON)
     assert decision.refusal is not None
     assert decision.would_refuse is None
     return decision.refusal
@@ -370,10 +371,10 @@ def test_a_refusal_carries_its_facts_as_fields(case):
 def test_a_run_that_only_reports_says_the_same(case):
     """In report mode the policy is noted with the very same words; a stop is still a refusal."""
     reporting = case._replace(run=case.run._replace(mode="report"))
-    decision = _policy.decide([reporting.run], case.call, increase=case.increase, now=NOON)
+    decision = policy_decision.decide([reporting.run], case.call, increase=case.increase, now=NOON)
     stopped = {"run_revoked", "run_closed", "run_paused"}
     unsendable = {"host_not_allowed", "header_override", "invalid_idempotency_key"}
-    beyond = case.call.value_micros > _policy.MOST_VALUE
+    beyond = case.call.value_micros > policy_decision.MOST_VALUE
     binds = case.reason in stopped | unsendable | {"credential_unavailable"} or beyond
     said = decision.refusal if binds else decision.would_refuse
 
@@ -417,7 +418,7 @@ WHOSE = [
 @pytest.mark.parametrize(("facts", "why", "word"), WHOSE, ids=[case[1] for case in WHOSE])
 def test_a_refusal_names_the_scope_that_said_no(facts, why, word):
     """The sentence begins with the run that asked, and names the one above or the tool that refused."""
-    refusal = _policy.decide([CHILD, scope(**facts)], REFUND, increase=2, now=NOON).refusal
+    refusal = policy_decision.decide([CHILD, scope(**facts)], REFUND, increase=2, now=NOON).refusal
 
     assert str(refusal).startswith("child: stripe.refunds.create refused: ")
     assert why in str(refusal)

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import keybrake
-from keybrake import PolicyError, _config, _prices
+from keybrake import PolicyError
+from keybrake.config import prices as price_list
+from keybrake.config import settings
 
 PROFILE = """
 [money]
@@ -58,15 +60,15 @@ MICROS = {
 }
 
 
-def load(text: str) -> _config.Money:
+def load(text: str) -> settings.Money:
     """Return the money part of a ``keybrake.toml``."""
     given = tomllib.loads(text)
-    return _config.parse(given, source="f.toml", default=_config.Config("")).money
+    return settings.parse(given, source="f.toml", default=settings.Config("")).money
 
 
-def prices(**tables) -> _prices.Prices:
+def prices(**tables) -> price_list.Prices:
     """Return shipped prices with Twilio's tables in their place."""
-    return _prices.shipped().with_tables({"twilio": tables}, "prices")
+    return price_list.shipped().with_tables({"twilio": tables}, "prices")
 
 
 def test_the_whole_profile_of_the_vectors_loads_exactly(tmp_path, monkeypatch):
@@ -74,7 +76,7 @@ def test_the_whole_profile_of_the_vectors_loads_exactly(tmp_path, monkeypatch):
     file = tmp_path / "keybrake.toml"
     file.write_text(PROFILE)
     monkeypatch.setenv("KEYBRAKE_CONFIG", str(file))
-    money = _config.load().money
+    money = settings.load().money
 
     found: dict = {}
     for price in money.prices:
@@ -89,7 +91,7 @@ def test_code_sets_the_same_profile():
     given = tomllib.loads(PROFILE)
     keybrake.configure(prices=given["prices"], climate_fee_margin_bps=300)
     keybrake.configure(prices={"resend": {"per_recipient": "0.002"}})
-    money = _config.current().money
+    money = settings.current().money
 
     assert money.prices.one("resend", "per_recipient") == 2000
     assert money.prices.exact("twilio", "lookup_field", "validation") == 0
@@ -99,7 +101,7 @@ def test_code_sets_the_same_profile():
 
 def test_every_shipped_figure_names_source_and_day():
     """What ships says where it comes from and when it was noted."""
-    for price in _prices.shipped():
+    for price in price_list.shipped():
         assert price.source
         assert date.fromisoformat(str(price.as_of)) <= date(2099, 1, 1)
         assert price.value is not None
@@ -107,7 +109,7 @@ def test_every_shipped_figure_names_source_and_day():
 
 def test_every_name_has_a_unit():
     """No figure is shown without what it is for."""
-    assert {name for names in _prices.NAMES.values() for name in names} == set(_prices.UNITS)
+    assert {name for names in price_list.NAMES.values() for name in names} == set(price_list.UNITS)
 
 
 def test_the_longest_prefix_wins():
@@ -271,4 +273,4 @@ def test_prices_are_the_same_whatever_money_says():
     first = load('[prices.resend]\nper_recipient = "0.1"\n[money]\nmargin_bps = 7')
 
     assert (first.margin_bps, first.prices.one("resend", "per_recipient")) == (7, 100_000)
-    assert replace(first, prices=_prices.shipped()).prices.one("resend", "per_recipient") == 900
+    assert replace(first, prices=price_list.shipped()).prices.one("resend", "per_recipient") == 900

@@ -9,8 +9,9 @@ from fractions import Fraction
 import pytest
 
 import keybrake
-from keybrake import PolicyError, _config, _rates
-from keybrake._rates import EcbRate
+from keybrake import PolicyError
+from keybrake.config import ecb_rates, settings
+from keybrake.config.ecb_rates import EcbRate
 
 currency_converter = pytest.importorskip("currency_converter")
 
@@ -37,7 +38,7 @@ def today() -> str:
 def test_a_rate_is_exact_and_rounded_up(package):
     """The euro is the ECB's figure, and a quotient that does not end is cut upward."""
     package(today(), USD="1.1172", JPY="175.68", GBP="0.8338")
-    rates = _rates.ecb()
+    rates = ecb_rates.ecb()
 
     assert rates.keys() == {"eur", "jpy", "gbp"}
     assert rates["eur"].usd_per_unit == Fraction("1.1172")
@@ -49,7 +50,7 @@ def test_a_rate_is_exact_and_rounded_up(package):
 
 def test_the_shipped_rates_can_be_read():
     """The package that is installed has rates for the usual currencies, and names their day."""
-    rates = _rates.ecb()
+    rates = ecb_rates.ecb()
 
     assert {"eur", "gbp", "jpy", "chf"} <= set(rates)
     assert "usd" not in rates
@@ -61,7 +62,7 @@ def test_the_operators_rate_goes_first(package):
     """``usd_per`` wins over the ECB, and the margin is added to either."""
     package(today(), USD="1.2", GBP="0.8")
     keybrake.configure(ecb=True, usd_per={"EUR": "1.1"}, margin_bps=100)
-    money = _config.current().money
+    money = settings.current().money
 
     assert money.rate("eur") == Fraction("1.1") * Fraction("1.01")
     assert money.rate("gbp") == Fraction("1.5") * Fraction("1.01")
@@ -73,7 +74,7 @@ def test_an_old_rate_is_none_and_says_its_age(package):
     """Beyond the limit there is no rate, and the words name age, limit and remedy."""
     package("30 October 2001", USD="1.1172", JPY="175.68")
     keybrake.configure(ecb=True)
-    money = _config.current().money
+    money = settings.current().money
     age = money.ecb_rates["eur"].age_days
 
     assert money.rate("eur") is None
@@ -91,7 +92,7 @@ def test_the_limit_is_a_day_sharp():
         "eur": EcbRate(Fraction(1), date(2026, 1, 1), 45),
         "jpy": EcbRate(Fraction(1), date(2026, 1, 1), 46),
     }
-    money = _config.Money(ecb=True, ecb_rates=rates, margin_bps=0)
+    money = settings.Money(ecb=True, ecb_rates=rates, margin_bps=0)
 
     assert (money.rate("eur"), money.rate("jpy")) == (1, None)
 
@@ -102,11 +103,11 @@ def test_the_file_turns_it_on(package, tmp_path, monkeypatch):
     (tmp_path / "keybrake.toml").write_text("[money]\necb = true\necb_max_age_days = 3650\n")
     monkeypatch.chdir(tmp_path)
 
-    assert _config.current().money.ecb_max_age_days == 3650
-    assert _config.current().money.ecb_rates
+    assert settings.current().money.ecb_max_age_days == 3650
+    assert settings.current().money.ecb_rates
     keybrake.configure(ecb=False)
-    assert not _config.current().money.ecb_rates
-    assert "ecb's" not in _config.current().money.why_no_rate("eur").lower()
+    assert not settings.current().money.ecb_rates
+    assert "ecb's" not in settings.current().money.why_no_rate("eur").lower()
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_months_in_another_language_do_not_hide_the_rates(package, monkeypatch, 
     history.write_text("Date,USD,JPY,BGN,\n2026-10-30,1.1172,175.68,N/A,\n2001-01-02,1,100,2,\n")
     monkeypatch.setattr(currency_converter, "CURRENCY_FILE", str(history))
 
-    rates = _rates.ecb()
+    rates = ecb_rates.ecb()
 
     assert rates["jpy"].as_of == date(2026, 10, 30)
     assert rates["bgn"].as_of == date(2001, 1, 2)  # each currency has a last day of its own
@@ -162,7 +163,7 @@ def test_a_release_without_the_short_file_does_as_well(package, monkeypatch, tmp
     monkeypatch.setattr(currency_converter, "CURRENCY_FILE", str(history))
     monkeypatch.delattr(currency_converter, "SINGLE_DAY_CURRENCY_FILE")
 
-    assert _rates.ecb()["eur"].usd_per_unit == Fraction("1.1172")
+    assert ecb_rates.ecb()["eur"].usd_per_unit == Fraction("1.1172")
 
 
 def test_without_the_package_the_extra_is_named():

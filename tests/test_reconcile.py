@@ -9,12 +9,13 @@ import resend
 import stripe
 
 import keybrake
-from keybrake import _clock, _config, _token
-from keybrake._model import Attempt, InDoubt, Reply, Request
-from keybrake._reconcile import FINAL_AFTER, Reconciler
+from keybrake.config import settings
 from keybrake.credentials import Credential
+from keybrake.guard.reconcile import FINAL_AFTER, Reconciler
 from keybrake.ledger import Admission
-from keybrake.ledger._doubts import STILL_UNDER_WAY
+from keybrake.ledger.doubts import STILL_UNDER_WAY
+from keybrake.model import clock, vault_key
+from keybrake.model.call import Attempt, InDoubt, Reply, Request
 from keybrake.testing import FakeResend, FakeTwilio, Fault
 from keybrake.vendors import VENDORS
 from keybrake.vendors.inquirers import inquirer_of
@@ -49,8 +50,8 @@ def test_a_price_that_never_comes_ends_at_its_estimate(texts, monkeypatch):
     run = send(texts)
     asker = asker_of(texts)
     assert [asker.reconcile(one).result for one in asker.work()] == ["estimated"]
-    later = _clock.now() + FINAL_AFTER + _clock.SECOND
-    monkeypatch.setattr(_clock, "now", lambda: later)
+    later = clock.now() + FINAL_AFTER + clock.SECOND
+    monkeypatch.setattr(clock, "now", lambda: later)
     (found,) = [asker.reconcile(one) for one in asker.work()]
 
     assert (found.result, found.cost_micros) == ("settled", 14_500)
@@ -199,13 +200,13 @@ def test_nothing_is_repeated_while_the_process_that_made_the_call_lives(
     ledger = keybrake.open_ledger()
     with keybrake.run("r", cap=100) as run:
         params = {"amount": "1000", "currency": "usd", "confirm": "true"}
-        url, owner = f"{fake.url}/v1/payment_intents", _token.fingerprint("sk_test_fake")
+        url, owner = f"{fake.url}/v1/payment_intents", vault_key.fingerprint("sk_test_fake")
         request = Request("stripe", "POST", url, params, owner=owner)
-        asked = VENDORS["stripe"].describe(request, _config.current().money)
+        asked = VENDORS["stripe"].describe(request, settings.current().money)
         kept = json.dumps({"params": params, "value": asked.value_micros})
         ledger.admit(Admission("u", asked, (1,), origin=fake.url, request=kept))
-    later = _clock.now() + STILL_UNDER_WAY
-    monkeypatch.setattr(_clock, "now", lambda: later)
+    later = clock.now() + STILL_UNDER_WAY
+    monkeypatch.setattr(clock, "now", lambda: later)
     (found,) = run.reconcile()
 
     assert found.result == "reserved"
@@ -216,7 +217,7 @@ def test_nothing_is_repeated_while_the_process_that_made_the_call_lives(
 @pytest.mark.parametrize("vendor", ["stripe", "resend"])
 @pytest.mark.parametrize(
     ("age", "repeats"),
-    [(-1, False), (0, True), (23 * _clock.HOUR, True), (23 * _clock.HOUR + 1, False)],
+    [(-1, False), (0, True), (23 * clock.HOUR, True), (23 * clock.HOUR + 1, False)],
 )
 def test_a_call_is_repeated_only_while_the_vendor_remembers_its_key(vendor, age, repeats):
     """Nor is it where the clock says that the call is yet to come: then nobody knows how old it is."""
@@ -260,7 +261,7 @@ _REFUND = {
 def _doubt(endpoint, path, *, value, gathered=()):
     kept = {"params": {}, "value": value, "gathered": list(gathered), "offsets": None}
     return InDoubt(
-        1, "u", _clock.now(), "unknown", "run_1", "r", "stripe", endpoint, "POST", path, "https://api.stripe.com", "", "",
+        1, "u", clock.now(), "unknown", "run_1", "r", "stripe", endpoint, "POST", path, "https://api.stripe.com", "", "",
         json.dumps(kept), value, 5000, "usd", "1", None, None, None, "outflow", None, None, None, None,
     )  # fmt: skip
 
@@ -271,11 +272,11 @@ def test_what_was_looked_up_before_a_call_is_known_when_its_answer_is_read_later
         "stripe.invoices.pay", "/v1/invoices/in_1/pay", value=50_000_000, gathered=[5000]
     )
     asker = inquirer_of("stripe")
-    (again,) = asker.inquiries(doubt, _clock.now())
+    (again,) = asker.inquiries(doubt, clock.now())
     paid = {"id": "in_1", "object": "invoice", "status": "paid", "amount_due": 10_000, "amount_paid": 10_000, "amount_remaining": 0, "currency": "usd"}  # fmt: skip
     reply = Reply(200, {}, json.dumps(paid), (Attempt(200),))
 
-    (ended,) = asker.findings(doubt, again, reply, _config.Money())
+    (ended,) = asker.findings(doubt, again, reply, settings.Money())
     assert (again.idempotency_key, ended.value_micros) == ("kb-u", 50_000_000)
 
 
@@ -293,10 +294,10 @@ def test_only_the_object_a_call_answers_with_speaks_for_it(events, found):
     """Events of other objects that the same call touched say nothing of what it cost."""
     doubt = _doubt("stripe.refunds.create", "/v1/refunds", value=50_000_000)
     asker = inquirer_of("stripe")
-    inquiry = asker.inquiries(doubt, _clock.now())[0]
+    inquiry = asker.inquiries(doubt, clock.now())[0]
     reply = Reply(200, {}, json.dumps({"data": events}), (Attempt(200),))
 
-    ended = asker.findings(doubt, inquiry, reply, _config.Money())
+    ended = asker.findings(doubt, inquiry, reply, settings.Money())
     assert [(one.object_id, one.value_micros) for one in ended] == [
         (name, 50_000_000) for name in found
     ]
@@ -307,10 +308,10 @@ def test_a_lost_call_that_could_raise_something_is_repeated_and_costs_nothing():
     doubt = _doubt("stripe.v2.money_management.payout_intents.update", "/v2/x/pyi_1", value=0)
     doubt = doubt._replace(meter=None, amount=None, currency=None, usd_per_unit=None)
     asker = inquirer_of("stripe")
-    (again,) = asker.inquiries(doubt, _clock.now())
+    (again,) = asker.inquiries(doubt, clock.now())
     reply = Reply(200, {}, json.dumps({"id": "pyi_1"}), (Attempt(200),))
 
-    (ended,) = asker.findings(doubt, again, reply, _config.Money())
+    (ended,) = asker.findings(doubt, again, reply, settings.Money())
     assert again.idempotency_key == "kb-u"
     assert (ended.state, ended.value_micros, ended.object_id) == ("settled", None, "pyi_1")
 

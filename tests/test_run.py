@@ -14,7 +14,8 @@ import pytest
 import stripe
 
 import keybrake
-from keybrake import Limit, Policy, PolicyError, _clock
+from keybrake import Limit, Policy, PolicyError
+from keybrake.model import clock
 
 
 def pay(dollars: int = 1) -> stripe.PaymentIntent:
@@ -540,10 +541,10 @@ def test_a_closed_runs_leftover_is_refused(ledger_url, fake):
 
 def test_a_run_expires(ledger_url, fake, monkeypatch):
     """At the end of its time the next call is refused, and its state says so."""
-    now = _clock.now()
-    monkeypatch.setattr(_clock, "now", lambda: now)
+    now = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: now)
     with keybrake.run("a", cap=9, expires_in="30s") as run:
-        now += 30 * _clock.SECOND - 1
+        now += 30 * clock.SECOND - 1
         pay()
         now += 1
         assert run.state == "expired"

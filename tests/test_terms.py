@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keybrake import Limit, Policy, PolicyError, _clock, _terms
-from keybrake._terms import Rule, load_terms, matches, terms_of
+from keybrake import Limit, Policy, PolicyError
+from keybrake.model import clock
+from keybrake.policy import policy as policies
+from keybrake.policy.policy import Rule, load_terms, matches, terms_of
 
 
 def at(text: str) -> int:
     """Return a moment in microseconds."""
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * _clock.SECOND)
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * clock.SECOND)
 
 
 # Patterns
@@ -191,7 +193,7 @@ def test_none_in_writing_is_no_cap():
     policy = Policy.from_mapping({"cap": "none", "expires_in": "none"}, where="here")
 
     assert terms_of(policy).cap is None
-    assert _terms.expiry_of(policy) is None
+    assert policies.expiry_of(policy) is None
 
 
 def test_zero_is_a_cap():
@@ -222,7 +224,7 @@ limits = st.builds(
     max_calls=counts,
     per=st.sampled_from(["run", "hour", "day", "month", "90m", "31d", "60s"]),
 )
-policies = st.builds(
+any_policies = st.builds(
     Policy,
     cap=amounts,
     daily_usd_cap=amounts,
@@ -233,7 +235,7 @@ policies = st.builds(
 )
 
 
-@given(policies)
+@given(any_policies)
 def test_terms_come_back_from_the_ledger_as_they_were(policy):
     """What is decided by is what was written down."""
     terms = terms_of(policy)
@@ -241,7 +243,7 @@ def test_terms_come_back_from_the_ledger_as_they_were(policy):
     assert load_terms(terms.dump()) == terms
 
 
-@given(policies)
+@given(any_policies)
 def test_money_in_terms_is_in_whole_micros(policy):
     """A decision never meets a fraction."""
     terms = terms_of(policy)
@@ -276,10 +278,10 @@ def test_a_calendar_window_has_its_edges_in_utc(per, first, last, after):
 def test_a_rolling_window_counts_too_long_rather_than_too_short(now, minutes):
     """All that was admitted within the duration counts, and at most a minute more."""
     rule = Rule("*", f"{minutes}m", 1, None)
-    oldest_that_counts = now - minutes * _clock.MINUTE
+    oldest_that_counts = now - minutes * clock.MINUTE
 
     assert rule.bucket(oldest_that_counts) >= rule.since(now)
-    assert rule.since(now) > oldest_that_counts - _clock.MINUTE
+    assert rule.since(now) > oldest_that_counts - clock.MINUTE
 
 
 @given(st.integers(0, 4 * 10**15), st.integers(0, 4 * 10**15))

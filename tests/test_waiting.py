@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from keybrake import _waiting
-from keybrake._waiting import Gate, Mutex, Native
+from keybrake.model import waiting
+from keybrake.model.waiting import Gate, Mutex, Native
 
 
 def in_a_thread(work: Callable[[], object]) -> object:
@@ -59,7 +59,7 @@ def test_those_that_wait_longer_go_first():
     mutex, got = Mutex(), []
     mutex.acquire()
     waits = threading.Thread(target=lambda: got.append(mutex.acquire(20)))
-    since = _waiting.monotonic()
+    since = waiting.monotonic()
     waits.start()
     while not mutex._line:
         time.sleep(0.001)
@@ -74,7 +74,7 @@ def test_those_that_wait_longer_go_first():
 def test_a_place_that_was_forgotten_holds_up_nobody_for_ever():
     """An interrupt left it in the line; it counts until its time is over."""
     mutex = Mutex()
-    mutex._line.append((Gate(), 0.0, _waiting.monotonic() + 0.05))
+    mutex._line.append((Gate(), 0.0, waiting.monotonic() + 0.05))
     assert not mutex.acquire(0)
     time.sleep(0.06)
     assert mutex.acquire(0)
@@ -92,5 +92,5 @@ def test_a_native_lock_may_be_taken_again():
 def test_a_module_that_is_being_imported_is_not_asked(monkeypatch, name):
     """Another thread is in the middle of it, and it has nothing in it yet."""
     monkeypatch.setitem(sys.modules, name, SimpleNamespace())
-    assert _waiting.pause_of_hub() is None
-    assert _waiting.here() == (threading.get_ident(), None)
+    assert waiting.pause_of_hub() is None
+    assert waiting.here() == (threading.get_ident(), None)

@@ -6,7 +6,8 @@ import pytest
 import stripe
 
 import keybrake
-from keybrake import Limit, _clock
+from keybrake import Limit
+from keybrake.model import clock as ledger_clock
 from keybrake.testing import Fault
 
 CREATE = "stripe.payment_intents.create"
@@ -18,7 +19,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.at = datetime(2026, 11, 23, 12, tzinfo=UTC)
         monkeypatch.setattr(
-            _clock, "now", lambda: (self.at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+            ledger_clock, "now", lambda: (self.at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
         )  # fmt: skip
 
     def set(self, text: str) -> None:

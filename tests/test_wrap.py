@@ -10,8 +10,8 @@ import typing
 
 import pytest
 
-from keybrake import _wrap
-from keybrake._scope import UnguardedFrame, active
+from keybrake.guard.caller import UnguardedFrame, active
+from keybrake.runs import wrapping
 
 FRAME = UnguardedFrame("a mark", None)
 
@@ -23,7 +23,7 @@ def inside() -> bool:
 
 def framed(function):
     """Decorate with a stay that neither opens nor closes anything."""
-    return _wrap.around(function, lambda: _wrap.Here(FRAME))
+    return wrapping.around(function, lambda: wrapping.Here(FRAME))
 
 
 @framed

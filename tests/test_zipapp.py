@@ -63,7 +63,9 @@ def test_a_packed_program_is_guarded(packed, fake, ledger_url, tmp_path):
 def test_the_command_line_of_a_packed_keybrake(packed, ledger_url, tmp_path):
     """Commands that read data files find them in the zip."""
     for words in (["init"], ["prices"], ["doctor"], ["runs"]):
-        program = "import sys; from keybrake.cli import _app; sys.exit(_app.run(sys.argv[1:]))"
+        program = (
+            "import sys; from keybrake.cli import app as _app; sys.exit(_app.run(sys.argv[1:]))"
+        )
         changes = {"PYTHONPATH": str(packed), "KEYBRAKE_LEDGER": ledger_url}
         done = run(packed, tmp_path, "-c", program, *words, **changes)
         assert "Traceback" not in done.stderr

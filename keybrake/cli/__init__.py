@@ -10,9 +10,9 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command in ``sys.argv`` and exit with its status."""
     try:
-        from keybrake.cli import _app
+        from keybrake.cli import app
 
-        status = _app.run(sys.argv[1:])
+        status = app.run(sys.argv[1:])
     except KeyboardInterrupt:
         # Struck while the modules were still being loaded.
         status = 130

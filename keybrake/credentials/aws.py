@@ -9,10 +9,10 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from keybrake._references import Reference
-from keybrake._waiting import Mutex
-from keybrake.credentials._source import SourceFailed, hush
+from keybrake.config.references import Reference
 from keybrake.credentials.file import text_of
+from keybrake.credentials.source import SourceFailed, hush
+from keybrake.model.waiting import Mutex
 
 # Twice this, as it is asked twice.
 _TIMEOUT_S = 5.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import ClassVar
 
-from keybrake._references import Reference
-from keybrake.credentials._https import get_json
-from keybrake.credentials._source import SourceFailed
+from keybrake.config.references import Reference
+from keybrake.credentials.https import get_json
+from keybrake.credentials.source import SourceFailed
 
 _HOST = "https://api.doppler.com"
 # https://docs.doppler.com/reference/secrets-get, noted 2026-11-23.

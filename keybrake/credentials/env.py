@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import ClassVar
 
-from keybrake._references import Reference
-from keybrake.credentials._source import SourceFailed
+from keybrake.config.references import Reference
+from keybrake.credentials.source import SourceFailed
 
 
 class EnvSource:

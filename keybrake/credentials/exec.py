@@ -6,9 +6,9 @@ import shlex
 import subprocess
 from typing import ClassVar
 
-from keybrake._references import Reference
-from keybrake.credentials._source import SourceFailed
+from keybrake.config.references import Reference
 from keybrake.credentials.file import text_of
+from keybrake.credentials.source import SourceFailed
 
 _TIMEOUT_S = 10.0
 

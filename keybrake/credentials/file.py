@@ -7,8 +7,8 @@ import stat
 from pathlib import Path
 from typing import ClassVar
 
-from keybrake._references import Reference
-from keybrake.credentials._source import SourceFailed
+from keybrake.config.references import Reference
+from keybrake.credentials.source import SourceFailed
 
 _MOST_BYTES = 64 * 1024
 

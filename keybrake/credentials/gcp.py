@@ -13,10 +13,10 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud.secretmanager_v1 import SecretManagerServiceClient
 from google.cloud.secretmanager_v1.services.secret_manager_service import transports
 
-from keybrake._references import Reference
-from keybrake.credentials._https import THIS_MACHINE
-from keybrake.credentials._source import SourceFailed, hush
+from keybrake.config.references import Reference
 from keybrake.credentials.file import text_of
+from keybrake.credentials.https import THIS_MACHINE
+from keybrake.credentials.source import SourceFailed, hush
 
 _TIMEOUT_S = 10.0
 # What goes wrong before anybody is asked: no account, or a file of one that cannot be used.

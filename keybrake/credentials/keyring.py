@@ -7,8 +7,8 @@ from typing import ClassVar
 import keyring
 from keyring import errors
 
-from keybrake._references import Reference
-from keybrake.credentials._source import SourceFailed
+from keybrake.config.references import Reference
+from keybrake.credentials.source import SourceFailed
 
 
 class KeyringSource:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from keybrake._references import Reference
-from keybrake.credentials._https import get_json
-from keybrake.credentials._source import SourceFailed
+from keybrake.config.references import Reference
 from keybrake.credentials.exec import ExecSource
+from keybrake.credentials.https import get_json
+from keybrake.credentials.source import SourceFailed
 
 # How 1Password writes the ids of vaults and items.
 _ID = re.compile(r"[a-z0-9]{26}")
@@ -35,11 +35,11 @@ class OpSource:
         token = os.environ.get("OP_SERVICE_ACCOUNT_TOKEN")
         if token:
             try:
-                from keybrake.credentials import _service_account
+                from keybrake.credentials import service_account
             except ImportError:
                 pass  # the command knows the same variable
             else:
-                return reference.pick(_service_account.resolve(asked, token))
+                return reference.pick(service_account.resolve(asked, token))
         if shutil.which("op") is None:
             msg = (
                 "cannot be asked for: there is no command op; install it, or "

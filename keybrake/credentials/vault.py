@@ -11,9 +11,9 @@ import hvac
 import requests
 from hvac import exceptions
 
-from keybrake._references import Reference
-from keybrake._waiting import Mutex, monotonic
-from keybrake.credentials._source import SourceFailed
+from keybrake.config.references import Reference
+from keybrake.credentials.source import SourceFailed
+from keybrake.model.waiting import Mutex, monotonic
 
 _TIMEOUT_S = 10.0
 # A token is renewed once less than this share of its life is left.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from keybrake import _config
-from keybrake.ledger._forking import opening
+from keybrake.config import settings
 from keybrake.ledger.protocol import (
     Admission,
     Admitted,
@@ -19,6 +18,7 @@ from keybrake.ledger.protocol import (
     Spoiled,
     Stale,
 )
+from keybrake.ledger.stores.sqlite.forking import opening
 
 __all__ = [
     "Admission",
@@ -53,10 +53,10 @@ def open_ledger(url: str | os.PathLike[str] | None = None) -> Ledger:
         LedgerUnavailable: The file cannot be made, opened or locked, or is no ledger.
     """
     with opening:
-        config = _config.current()
+        config = settings.current()
         # sqlite3 is loaded when the first ledger is opened, not with keybrake.
-        from keybrake.ledger._files import path_of
-        from keybrake.ledger.sqlite import SQLiteLedger
+        from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+        from keybrake.ledger.stores.sqlite.ledger_files import path_of
 
         path = path_of(config.ledger if url is None else url)
         ledger, how = _opened.get(str(path)), (config.lock_timeout, config.durability)

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from keybrake import _clock
-from keybrake._model import Call, Estimated, InDoubt, Outcome, Position, State
-from keybrake._terms import Terms
+from keybrake.model import clock
+from keybrake.model.call import Call, Estimated, InDoubt, Outcome, Position, State
+from keybrake.policy.policy import Terms
 
 __all__ = [
     "Admission",
@@ -83,7 +83,7 @@ class RunRecord(NamedTuple):
         if self.closed_at is not None:
             return "closed"
         # The newest call keeps ledger time from running backwards.
-        now = max(_clock.now(), self.newest or 0)
+        now = max(clock.now(), self.newest or 0)
         if self.expires_at is not None and now >= self.expires_at:
             return "expired"
         return "open" if self.paused_at is None else "paused"

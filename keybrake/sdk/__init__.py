@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import re
 
-from keybrake import _audit, _config, _scope
-from keybrake._config_file import NobodyInFront
+from keybrake.config import settings
+from keybrake.config.config_file import NobodyInFront
 from keybrake.errors import PolicyError
+from keybrake.guard import audit_hook, caller
 from keybrake.sdk import (
-    _http_layer,
-    _injection,
-    _patch,
-    _processes,
-    _programs,
-    _redirects,
-    _threads,
-    _wires,
+    http_layer,
+    injection,
+    patch,
+    processes,
+    programs,
+    redirects,
     resend,
     stripe,
+    threads,
     twilio,
+    wires,
 )
 
 _HOOKS = (
     *stripe.HOOKS,
     *resend.HOOKS,
     *twilio.HOOKS,
-    *_http_layer.HOOKS,
-    *_redirects.HOOKS,
-    *_wires.HOOKS,
-    *_injection.HOOKS,
-    *_threads.HOOKS,
-    *_processes.HOOKS,
-    *_programs.HOOKS,
+    *http_layer.HOOKS,
+    *redirects.HOOKS,
+    *wires.HOOKS,
+    *injection.HOOKS,
+    *threads.HOOKS,
+    *processes.HOOKS,
+    *programs.HOOKS,
 )
 
 SUPPORTED = {"stripe": stripe.SUPPORTED, "resend": resend.SUPPORTED, "twilio": twilio.SUPPORTED}
@@ -40,34 +41,34 @@ SUPPORTED = {"stripe": stripe.SUPPORTED, "resend": resend.SUPPORTED, "twilio": t
 
 def install() -> None:
     """See ``keybrake.install``."""
-    _audit.switch_on()
+    audit_hook.switch_on()
     try:
         # A mistake in the configuration shows now rather than at the first call.
-        _config.current()
+        settings.current()
     except NobodyInFront:
         # The program goes on, and its calls have to fail as this does.
-        _patch.install(_HOOKS)
+        patch.install(_HOOKS)
         raise
-    _patch.install(_HOOKS)
+    patch.install(_HOOKS)
 
 
 def uninstall() -> None:
     """See ``keybrake.uninstall``."""
-    if _scope.open_runs.newest_ledger() is not None:
+    if caller.open_runs.newest_ledger() is not None:
         msg = "uninstall() while a run is open would let its calls go out unguarded; leave the run first"
         raise PolicyError(msg)
-    _patch.uninstall()
-    _audit.switch_off()
+    patch.uninstall()
+    audit_hook.switch_off()
 
 
 def status() -> list[tuple[str, str]]:
     """Return each hooked place and whether the hook is in: ``in place``, ``waiting``, ``missing``."""
-    return _patch.status(_HOOKS)
+    return patch.status(_HOOKS)
 
 
 def is_on() -> bool:
     """Return whether the hooks do anything in this process."""
-    return _patch.is_on()
+    return patch.is_on()
 
 
 def is_supported(vendor: str, version: str) -> bool:

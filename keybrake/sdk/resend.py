@@ -12,21 +12,16 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlencode
 
-from keybrake import _guard, _hosts, _token
-from keybrake._model import Attempt, Lookup, Reply, Request
 from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
-from keybrake.sdk import _headers, _injection, _patch
-from keybrake.sdk._patch import Hook
-from keybrake.sdk._resend_errors import dual, never_left, status_told
-from keybrake.sdk._resend_wire import (
-    Flight,
-    copied,
-    flight_of,
-    get_headers,
-    make_request,
-    under_way,
-)
+from keybrake.guard import call
+from keybrake.model import vault_key
+from keybrake.model.call import Attempt, Lookup, Reply, Request
+from keybrake.sdk import extra_headers, injection, patch
+from keybrake.sdk.patch import Hook
+from keybrake.sdk.resend_errors import dual, never_left, status_told
+from keybrake.sdk.resend_wire import Flight, copied, flight_of, get_headers, make_request, under_way
+from keybrake.wire import hosts
 
 SUPPORTED = ((2, 0), (3, 0))
 
@@ -50,7 +45,7 @@ class _Door:
         self._params = copied(request.params)
         self._flight: Flight | None = None
         self.credential: Credential | None = None
-        self.vault_key = _token.vault_key_in(self._api_key)
+        self.vault_key = vault_key.vault_key_in(self._api_key)
         self.request = self._describe()
 
     def _describe(self) -> Request:
@@ -63,7 +58,7 @@ class _Door:
             method=method,
             url=f"{self._base}{path}",
             params=self._params,
-            owner=_token.fingerprint(str(self._api_key or "")),
+            owner=vault_key.fingerprint(str(self._api_key or "")),
             idempotency_key=None if unfit else key,
             refusal=_overridden(self._options)
             or unfit
@@ -80,7 +75,7 @@ class _Door:
         """See ``_guard.Door.take``."""
         self.credential = credential
         self.request = replace(self.request, owner=credential.fingerprint)
-        found = (_injection.objection(client) for client in self._clients())
+        found = (injection.objection(client) for client in self._clients())
         return next((objection for objection in found if objection), None)
 
     def forward(self, idempotency_key: str | None) -> Any:
@@ -100,7 +95,7 @@ class _Door:
         return flight
 
     def _send(self, flight: Flight) -> Any:
-        with _injection.no_trace(flight), under_way(flight, self._params):
+        with injection.no_trace(flight), under_way(flight, self._params):
             return self._wrapped()
 
     def look_up(self, lookup: Lookup) -> Any:
@@ -135,7 +130,7 @@ class _Door:
         if status is None and not hasattr(self._sdk_request, "_response_status_code"):
             status = status_told(error)
         if status is None:
-            stopped = isinstance(error, _hosts.Elsewhere)
+            stopped = isinstance(error, hosts.Elsewhere)
             unsent = stopped or never_left(error, self._handled, self._clients())
             return Reply(attempts=(Attempt(None, unsent=unsent),))
         return Reply(status, headers, body, (Attempt(status),))
@@ -166,7 +161,7 @@ class _AsyncDoor(_Door):
     """The same for ``AsyncRequest.perform``: only what goes to the wire is awaited."""
 
     async def _send(self, flight: Flight) -> Any:
-        with _injection.no_trace(flight), under_way(flight, self._params):
+        with injection.no_trace(flight), under_way(flight, self._params):
             return await self._wrapped()
 
     async def look_up(self, lookup: Lookup) -> Any:
@@ -206,7 +201,7 @@ def _found(answer: Any, question: Flight) -> tuple[Any, int | None]:
 def _overridden(options: Mapping[str, Any]) -> tuple[str, str] | None:
     # No version so far sends headers of the caller's; should one do so, these are not among them.
     extra = options.get("headers")
-    return _headers.overridden(extra) if isinstance(extra, Mapping) else None
+    return extra_headers.overridden(extra) if isinstance(extra, Mapping) else None
 
 
 _KEY = re.compile(r"[!-~]([ -~]{0,254}[!-~])?")
@@ -238,8 +233,8 @@ def _perform(
 ) -> Any:
     if flight_of(instance) is not None:
         return wrapped(*args, **kwargs)
-    _patch.put_back()
-    return _guard.call(_Door(wrapped, instance))
+    patch.put_back()
+    return call.call(_Door(wrapped, instance))
 
 
 def _perform_async(
@@ -247,8 +242,8 @@ def _perform_async(
 ) -> Any:
     if flight_of(instance) is not None:
         return wrapped(*args, **kwargs)
-    _patch.put_back()
-    return _guard.call_async(_AsyncDoor(wrapped, instance))
+    patch.put_back()
+    return call.call_async(_AsyncDoor(wrapped, instance))
 
 
 def _check_version(module: ModuleType) -> None:

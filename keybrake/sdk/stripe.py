@@ -12,20 +12,23 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from keybrake import _config, _guard, _hosts, _token
-from keybrake._model import Attempt, Lookup, Reply, Request, takes_key
+from keybrake.config import settings
 from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
-from keybrake.sdk import _injection, _network, _patch, _redirects
-from keybrake.sdk._handed import handed
-from keybrake.sdk._headers import name_of, overridden
-from keybrake.sdk._patch import Hook
-from keybrake.sdk._stripe_errors import dual
+from keybrake.guard import call
+from keybrake.model import vault_key
+from keybrake.model.call import Attempt, Lookup, Reply, Request, takes_key
+from keybrake.sdk import injection, network, patch, redirects
+from keybrake.sdk.extra_headers import name_of, overridden
+from keybrake.sdk.handed import handed
+from keybrake.sdk.patch import Hook
+from keybrake.sdk.stripe_errors import dual
+from keybrake.wire import hosts
 
 SUPPORTED = ((8, 0), (17, 0))
 
 
-class _Seen(_redirects.Flight):
+class _Seen(redirects.Flight):
     """
     The HTTP attempts of one call, as the SDK's retry loop went through them.
 
@@ -68,8 +71,8 @@ class _Door:
         key = self._options.get("api_key") or requestor._options.api_key
         # A call that brings a key of its own has a requestor of its own.
         meant = getattr(requestor, _VAULT_KEY, None) or requestor._options.api_key
-        self.vault_key = _token.vault_key_in(key) or _token.vault_key_in(meant)
-        self.request = self._describe(_token.fingerprint(str(key or "")), key)
+        self.vault_key = vault_key.vault_key_in(key) or vault_key.vault_key_in(meant)
+        self.request = self._describe(vault_key.fingerprint(str(key or "")), key)
 
     def _describe(self, owner: str, given_key: object) -> Request:
         method = str(self._bound["method"]).upper()
@@ -99,7 +102,7 @@ class _Door:
 
     def _other_key(self, given: object) -> tuple[str, str] | None:
         """Refuse a key of the caller's own where a vault key was set for every call."""
-        if self.vault_key is None or _token.vault_key_in(given) == self.vault_key:
+        if self.vault_key is None or vault_key.vault_key_in(given) == self.vault_key:
             return None
         return "header_override", "the call brings an api_key of its own beside the vault key"
 
@@ -107,13 +110,13 @@ class _Door:
         """See ``_guard.Door.take``."""
         self.credential = credential
         self.request = replace(self.request, owner=credential.fingerprint)
-        known = _config.current().accounts.get("stripe", ())
+        known = settings.current().accounts.get("stripe", ())
         for account in self._accounts:
             if account not in known:
                 words = f"the credential may not act for the account {account!a:.60}"
                 return "account_not_allowed", words
         client = self._requestor._get_http_client()
-        return _injection.objection(client)
+        return injection.objection(client)
 
     def _named_accounts(self, headers: Mapping[str, Any]) -> tuple[str, ...]:
         own = self._requestor._options
@@ -179,7 +182,7 @@ class _Door:
     def failure(self, error: BaseException) -> Reply:
         """See ``_guard.Door.failure``."""
         attempts = list(self.seen.attempts)
-        if isinstance(error, _hosts.Elsewhere) or (not attempts and _never_left_the_sdk(error)):
+        if isinstance(error, hosts.Elsewhere) or (not attempts and _never_left_the_sdk(error)):
             attempts.append(Attempt(None, unsent=True))
         elif error is not self.seen.error:
             # Not the error that ended the last attempt: it struck in the middle of one more.
@@ -274,7 +277,7 @@ def _never_left_the_sdk(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def _observed(seen: _Seen) -> Iterator[None]:
-    with _injection.no_trace(seen), _redirects.under_way(seen, _seen):
+    with injection.no_trace(seen), redirects.under_way(seen, _seen):
         yield
 
 
@@ -292,7 +295,7 @@ def _requestor_of_one_call(
 ) -> Any:
     """Remember the vault key that a call's own options take the place of."""
     made = wrapped(*args, **kwargs)
-    meant = getattr(instance, _VAULT_KEY, None) or _token.vault_key_in(instance._options.api_key)
+    meant = getattr(instance, _VAULT_KEY, None) or vault_key.vault_key_in(instance._options.api_key)
     if meant is not None and made is not instance:
         setattr(made, _VAULT_KEY, meant)
     return made
@@ -303,8 +306,8 @@ def _request_raw(
 ) -> Any:
     if _is_on_its_way(kwargs):
         return wrapped(*args, **kwargs)
-    _patch.put_back()
-    return _guard.call(_Door(wrapped, instance, args, kwargs))
+    patch.put_back()
+    return call.call(_Door(wrapped, instance, args, kwargs))
 
 
 def _request_raw_async(
@@ -312,8 +315,8 @@ def _request_raw_async(
 ) -> Any:
     if _is_on_its_way(kwargs):
         return wrapped(*args, **kwargs)
-    _patch.put_back()
-    return _guard.call_async(_AsyncDoor(wrapped, instance, args, kwargs))
+    patch.put_back()
+    return call.call_async(_AsyncDoor(wrapped, instance, args, kwargs))
 
 
 def _with_retries(
@@ -324,9 +327,9 @@ def _with_retries(
     if seen is None or seen.over or seen.credential is None:
         return wrapped(*args, **kwargs)
     bound = {**dict(zip(_SENT, args, strict=False)), **kwargs}
-    _injection.verify(seen, str(bound["url"]))
-    if (found := _injection.objection(instance)) is not None:
-        raise _hosts.Elsewhere(found[1])
+    injection.verify(seen, str(bound["url"]))
+    if (found := injection.objection(instance)) is not None:
+        raise hosts.Elsewhere(found[1])
     headers = {**bound["headers"], "Authorization": seen.credential.authorization}
     seen.handed = handed(bound["method"], str(bound["url"]), headers)
     return wrapped(**{**bound, "headers": headers})
@@ -347,7 +350,7 @@ def _should_retry(
             seen.attempts += [Attempt(None)] if hidden else []
             seen.attempts.append(Attempt(int(response[1])))
         else:
-            unsent = _network.never_left(error, seen.handled) and not hidden
+            unsent = network.never_left(error, seen.handled) and not hidden
             seen.attempts.append(Attempt(None, unsent=unsent))
     return wrapped(*args, **kwargs)
 

@@ -10,14 +10,16 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl
 
-from keybrake import _config, _guard, _token
-from keybrake._model import Lookup, Reply, Request
+from keybrake.config import settings
 from keybrake.credentials import Credential
 from keybrake.errors import CallRefused, UnsupportedSDK
-from keybrake.sdk import _headers, _injection, _patch
-from keybrake.sdk._patch import Hook
-from keybrake.sdk._twilio_attempts import Seen, attempt, attempt_async, is_on_its_way, observed
-from keybrake.sdk._twilio_auth import Auth, forget
+from keybrake.guard import call
+from keybrake.model import vault_key
+from keybrake.model.call import Lookup, Reply, Request
+from keybrake.sdk import extra_headers, injection, patch
+from keybrake.sdk.patch import Hook
+from keybrake.sdk.twilio_attempts import Seen, attempt, attempt_async, is_on_its_way, observed
+from keybrake.sdk.twilio_auth import Auth, forget
 
 SUPPORTED = ((8, 0), (10, 0))
 
@@ -42,7 +44,7 @@ class _Door:
         pair = _pair(client, self._bound.get("auth"))
         own = _pair(client, None)
         self.vault_key = _vault_key(pair) or _vault_key(own)
-        self.request = self._describe(_token.fingerprint("".join(pair)), pair)
+        self.request = self._describe(vault_key.fingerprint("".join(pair)), pair)
 
     def _describe(self, owner: str, pair: tuple[str, ...]) -> Request:
         method = str(self._bound["method"]).upper()
@@ -56,7 +58,7 @@ class _Door:
             account=str(getattr(self._client, "account_sid", None) or ""),
             owner=owner,
             refusal=self._other_key(pair)
-            or _headers.overridden(self._decided["headers"])
+            or extra_headers.overridden(self._decided["headers"])
             or misread,
         )
 
@@ -81,13 +83,13 @@ class _Door:
         if getattr(self._client, "credential_provider", None) is not None:
             words = "a credential provider takes no vault key; use Client(account_sid, vault_key)"
             return "credential_unavailable", words
-        known = (credential.user, *_config.current().accounts.get("twilio", ()))
+        known = (credential.user, *settings.current().accounts.get("twilio", ()))
         account = _ACCOUNT.search(self.request.url)
         # An API key belongs to one account, whose id it does not say; Twilio refuses any other.
         if account and credential.user.startswith("AC") and account[1] not in known:
             words = f"the credential may not act for the account {account[1]!a:.60}"
             return "account_not_allowed", words
-        return _injection.objection(self._client.http_client)
+        return injection.objection(self._client.http_client)
 
     def forward(self, idempotency_key: str | None) -> Any:
         """See ``_guard.Door.forward``."""
@@ -115,7 +117,7 @@ class _Door:
             return
         auth, http_client = Auth(self.credential, seen), self._client.http_client
         try:
-            with _injection.no_trace(seen), observed(seen):
+            with injection.no_trace(seen), observed(seen):
                 yield {**arguments, "auth": auth}
         finally:
             for one in (http_client, self._client.http_client):
@@ -187,7 +189,7 @@ _ACCOUNT = re.compile(r"/Accounts/([^/?.]+)")
 
 
 def _vault_key(pair: Iterable[object]) -> str | None:
-    return next(filter(None, map(_token.vault_key_in, pair)), None)
+    return next(filter(None, map(vault_key.vault_key_in, pair)), None)
 
 
 def _found(answer: Any) -> tuple[Any, int]:
@@ -261,8 +263,8 @@ def _request(
     bound = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
     if is_on_its_way(bound.get("headers")):
         return wrapped(**bound)
-    _patch.put_back()
-    return _guard.call(_Door(wrapped, instance, bound))
+    patch.put_back()
+    return call.call(_Door(wrapped, instance, bound))
 
 
 def _request_async(
@@ -271,8 +273,8 @@ def _request_async(
     bound = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
     if is_on_its_way(bound.get("headers")):
         return wrapped(**bound)
-    _patch.put_back()
-    return _guard.call_async(_AsyncDoor(wrapped, instance, bound))
+    patch.put_back()
+    return call.call_async(_AsyncDoor(wrapped, instance, bound))
 
 
 def _check_version(module: ModuleType) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from keybrake.testing._resend.fake import FakeResend
-from keybrake.testing._stripe.fake import FakeStripe
-from keybrake.testing._twilio.fake import FakeTwilio
+from keybrake.testing.fake_resend.fake import FakeResend
+from keybrake.testing.fake_stripe.fake import FakeStripe
+from keybrake.testing.fake_twilio.fake import FakeTwilio
 
 _BASES = ("api_base", "upload_api_base", "connect_api_base", "meter_events_api_base")
 

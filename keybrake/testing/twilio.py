@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Sequence
 
-from keybrake.testing import _process
-from keybrake.testing._twilio.clients import async_client, sync_client
-from keybrake.testing._twilio.fake import FakeTwilio
+from keybrake.testing import process
+from keybrake.testing.fake_twilio.clients import async_client, sync_client
+from keybrake.testing.fake_twilio.fake import FakeTwilio
 
 __all__ = ["FakeTwilio", "async_client", "main", "sync_client"]
 
@@ -14,7 +14,7 @@ _PRICE_AFTER_S = 1.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until standard input is closed or a signal asks to stop; print the URL first."""
-    return _process.serve("keybrake.testing.twilio", _fake, arguments)
+    return process.serve("keybrake.testing.twilio", _fake, arguments)
 
 
 def _fake(port: int, journal: str | None, latency: float) -> FakeTwilio:

@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from keybrake._config import Money
-from keybrake._model import Call, Outcome, Position, Reply, Request
-from keybrake._terms import matches
-from keybrake.vendors.resend import Resend
-from keybrake.vendors.stripe import Stripe
-from keybrake.vendors.twilio import Twilio
+from keybrake.config.settings import Money
+from keybrake.model.call import Call, Outcome, Position, Reply, Request
+from keybrake.policy.policy import matches
+from keybrake.vendors.resend.vendor import Resend
+from keybrake.vendors.stripe.vendor import Stripe
+from keybrake.vendors.twilio.vendor import Twilio
 
 __all__ = ["VENDORS", "Vendor", "unknown_endpoint"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from keybrake.vendors import VENDORS
-from keybrake.vendors._inquiry import Inquirer, Inquiry, Judge
-from keybrake.vendors._inquiry_resend import ResendInquirer
-from keybrake.vendors._inquiry_stripe import StripeInquirer
-from keybrake.vendors._inquiry_twilio import TwilioInquirer
+from keybrake.vendors.inquiry import Inquirer, Inquiry, Judge
+from keybrake.vendors.resend.inquiry import ResendInquirer
+from keybrake.vendors.stripe.inquiry import StripeInquirer
+from keybrake.vendors.twilio.inquiry import TwilioInquirer
 
 __all__ = ["Inquirer", "Inquiry", "inquirer_of"]
 

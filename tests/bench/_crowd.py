@@ -19,7 +19,7 @@ from tests.bench._measure import quantile
 
 # Children come from a server that has the modules loaded, and nothing of this process's files.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["tests.bench._crowd", "keybrake.ledger.sqlite"])
+_FORKS.set_forkserver_preload(["tests.bench._crowd", "keybrake.ledger.stores.sqlite.ledger"])
 _WARM_UP = 10
 
 

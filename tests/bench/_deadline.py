@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 from keybrake import LedgerUnavailable
-from keybrake.ledger._files import lock_path
+from keybrake.ledger.stores.sqlite.ledger_files import lock_path
 from tests.bench._ledger import Ours
 
 _FORKS = multiprocessing.get_context("forkserver")

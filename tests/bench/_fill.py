@@ -15,13 +15,13 @@ from contextlib import closing
 from pathlib import Path
 
 from keybrake import Policy
-from keybrake._model import State
-from keybrake._terms import terms_of
-from keybrake.ledger import _statements as sql
-from keybrake.ledger._entries import row_of
-from keybrake.ledger._events import digest, link
+from keybrake.ledger import statements as sql
+from keybrake.ledger.entries import row_of
+from keybrake.ledger.event_chain import digest, link
 from keybrake.ledger.protocol import Admission, NewRun
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model.call import State
+from keybrake.policy.policy import terms_of
 from tests.bench._ledger import CALL, CENT, ORIGIN
 
 RUNS = 1000

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from keybrake import CapExceeded, Policy
-from keybrake._model import Call, Effect, Outcome, State
-from keybrake._terms import terms_of
 from keybrake.ledger.protocol import Admission, Admitted, NewRun
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model.call import Call, Effect, Outcome, State
+from keybrake.policy.policy import terms_of
 
 CENT = 10_000
 CALL = Call(

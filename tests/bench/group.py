@@ -11,10 +11,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from keybrake._asking import Books
-from keybrake._model import Outcome, State
-from keybrake._steps import Wire, walk_async
-from keybrake.ledger import Ledger, _ending
+from keybrake.guard.steps import Wire, walk_async
+from keybrake.guard.task_batching import Books
+from keybrake.ledger import Ledger, ending
+from keybrake.model.call import Outcome, State
 from tests.bench._ledger import Ours
 from tests.bench._measure import interleaved, quantile, ratio
 from tests.bench._report import Aim, Chart, Section, Series, table
@@ -186,7 +186,7 @@ def _by_hand(ours: Ours) -> None:
 
 
 def _end(writing: Any, admitted: Any, ended: Outcome) -> None:
-    _ending.end(writing, admitted, ended)
+    ending.end(writing, admitted, ended)
     writing.fold()
 
 

@@ -17,7 +17,7 @@ import stripe
 import stripe._api_requestor  # loaded on first use, which must not be one with the hooks off
 
 import keybrake
-from keybrake.sdk import _patch
+from keybrake.sdk import patch
 from tests.bench._floor import Floor
 from tests.bench._measure import TIMES_HEAD, WARM_UP, Row, interleaved, lines_of, ratio, together
 from tests.bench._report import Aim, Section, table
@@ -96,11 +96,11 @@ def _fake_process() -> Iterator[str]:
 @contextlib.contextmanager
 def _hooks_off() -> Iterator[None]:
     """Switch the hooks off as uninstall() does, without taking them out and in for each call."""
-    _patch._on = False
+    patch._on = False
     try:
         yield
     finally:
-        _patch._on = True
+        patch._on = True
 
 
 class _Calls:

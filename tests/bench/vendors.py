@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from keybrake._config import Config, Money, parse
-from keybrake._model import Attempt, Reply, Request
+from keybrake.config.settings import Config, Money, parse
+from keybrake.model.call import Attempt, Reply, Request
 from keybrake.vendors import VENDORS
 from tests.bench._ledger import Ours
 from tests.bench._measure import TIMES_HEAD, Row, interleaved, lines_of, ratio

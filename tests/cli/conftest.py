@@ -90,12 +90,12 @@ def quick(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Cli:
     """Return a function that does the same within this process, for the many small questions."""
-    from keybrake.cli import _app
+    from keybrake.cli import app
 
     def run(*words: object) -> Told:
         monkeypatch.chdir(tmp_path)
         capsys.readouterr()
-        status = _app.run([str(word) for word in words])
+        status = app.run([str(word) for word in words])
         return Told(status, *capsys.readouterr())
 
     return run

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import keybrake
-from keybrake.cli._app import app
+from keybrake.cli.app import app
 
 READS = (
     ["runs"],

@@ -13,12 +13,14 @@ import time
 import pytest
 
 import keybrake
-from keybrake import _clock
-from keybrake._model import Outcome, State
 from keybrake.errors import LedgerError
-from keybrake.ledger import _archive, _files, _seal, _verify
-from keybrake.ledger._store import Store
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger import archive as archive_module
+from keybrake.ledger.audit import verify
+from keybrake.ledger.stores.sqlite import ledger_files, seal_file
+from keybrake.ledger.stores.sqlite.connections import Store
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model import clock
+from keybrake.model.call import Outcome, State
 from tests.ledger._written import tampering, verified, written
 from tests.ledger.test_contract import MONEY, asking, opened, settled
 
@@ -253,8 +255,8 @@ def test_what_a_call_raised_hours_ago_goes_with_it(archive, ledger, monkeypatch)
     run = opened(ledger, "raising")
     ledger.settle(ledger.admit(asking(1, run, call=raising)), settled(1, "pi_1"))
     ledger.close_run(run)
-    later = _clock.now() + 2 * _clock.HOUR
-    monkeypatch.setattr(_clock, "now", lambda: later)
+    later = clock.now() + 2 * clock.HOUR
+    monkeypatch.setattr(clock, "now", lambda: later)
     ledger.admit(asking(2, opened(ledger, "newest")))
     ledger.close()
     archive()
@@ -299,7 +301,7 @@ def test_what_is_no_archive_of_it_is_refused(archive, path, tmp_path, what):
         other = written(tmp_path / "other.db", 2)
         other.close_run(other.runs("run_1")[0].pk)
         other.close()
-        _archive.move(store(other.path), _clock.now() + 1, to)
+        archive_module.move(store(other.path), clock.now() + 1, to)
     before = path.read_bytes()
 
     told = archive("--to", to)
@@ -372,12 +374,12 @@ def test_a_change_in_the_archive_shows(archive, path, quick, change):
 
 def test_it_waits_for_nobody_longer_than_for_the_lock(archive, path):
     """A lock that stays held is told, and nothing was moved."""
-    from keybrake.ledger._lock import LedgerLock
+    from keybrake.ledger.stores.sqlite.write_lock import LedgerLock
 
     with LedgerLock(path.with_name("ledger.db.lock")).held(1):
         busy = Store(path, lock_timeout_s=0.2, durability="process")
         with pytest.raises(keybrake.LedgerUnavailable):
-            _archive.move(busy, _clock.now() + 1, path.with_name("to.db"))
+            archive_module.move(busy, clock.now() + 1, path.with_name("to.db"))
     assert not path.with_name("to.db").exists()
 
 
@@ -391,8 +393,8 @@ def test_what_is_used_meanwhile_stays(ledger):
             ledger.settle(ledger.admit(asking(9, run, call=call)), settled(9, "plain_1"))
 
     to = ledger.path.with_name("to.db")
-    steps = _archive.Steps(copied=uses)
-    moved = _archive.move(store(ledger.path), _clock.now() + 1, to, steps=steps)
+    steps = archive_module.Steps(copied=uses)
+    moved = archive_module.move(store(ledger.path), clock.now() + 1, to, steps=steps)
 
     assert moved.runs == ["run_2", "run_2_child"]
     assert {kept.uid for kept in moved.kept} >= {"run_1", "run_1_child"}
@@ -409,12 +411,12 @@ def test_a_ledger_that_is_archived_while_it_is_verified(path, times):
             moved.append(f"run_{len(moved)}_more")
             _archive_one(path, moved[-1])
 
-    with contextlib.closing(_files.connect(path, read_only=True)) as connection:
+    with contextlib.closing(ledger_files.connect(path, read_only=True)) as connection:
         if times == 1:
-            assert _verify.verify(connection, path, progress=go_on).findings == []
+            assert verify.verify(connection, path, progress=go_on).findings == []
         else:
             with pytest.raises(LedgerError, match="being moved to an archive"):
-                _verify.verify(connection, path, progress=go_on)
+                verify.verify(connection, path, progress=go_on)
     assert verified(path).findings == []
 
 
@@ -424,7 +426,7 @@ def _archive_one(path, uid):
         ledger.settle(ledger.admit(asking(1, run := opened(ledger, f"of {uid}"))), settled(1))
         ledger.close_run(run)
         ledger.settle(ledger.admit(asking(1, opened(ledger, f"after {uid}"))), settled(1))
-    _archive.move(store(path), _clock.now() + 1, path.with_name(f"to-{uid}.db"))
+    archive_module.move(store(path), clock.now() + 1, path.with_name(f"to-{uid}.db"))
 
 
 def _open(path):
@@ -437,10 +439,10 @@ def _open(path):
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from keybrake import _clock
-from keybrake.ledger import _archive
-from keybrake.ledger._store import Store
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.model import clock as _clock
+from keybrake.ledger import archive as _archive
+from keybrake.ledger.stores.sqlite.connections import Store
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
 
 path, to, step, number = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 _archive._TOGETHER = 3
@@ -467,7 +469,7 @@ def all_is_somewhere(path, to, calls):
 def completed(path, to, calls):
     """Do it again to the end, and look at both files."""
     with contextlib.suppress(LedgerError):
-        _archive.move(store(path), _clock.now() + 1, to)
+        archive_module.move(store(path), clock.now() + 1, to)
     assert all_is_somewhere(path, to, calls)
     assert len(rows(path, "1 FROM call")) + len(rows(to, "1 FROM call")) == len(calls)
     assert [verified(file).findings for file in (path, to)] == [[], []]
@@ -492,7 +494,7 @@ def test_a_kill_at_any_moment_loses_nothing(path, tmp_path):
     calls, to = rows(path, "* FROM call"), tmp_path / "to.db"
     kept = tmp_path / "kept"
     kept.mkdir()
-    for file in (path, _seal.path_of(path)):
+    for file in (path, seal_file.path_of(path)):
         shutil.copy(file, kept / file.name)
     argv = [sys.executable, "-c", _KILLED]
     began = time.monotonic()

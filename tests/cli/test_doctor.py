@@ -13,7 +13,7 @@ from contextlib import closing
 import pytest
 
 import keybrake
-from keybrake.ledger import _seal
+from keybrake.ledger.stores.sqlite import seal_file
 from tests.cli.conftest import _everything, command, environment
 
 
@@ -22,7 +22,7 @@ def copy(tmp_path, books):
     """Copy the ledger, and its seal, to where a test may harm them."""
     path = tmp_path / "ledger.db"
     shutil.copy(books.path, path)
-    shutil.copy(_seal.path_of(books.path), _seal.path_of(path))
+    shutil.copy(seal_file.path_of(books.path), seal_file.path_of(path))
     path.chmod(0o600)
     return path
 
@@ -336,7 +336,7 @@ def test_a_terminal_gets_lines_that_fit(at_terminal, copy):
 
 def seal_of(path):
     """Return the seal beside a ledger."""
-    return _seal.path_of(path)
+    return seal_file.path_of(path)
 
 
 def newest(path):
@@ -357,13 +357,13 @@ def torn(path):
 
 def of_another(path):
     """Put the seal of another ledger in its place."""
-    _seal.write(path, "0" * 32, 1)
+    seal_file.write(path, "0" * 32, 1)
 
 
 def rolled_back(path):
     """Have the seal know of more than there is."""
     uid, seq = newest(path)
-    _seal.write(path, uid, seq + 5)
+    seal_file.write(path, uid, seq + 5)
 
 
 SEALS = [

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import keybrake
-from keybrake._token import make
-from keybrake.cli._gate import Gate
+from keybrake.cli.exec_child.gate import Gate
 from keybrake.credentials import Brokered
 from keybrake.errors import CredentialError
+from keybrake.model.vault_key import make
 from keybrake.testing import FakeResend, FakeStripe, FakeTwilio
 from tests.cli.conftest import PATIENCE_S, command, environment
 from tests.conftest import ScriptedServer
@@ -607,7 +607,7 @@ def test_an_interpreter_without_keybrake_is_told(project, fake):
     words = [sys.executable, "-S", "-c", "print('ran')"]
     ran = start(project, fake, "exec", "--cap", "5", "--", *words)
     assert ran.communicate(timeout=PATIENCE_S)[0] == "ran\n"
-    startup = Path(keybrake.__file__).parent / "startup" / "sitecustomize.py"
+    startup = Path(keybrake.__file__).parent / "sdk" / "startup" / "sitecustomize.py"
     done = subprocess.run(
         [sys.executable, "-S", str(startup)],
         cwd="/",
@@ -723,7 +723,7 @@ def test_the_other_vendors(project, fake):
                 f"""
                 import resend
                 from twilio.rest import Client
-                from keybrake.testing._twilio import clients
+                from keybrake.testing.fake_twilio import clients
                 resend.api_url = {resend.url!r}
                 resend.Emails.send({{"from": "a@example.com", "to": "b@example.com", "subject": "x", "html": "y"}})
                 client = Client(http_client=clients.sync_client({twilio.url!r}, pool_connections=False))
@@ -775,7 +775,7 @@ def test_many_who_ask_at_once(run):
     code, out, err = run(
         """
         import threading
-        from keybrake._in_front import ADDRESS
+        from keybrake.config.parent_process import ADDRESS
         from keybrake.credentials import Brokered
         barrier = threading.Barrier(64)
         def work():
@@ -911,7 +911,7 @@ def test_only_keys_of_the_run_and_of_living_runs_below_it_are_served(project, fa
     """A key of another run of the same ledger is a stranger's; one whose run is over has no more use."""
     script = """
 import os, sys, keybrake
-from keybrake._in_front import ADDRESS
+from keybrake.config.parent_process import ADDRESS
 outer = keybrake.issue_vault_key("outer", cap=2)
 @keybrake.tool(name="worker", cap=1)
 def issue():
@@ -999,7 +999,7 @@ def test_the_environment_of_exec_is_not_to_be_read(project):
 
 _DUMPABLE = """
 import ctypes, sys
-from keybrake.cli import _app, _spawn
+from keybrake.cli import app as _app; from keybrake.cli.exec_child import spawn as _spawn
 before = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
 status = eval(sys.argv[1])
 print(before, ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), status)
@@ -1154,7 +1154,7 @@ def test_a_thread_that_takes_the_signal_does_not_hold_up_the_end(project):
         "_thread.start_new_thread(threading.Event().wait, ())\n"
         "begin = os.posix_spawnp\n"
         "os.posix_spawnp = lambda *a, **k: (begin(*a, **k), time.sleep(0.5))[0]\n"
-        "from keybrake.cli import _app\n"
+        "from keybrake.cli import app as _app\n"
         "sys.exit(_app.run(['exec', '--cap', '5', '--', 'true']))\n"
     )
     with subprocess.Popen(

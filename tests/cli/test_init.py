@@ -5,10 +5,12 @@ from importlib import resources
 
 import pytest
 
-from keybrake import Policy, _config, _references
+from keybrake import Policy
+from keybrake.config import references
+from keybrake.config import settings as config_settings
 from keybrake.errors import PolicyError
 
-TEMPLATE = resources.files("keybrake.cli").joinpath("keybrake.toml").read_text("utf-8")
+TEMPLATE = resources.files("keybrake.cli.commands").joinpath("keybrake.toml").read_text("utf-8")
 
 
 def settings():
@@ -30,10 +32,10 @@ def test_init_writes_a_file_that_changes_nothing(cli, tmp_path, monkeypatch):
 
     assert told.code == 0
     monkeypatch.chdir(tmp_path)
-    written = _config.load()
+    written = config_settings.load()
     assert written.source == "keybrake.toml"
     assert (written.policies, written.extra_hosts) == ({}, {})
-    assert written.ledger == _config.default_ledger()
+    assert written.ledger == config_settings.default_ledger()
 
 
 def test_where_it_is_as_json(cli, tmp_path):
@@ -53,7 +55,7 @@ def test_every_setting_in_it_is_one_that_keybrake_knows(cli, tmp_path, monkeypat
     file.write_text(re.sub(r"^#(?=\S)", "", file.read_text(), flags=re.MULTILINE))
 
     monkeypatch.chdir(tmp_path)
-    config = _config.load()
+    config = config_settings.load()
 
     assert config.ledger == f"sqlite:///{tmp_path / 'ledger.db'}"
     assert config.money.usd_per.keys() == {"eur", "jpy"}
@@ -82,14 +84,14 @@ def test_every_place_it_names_can_be_read():
     named = re.findall(r'"([a-z]+://[^"]+)"', TEMPLATE)
     places = [name for name in named if not name.startswith(("http://", "sqlite://"))]
 
-    schemes = {_references.readable(name, "here").scheme for name in places}
+    schemes = {references.readable(name, "here").scheme for name in places}
     assert schemes >= {"env", "vault", "op", "awssecrets"}
 
 
 def test_no_setting_of_the_configuration_is_missing():
     """Every key that keybrake.toml may have at its top is shown."""
     with pytest.raises(PolicyError) as told:
-        _config.parse({"x": 1}, source="f", default=_config.Config("sqlite:///x"))
+        config_settings.parse({"x": 1}, source="f", default=config_settings.Config("sqlite:///x"))
 
     known = str(told.value).rpartition("known are ")[2].split(", ")
     assert [key for key in known if not re.search(rf"^#\[?{key}\b", TEMPLATE, re.MULTILINE)] == []

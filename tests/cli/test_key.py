@@ -11,7 +11,7 @@ import pytest
 import stripe
 
 import keybrake
-from keybrake.cli.key import issue
+from keybrake.cli.commands.key import issue
 from tests.cli.conftest import command, environment
 
 

@@ -140,8 +140,8 @@ def test_follow_shows_a_call_again_when_it_ends(start, ledger_url):
 
 
 def _in_flight(ledger_url):
-    from keybrake._model import Call, Effect
     from keybrake.ledger import Admission
+    from keybrake.model.call import Call, Effect
 
     key = keybrake.issue_vault_key("slow", cap=10)
     ledger = keybrake.open_ledger(ledger_url)
@@ -160,7 +160,7 @@ def _in_flight(ledger_url):
 
 
 def _end(ledger, admitted):
-    from keybrake._model import Outcome, State
+    from keybrake.model.call import Outcome, State
 
     ledger.settle(admitted, Outcome(State.SETTLED))
 

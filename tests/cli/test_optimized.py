@@ -7,7 +7,7 @@ import sys
 HELP = """
 import json, sys
 import click
-from keybrake.cli import _app
+from keybrake.cli import app as _app
 
 def helps(command, name, parent=None):
     context = click.Context(command, info_name=name, parent=parent)

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keybrake import Policy, _arguments, _config
-from keybrake.cli import _mistakes, _toml_lines
+from keybrake import Policy
+from keybrake.cli.ui import config_mistakes, toml_lines
+from keybrake.config import settings
 from keybrake.errors import PolicyError
+from keybrake.runs import arguments
 from tests.cli.conftest import command, environment
 
 SOUND = """\
@@ -362,19 +364,19 @@ def test_the_line_of_a_key_is_found_however_it_is_written():
     """Strings, comments, arrays and inline tables do not lead astray."""
     tomllib.loads(TRICKY)  # else the lines mean nothing
 
-    found = _toml_lines.lines(TRICKY)
+    found = toml_lines.lines(TRICKY)
 
     assert {path: found.get(path) for path in STANDS} == STANDS
     assert ("no",) not in found
-    assert _toml_lines.lines(TRICKY.replace("\n", "\r\n")) == found
+    assert toml_lines.lines(TRICKY.replace("\n", "\r\n")) == found
 
 
 def test_what_has_no_line_of_its_own_has_that_of_its_table():
     """A missing key is told where the table that should have it begins."""
-    found = _toml_lines.lines("\n[a.b]\nc = 1\n")
+    found = toml_lines.lines("\n[a.b]\nc = 1\n")
 
-    assert _toml_lines.line_of(found, ("a", "b", "missing")) == 2
-    assert _toml_lines.line_of(found, ("b",)) == 1
+    assert toml_lines.line_of(found, ("a", "b", "missing")) == 2
+    assert toml_lines.line_of(found, ("b",)) == 1
 
 
 # Agreement with what a run does
@@ -406,7 +408,7 @@ def test_a_file_has_a_mistake_if_and_only_if_a_run_refuses_it(top, table):
     said = [*top.items(), *((f"policies.a.{name}", value) for name, value in table.items())]
     text = "\n".join(f"{name} = {value}" for name, value in said)
 
-    found = _mistakes.mistakes(text.encode(), "f")
+    found = config_mistakes.mistakes(text.encode(), "f")
 
     assert bool(found) is is_refused(text)
     assert all(1 <= mistake.line <= max(1, len(said)) for mistake in found)
@@ -415,13 +417,13 @@ def test_a_file_has_a_mistake_if_and_only_if_a_run_refuses_it(top, table):
 def is_refused(text):
     """Return whether the readers of the configuration refuse a text."""
     try:
-        config = _config.parse(
+        config = settings.parse(
             tomllib.loads(text, parse_float=Decimal),
             source="f",
-            default=_config.Config("sqlite:///x"),
+            default=settings.Config("sqlite:///x"),
         )
         for name, table in config.policies.items():
-            _arguments.policy_from(Policy.from_mapping(table, where=name), {})
+            arguments.policy_from(Policy.from_mapping(table, where=name), {})
     except PolicyError:
         return True
     return False

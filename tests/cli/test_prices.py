@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import click
 import pytest
 
-from keybrake import _config
-from keybrake.cli import _prices_block
-from keybrake.vendors import _countries
+from keybrake.cli.price_tables import toml_block
+from keybrake.config import settings
+from keybrake.vendors.twilio import calling_codes
 
 TODAY = datetime.now(UTC).date().isoformat()
 ACCOUNT = {"TWILIO_ACCOUNT_SID": "AC_test", "TWILIO_AUTH_TOKEN": "tw_secret"}
@@ -126,7 +126,7 @@ def pull(cli, api):
 def tables(text):
     """Return Twilio's tables of a configuration that loads."""
     given = tomllib.loads(text)
-    _config.parse(given, source="test", default=_config.Config(""))
+    settings.parse(given, source="test", default=settings.Config(""))
     return given["prices"]["twilio"]
 
 
@@ -171,7 +171,7 @@ def test_what_is_missing_names_the_key_to_set(quick, tmp_path):
     (tmp_path / "keybrake.toml").write_text(
         '[prices.twilio]\nsms_segment = { "+1" = "0.0145" }\nvoice_minute = { "*" = "1" }\n'
     )
-    _config.set_current(None)
+    settings.set_current(None)
     missing = quick("prices", "--json").json["missing"]
 
     keys = {one["name"]: one["key"] for one in missing if one["vendor"] == "twilio"}
@@ -244,9 +244,9 @@ def test_a_day_that_is_none_has_no_age(quick, pull, tmp_path):
 
 def test_marks_within_a_text_are_no_tables():
     """Marks with something else than tables between them are told, not overwritten."""
-    text = f"{_prices_block.BEGIN}\nno toml\n{_prices_block.END}\n"
+    text = f"{toml_block.BEGIN}\nno toml\n{toml_block.END}\n"
     with pytest.raises(click.ClickException, match="cannot be read"):
-        _prices_block.figures_in(text)
+        toml_block.figures_in(text)
 
 
 # Pulled
@@ -277,10 +277,10 @@ def test_a_cheaper_country_does_not_cover_a_dearer_one(pull, tmp_path):
     assert found["sms_segment"]["+1876"] == found["voice_minute"]["+1658"] == "none"
 
     pull("--country", "US", "--write")
-    prices = _config.parse(
+    prices = settings.parse(
         tomllib.loads((tmp_path / "keybrake.toml").read_text()),
         source="t",
-        default=_config.Config(""),
+        default=settings.Config(""),
     ).money.prices
     assert prices.longest("twilio", "sms_segment", "+14155550100") == 8500
     assert prices.longest("twilio", "sms_segment", "+18765550100") is None
@@ -374,8 +374,8 @@ def test_write_changes_nothing_but_what_is_between_the_marks(pull, api, tmp_path
     assert told.code == 0
     assert "keybrake.toml" in told.out
     assert text.startswith(MINE)
-    assert text.endswith(f"{_prices_block.END}\n{below}")
-    assert text.count(_prices_block.BEGIN) == 1
+    assert text.endswith(f"{toml_block.END}\n{below}")
+    assert text.count(toml_block.BEGIN) == 1
     found = tables(text)
     assert (found["sms_segment"]["+44"], found["sms_segment"]["+1"]) == ("0.06", "0.0085")
     assert found["failed_message_fee"] == "0.002"
@@ -407,16 +407,16 @@ def test_line_ends_of_the_file_are_kept(pull, tmp_path):
 
     text = file.read_bytes()
     assert text.count(b"\r\n") == text.count(b"\n")
-    assert text.count(_prices_block.BEGIN.encode()) == 1
+    assert text.count(toml_block.BEGIN.encode()) == 1
 
 
 @pytest.mark.parametrize(
     ("before", "told"),
     [
         ('[prices.twilio]\nsms_segment = { "+1" = "1" }\n', "with the pulled prices it cannot be read"),
-        (f"{_prices_block.BEGIN}\n", "are not one pair"),
-        (f"{_prices_block.BEGIN}\n{_prices_block.END}\n" * 2, "are not one pair"),
-        (f"[prices.resend]\n{_prices_block.BEGIN}\n{_prices_block.END}\nper_recipient = '1'\n", "move it up"),
+        (f"{toml_block.BEGIN}\n", "are not one pair"),
+        (f"{toml_block.BEGIN}\n{toml_block.END}\n" * 2, "are not one pair"),
+        (f"[prices.resend]\n{toml_block.BEGIN}\n{toml_block.END}\nper_recipient = '1'\n", "move it up"),
     ],
 )  # fmt: skip
 def test_a_file_that_would_say_something_else_is_left_alone(pull, tmp_path, before, told):
@@ -621,7 +621,7 @@ def test_a_terminal_shows_how_far_it_is(at_terminal, api):
 
 def test_no_calling_code_begins_another():
     """But for the shares of one code, no country's prefix hides another's."""
-    codes = _countries.prefixes()
+    codes = calling_codes.prefixes()
 
     hidden = {
         (outer, inner)
@@ -634,5 +634,5 @@ def test_no_calling_code_begins_another():
     assert {outer for outer, _ in hidden} == {"US", "CA", "RU"}
     assert ("RU", "KZ") in hidden
     assert len(codes) > 240
-    assert _countries.sharing("GB") == {"GB", "GG", "IM", "JE"}
-    assert _countries.sharing("ZZ") == {"ZZ"}
+    assert calling_codes.sharing("GB") == {"GB", "GG", "IM", "JE"}
+    assert calling_codes.sharing("ZZ") == {"ZZ"}

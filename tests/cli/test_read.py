@@ -5,9 +5,9 @@ import itertools
 
 import pytest
 
-from keybrake.cli import _read
-from keybrake.cli._read import Book, Wanted
-from keybrake.ledger import _files
+from keybrake.cli.ui import ledger_pages
+from keybrake.cli.ui.ledger_pages import Book, Wanted
+from keybrake.ledger.stores.sqlite import ledger_files
 from tests.ledger._written import left_open, written
 
 
@@ -17,7 +17,7 @@ def path(tmp_path):
     ledger = written(tmp_path / "ledger.db")
     left_open(ledger)
     ledger.close()
-    with contextlib.closing(_files.connect(ledger.path)) as db:
+    with contextlib.closing(ledger_files.connect(ledger.path)) as db:
         db.execute("DROP TRIGGER call_stays")
         db.execute("DELETE FROM call WHERE seq BETWEEN 12 AND 19")
     return ledger.path
@@ -46,8 +46,8 @@ WANTED = [
 @pytest.mark.parametrize("page", [2, 1000])
 def test_pages_are_the_rows_that_are_wanted(book, monkeypatch, span, page):
     """However few rows a statement looks at, all that are wanted come, once, in their order."""
-    monkeypatch.setattr(_read, "_SPAN", span)
-    monkeypatch.setattr(_read, "PAGE", page)
+    monkeypatch.setattr(ledger_pages, "_SPAN", span)
+    monkeypatch.setattr(ledger_pages, "PAGE", page)
     for wanted, last, after in itertools.product(WANTED, (None, 0, 1, 3, 1000), (0, 5)):
         every = book.rows(
             f"SELECT seq FROM call_log WHERE {wanted.where()} ORDER BY seq", wanted.parameters()
@@ -64,7 +64,7 @@ def test_pages_are_the_rows_that_are_wanted(book, monkeypatch, span, page):
 
 def test_the_calls_that_may_still_change_are_found(book, monkeypatch):
     """Unknown calls, and reserved ones that have something set aside, however old they are."""
-    monkeypatch.setattr(_read, "_SPAN", 1)
+    monkeypatch.setattr(ledger_pages, "_SPAN", 1)
     states = sorted(book.not_ended(Wanted(), up_to=book.newest()).values())
 
     assert states == ["reserved", "unknown"]
@@ -79,7 +79,7 @@ STATEMENTS = {
     "show": "SELECT * FROM spend_by_tool WHERE run_id = 'run_1'",
     "log --run": "SELECT * FROM call_log WHERE run_id = 'run_1' AND seq > 5 ORDER BY seq LIMIT 9",
     "log --follow": (
-        f"SELECT seq FROM call_log WHERE seq IN ({_read._MAY_CHANGE}) AND seq <= :up_to"
+        f"SELECT seq FROM call_log WHERE seq IN ({ledger_pages._MAY_CHANGE}) AND seq <= :up_to"
     ),
     "log": "SELECT * FROM call_log WHERE seq > 5 AND seq <= 9 ORDER BY seq LIMIT 9",
 }

@@ -5,8 +5,8 @@ import unicodedata
 
 import pytest
 
-from keybrake.cli._table import _cut
-from keybrake.cli._text import json_array, moment, safe, to_json
+from keybrake.cli.ui.table import _cut
+from keybrake.cli.ui.text import json_array, moment, safe, to_json
 
 
 def test_no_character_that_acts_or_hides_is_shown():

@@ -33,7 +33,7 @@ def lose_an_answer(fake, kind="timeout_after", *, method="POST", label="lost", *
 def config(tmp_path, fake):
     """Name the fake as one of Stripe's hosts."""
     (tmp_path / "keybrake.toml").write_text(f'[vendors.stripe]\nextra_hosts = ["{fake.url}"]\n')
-    keybrake._config.set_current(None)
+    keybrake.config.settings.set_current(None)
 
 
 def test_a_lost_answer_is_listed_and_settled_once(cli, ledger_url, fake, config):

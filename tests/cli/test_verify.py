@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 import keybrake
-from keybrake.ledger import _seal
+from keybrake.ledger.stores.sqlite import seal_file
 from tests.ledger._written import tampering
 
 
@@ -16,7 +16,7 @@ def copy(tmp_path, books):
     """Copy the ledger, and its seal, to where a test may harm them."""
     path = tmp_path / "ledger.db"
     shutil.copy(books.path, path)
-    shutil.copy(_seal.path_of(books.path), _seal.path_of(path))
+    shutil.copy(seal_file.path_of(books.path), seal_file.path_of(path))
     path.chmod(0o600)
     return path
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_read_fails(quick, copy, kind):
 
 def test_nothing_is_written(verify, copy):
     """Not a byte of the ledger or its seal changes."""
-    files = [copy, _seal.path_of(copy)]
+    files = [copy, seal_file.path_of(copy)]
     before = [file.read_bytes() for file in files]
 
     assert verify().code == 0

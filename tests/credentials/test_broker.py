@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from keybrake import _in_front
-from keybrake._config_file import Written
+from keybrake.config import parent_process
+from keybrake.config.config_file import Written
 from keybrake.credentials import Broker, Brokered, Credential, Credentials
 from keybrake.errors import CredentialError, LedgerUnavailable
 
@@ -190,7 +190,7 @@ def test_what_is_configured_is_told_without_a_key(known, file):
     written = Written(file, '# "é"\nledger = "x"\n' * 10_000)
     with Broker(known, written, lambda _: "no") as broker:
         broker.serve()
-        told = _in_front.ask(broker.address, {"what": "configuration"})
+        told = parent_process.ask(broker.address, {"what": "configuration"})
     assert told == {"file": str(file or ""), "text": written.text}
 
 

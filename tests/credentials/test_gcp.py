@@ -14,11 +14,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from keybrake._places import places
-from keybrake._references import Reference, Unreadable, parse
+from keybrake.config.credential_locations import places
+from keybrake.config.references import Reference, Unreadable, parse
 from keybrake.credentials import Credential, Credentials, SourceFailed
-from keybrake.credentials._source import source
 from keybrake.credentials.gcp import SecretManagerSource
+from keybrake.credentials.source import source
 from keybrake.errors import CredentialError
 from tests.credentials._servers import SecretManager
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from keybrake._references import Reference
+from keybrake.config.references import Reference
 from keybrake.credentials import SourceFailed
-from keybrake.credentials._source import source
+from keybrake.credentials.source import source
 from tests.credentials._servers import ITEM, VAULT, HttpServer
 
 SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"

@@ -5,8 +5,8 @@ import textwrap
 import pytest
 
 import keybrake
-from keybrake import _config
-from keybrake._references import Reference
+from keybrake.config import settings
+from keybrake.config.references import Reference
 from keybrake.errors import PolicyError
 
 
@@ -14,7 +14,7 @@ def read(tmp_path, text):
     """Return the configuration that a file with this text describes."""
     file = tmp_path / "keybrake.toml"
     file.write_text(textwrap.dedent(text))
-    return _config.load({"KEYBRAKE_CONFIG": str(file)})
+    return settings.load({"KEYBRAKE_CONFIG": str(file)})
 
 
 def test_each_vendor_has_its_own_shape(tmp_path):
@@ -92,7 +92,7 @@ def test_code_may_say_it_too():
     keybrake.configure(credentials={"resend": "env://B"})
     with pytest.raises(PolicyError):
         keybrake.configure(credentials={"stripe": "sk_live_x", "resend": "env://C"})
-    config = _config.current()
+    config = settings.current()
     assert set(config.credentials) == {"stripe", "resend"}
     assert config.credentials["resend"] == {"secret": Reference("env", "B")}
     assert config.credentials_ttl == 10.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keybrake._references import Reference, Unreadable, parse, readable
+from keybrake.config.references import Reference, Unreadable, parse, readable
 from keybrake.errors import PolicyError
 
 

@@ -13,8 +13,8 @@ import pytest
 import vcr
 
 import keybrake
-from keybrake._places import places
-from keybrake._references import parse, schemes
+from keybrake.config.credential_locations import places
+from keybrake.config.references import parse, schemes
 from keybrake.credentials import Credential, Credentials
 from keybrake.errors import CredentialError
 from tests.credentials._reach import in_reach

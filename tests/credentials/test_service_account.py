@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from keybrake import credentials
-from keybrake._places import places
-from keybrake._references import Reference
+from keybrake.config.credential_locations import places
+from keybrake.config.references import Reference
 from keybrake.credentials import Credential, Credentials, SourceFailed
-from keybrake.credentials._source import source
+from keybrake.credentials.source import source
 from keybrake.errors import CredentialError
 from tests.credentials._servers import VAULT, HttpServer, onepassword_core
 
@@ -109,7 +109,7 @@ def test_a_server_that_is_down_is_said(monkeypatch):
 
 def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
     """The package's own client has connected, and no answer ever comes."""
-    monkeypatch.setattr("keybrake.credentials._service_account._TIMEOUT_S", 0.5)
+    monkeypatch.setattr("keybrake.credentials.service_account._TIMEOUT_S", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -130,9 +130,9 @@ def test_a_forked_process_is_told_at_once(tmp_path):
     script = textwrap.dedent("""
         import os, sys, warnings
         warnings.simplefilter("ignore")
-        from keybrake._references import Reference
+        from keybrake.config.references import Reference
         from keybrake.credentials import SourceFailed
-        from keybrake.credentials._source import source
+        from keybrake.credentials.source import source
 
         def why():
             try:
@@ -230,8 +230,8 @@ def test_without_the_package_the_command_is_asked(command, monkeypatch):
     """It knows the same variable; if it is not there either, both are named."""
     monkeypatch.setenv("OP_SERVICE_ACCOUNT_TOKEN", TOKEN)
     monkeypatch.setitem(sys.modules, "onepassword", None)  # as if it were not installed
-    monkeypatch.delitem(sys.modules, "keybrake.credentials._service_account", raising=False)
-    monkeypatch.delattr(credentials, "_service_account", raising=False)
+    monkeypatch.delitem(sys.modules, "keybrake.credentials.service_account", raising=False)
+    monkeypatch.delattr(credentials, "service_account", raising=False)
     assert fetch() == "op://agents/stripe/key by command"
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SourceFailed, match=r"no command op; .*keybrake\[onepassword\]") as refused:

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from keybrake._references import Reference, schemes
+from keybrake.config.references import Reference, schemes
 from keybrake.credentials import SourceFailed
-from keybrake.credentials._source import source
+from keybrake.credentials.source import source
 
 SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
 
@@ -132,7 +132,7 @@ def test_a_source_whose_package_is_missing_names_the_extra(monkeypatch):
             msg = "No module named 'ponies'"
             raise ModuleNotFoundError(msg, name="ponies")
 
-    monkeypatch.setattr("keybrake.credentials._source.schemes", lambda: {"pony": Point()})
+    monkeypatch.setattr("keybrake.credentials.source.schemes", lambda: {"pony": Point()})
     assert why_not("pony", "x") == "needs ponies; pip install 'keybrake[pony]'"
 
 

@@ -10,8 +10,8 @@ import pytest
 
 import keybrake
 from keybrake import credentials
-from keybrake._places import places
-from keybrake.credentials import Credential, Credentials, Secret, _store
+from keybrake.config.credential_locations import places
+from keybrake.credentials import Credential, Credentials, Secret, store
 from keybrake.errors import CredentialError
 from tests.credentials._reach import in_reach
 
@@ -22,7 +22,7 @@ SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
 def clock(monkeypatch) -> Callable[[float], None]:
     """Return a function that lets seconds pass."""
     now = [1000.0]
-    monkeypatch.setattr(_store, "monotonic", lambda: now[0])
+    monkeypatch.setattr(store, "monotonic", lambda: now[0])
 
     def passes(seconds: float) -> None:
         now[0] += seconds
@@ -71,7 +71,7 @@ def test_a_source_that_breaks_is_named(monkeypatch):
         def fetch(self, _: object) -> str:
             return {}[SECRET]
 
-    monkeypatch.setattr(_store, "source", lambda _: Broken())
+    monkeypatch.setattr(store, "source", lambda _: Broken())
     with pytest.raises(CredentialError) as refused:
         kept_at(stripe="env://MINE").get("stripe")
     said = "credentials.stripe: env://MINE cannot be read: KeyError in its source"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from keybrake._places import places
-from keybrake._references import Reference, Unreadable, parse
+from keybrake.config.credential_locations import places
+from keybrake.config.references import Reference, Unreadable, parse
 from keybrake.credentials import Credential, Credentials, SourceFailed
 from keybrake.credentials.vault import VaultSource
 

@@ -15,8 +15,10 @@ import click
 import pytest
 
 import keybrake
-from keybrake import Policy, _config, _places, _prices
-from keybrake.cli import _app
+from keybrake import Policy
+from keybrake.cli import app
+from keybrake.config import credential_locations, settings
+from keybrake.config import prices as price_list
 from keybrake.vendors import VENDORS
 
 ROOT = Path(__file__).parents[2]
@@ -36,18 +38,18 @@ def section(name: str) -> str:
     return rest.partition("\n## ")[0]
 
 
-@pytest.mark.parametrize("command", sorted(_app.app.commands))
+@pytest.mark.parametrize("command", sorted(app.app.commands))
 def test_every_command_has_a_section(command):
     """A command that can be typed is described on the page on the command line."""
     assert section(command).strip()
 
 
-@pytest.mark.parametrize("command", sorted(_app.app.commands))
+@pytest.mark.parametrize("command", sorted(app.app.commands))
 def test_every_option_of_a_command_is_named(command):
     """A command's section names every option that the command takes."""
     options = {
         option
-        for parameter in _app.app.commands[command].params
+        for parameter in app.app.commands[command].params
         if isinstance(parameter, click.Option)
         for option in parameter.opts
         if option.startswith("--")
@@ -63,7 +65,7 @@ def test_every_section_is_a_command():
     """The page on the command line describes no command that cannot be typed."""
     described = set(re.findall(r"^## ([a-z]+)$", page("cli.md"), re.MULTILINE))
 
-    assert set(_app.app.commands) == described
+    assert set(app.app.commands) == described
 
 
 def reason_codes() -> Iterator[str]:
@@ -160,11 +162,11 @@ def test_every_config_key_is_documented():
     """Every key of keybrake.toml, and of a policy in it, is in the reference."""
     keys = set(re.findall(r"^\| `([\w.]+)` \|", page("config.md"), re.MULTILINE))
     policy = {field.name for field in fields(Policy)}
-    money = {f"money.{name}" for name in _config.MONEY_KEYS}
-    prices = {f"prices.{v}.{name}" for v, names in _prices.NAMES.items() for name in names}
+    money = {f"money.{name}" for name in settings.MONEY_KEYS}
+    prices = {f"prices.{v}.{name}" for v, names in price_list.NAMES.items() for name in names}
     top = {"ledger", "lock_timeout", "durability", "policies.NAME", "proxies", "unguarded"}
-    top |= {f"vendors.stripe.{name}" for name in _config.OF_A_VENDOR}
-    credentials = {f"credentials.{name}" for name in (*_places.VENDORS, "ttl")}
+    top |= {f"vendors.stripe.{name}" for name in settings.OF_A_VENDOR}
+    credentials = {f"credentials.{name}" for name in (*credential_locations.VENDORS, "ttl")}
 
     assert top | money | prices | policy | credentials == keys
 
@@ -172,7 +174,7 @@ def test_every_config_key_is_documented():
 def test_the_documented_config_keys_are_all_there_are():
     """A key beside the documented ones is refused, so the list of them is complete."""
     with pytest.raises(keybrake.PolicyError, match="unknown key 'x'") as told:
-        _config.parse({"x": 1}, source="f", default=_config.Config("sqlite:///x"))
+        settings.parse({"x": 1}, source="f", default=settings.Config("sqlite:///x"))
 
     known = str(told.value).rpartition("known are ")[2].split(", ")
     assert known == sorted(

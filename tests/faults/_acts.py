@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import stripe
 
 import keybrake
-from keybrake._model import Outcome, State
 from keybrake.ledger import Ledger
+from keybrake.model.call import Outcome, State
 from tests.races._many import point_at
 
 LABEL = "crash"
@@ -245,11 +245,11 @@ def go_on(scene: Scene) -> Iterator[Any]:
 
 def verified(scene: Scene) -> str:
     """Return what ``keybrake verify`` finds wrong; nothing, if there is no such command."""
-    from keybrake.cli import _app
+    from keybrake.cli import app
 
-    if "verify" not in _app.app.commands:
+    if "verify" not in app.app.commands:
         return ""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        status = _app.run(["--ledger", scene.ledger, "verify"])
+        status = app.run(["--ledger", scene.ledger, "verify"])
     return "" if status == 0 else f"verify exits with {status}: {said.getvalue()}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from keybrake._model import Outcome, State
-from keybrake.ledger import sqlite
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.stores.sqlite import ledger
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model.call import Outcome, State
 
 
 def recording_after_the_call() -> None:
@@ -22,7 +22,7 @@ def recording_after_the_call() -> None:
 
 def without_a_transaction() -> None:
     """Count a call in one transaction and write its row in another."""
-    reserve = sqlite._reserve_in
+    reserve = ledger._reserve_in
 
     def reserve_and_commit(writing: Any, *rest: Any) -> Any:
         buckets = reserve(writing, *rest)
@@ -30,7 +30,7 @@ def without_a_transaction() -> None:
         writing.execute("BEGIN IMMEDIATE")
         return buckets
 
-    sqlite._reserve_in = reserve_and_commit
+    ledger._reserve_in = reserve_and_commit
 
 
 def releasing_what_the_dead_left() -> None:

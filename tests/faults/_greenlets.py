@@ -104,7 +104,7 @@ def wait_for_lock(hub: Hub) -> dict[str, Any]:
 
 def share_with_threads(hub: Hub) -> dict[str, Any]:
     """Have greenlets and threads of the system open runs side by side."""
-    from keybrake import _waiting
+    from keybrake.model import waiting
 
     said: list[str] = []
     work = opens(said)
@@ -114,7 +114,7 @@ def share_with_threads(hub: Hub) -> dict[str, Any]:
             work()
 
     for _ in range(2):
-        _waiting.start_new_thread(many, ())
+        waiting.start_new_thread(many, ())
     ticks = Ticks(hub)
     hub.join([hub.spawn(many) for _ in range(GREENLETS)])
     while len(said) < 20 * (GREENLETS + 2):
@@ -141,7 +141,7 @@ def end_while_waiting(hub: Hub) -> dict[str, Any]:
 
 def fetch_credential(hub: Hub) -> dict[str, Any]:
     """Have greenlets ask for one credential, whose place takes a while, with locks from before."""
-    from keybrake.credentials._secret import Credential, Secret
+    from keybrake.credentials.secret import Credential, Secret
 
     class Slow(CREDENTIALS[0]):
         def _fetch(self, vendor: str, refused: Any) -> Credential:
@@ -205,7 +205,7 @@ def main(name: str, order: str, act: str) -> None:
     if order == "first":
         hub.patch()
     import keybrake
-    from keybrake.credentials._store import Kept
+    from keybrake.credentials.store import Kept
 
     CREDENTIALS.append(Kept)
     if order == "imported":

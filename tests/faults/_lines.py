@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NamedTuple
 
-from keybrake.ledger import _stand_in
+from keybrake.ledger.stores.sqlite import lock_waiter
 
 
 class Line(NamedTuple):
@@ -72,7 +72,7 @@ class Tracer:
 @contextlib.contextmanager
 def traced(tracer: Tracer) -> Iterator[Tracer]:
     """Follow the lines of a block, those of the threads that it starts included."""
-    start, before = _stand_in.start_new_thread, sys.gettrace()
+    start, before = lock_waiter.start_new_thread, sys.gettrace()
 
     def start_traced(function: Callable[..., Any], args: tuple[Any, ...]) -> int:
         def work() -> None:
@@ -82,7 +82,7 @@ def traced(tracer: Tracer) -> Iterator[Tracer]:
 
         return start(work, ())
 
-    _stand_in.start_new_thread = start_traced
+    lock_waiter.start_new_thread = start_traced
     threading.settrace(tracer.enter)
     sys.settrace(tracer.enter)
     try:
@@ -90,7 +90,7 @@ def traced(tracer: Tracer) -> Iterator[Tracer]:
     finally:
         sys.settrace(before)
         threading.settrace(before)
-        _stand_in.start_new_thread = start
+        lock_waiter.start_new_thread = start
 
 
 def lines(tracer: Tracer, most: int) -> list[Line]:

@@ -19,7 +19,9 @@ from tests.faults._acts import Act, Scene
 
 # Forked from a process that has all of it loaded already, a child is there in milliseconds.
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["pytest", "keybrake.ledger.sqlite", "tests.faults._warm"])
+_PROCESSES.set_forkserver_preload(
+    ["pytest", "keybrake.ledger.stores.sqlite.ledger", "tests.faults._warm"]
+)
 
 # Starting one looks at all others, and does not expect another thread to do the same.
 _CASTING = threading.Lock()

@@ -9,8 +9,8 @@ from pathlib import Path
 import stripe
 
 import keybrake
-import keybrake.cli._app
-import keybrake.ledger._files as files
+import keybrake.cli.app
+import keybrake.ledger.stores.sqlite.ledger_files as files
 from tests.faults import _acts
 
 # A call to nowhere: the SDK loads the rest of itself, and asks the system once what it is.

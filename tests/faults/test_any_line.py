@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import pytest
 
 import keybrake
-from keybrake import _asking, _scope
-from keybrake._asking import Books
-from keybrake._model import Outcome, State
-from keybrake._steps import Way, Wire, walk, walk_async
-from keybrake.ledger._lock import LedgerLock
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.guard import caller, task_batching
+from keybrake.guard.steps import Way, Wire, walk, walk_async
+from keybrake.guard.task_batching import Books
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.ledger.stores.sqlite.write_lock import LedgerLock
+from keybrake.model.call import Outcome, State
 from tests.faults._lines import Tracer, lines, traced
 from tests.ledger._queued import Struck
 from tests.ledger.test_contract import asking, opened, settled
@@ -30,7 +30,7 @@ CALLERS = 3
 PATIENCE_S = 20.0
 
 FILES = (
-    *("keybrake/_asking.py", "keybrake/_steps.py", "keybrake/_waiting.py"),
+    *("keybrake/guard/task_batching.py", "keybrake/guard/steps.py", "keybrake/model/waiting.py"),
     *("ledger/_turns.py", "ledger/_lock.py", "ledger/_stand_in.py"),
 )
 # For so long another process holds the lock that they wait for.
@@ -76,7 +76,7 @@ class Stage(NamedTuple):
 @contextlib.contextmanager
 def staged(folder: Path) -> Iterator[Stage]:
     """Open a new ledger; no thread waits from before."""
-    _asking._waiting_room._pool = None
+    task_batching._waiting_room._pool = None
     ledger = SQLiteLedger(folder / "ledger.db", lock_timeout_s=1.0, durability="process")
     try:
         yield Stage(ledger, opened(ledger, cap=CAP), [])
@@ -233,11 +233,11 @@ def test_an_error_while_a_run_is_entered_or_left_leaves_none_open(ledger_url, wa
                 with keybrake.run("agent", cap=1):
                     pass
 
-    stay(calm := Tracer(("keybrake/_run.py",)))
+    stay(calm := Tracer(("keybrake/runs/run.py",)))
     # Python itself may be interrupted before it has come to the first thing that a function does.
     points = [it for it in lines(calm, 2) if it.text() not in ("try:", "with self._whole():")]
     for point in points:
         with contextlib.suppress(ERRORS[error]):
-            stay(Tracer(("keybrake/_run.py",), point, ERRORS[error]))
-        assert _scope.open_runs.newest_ledger() is None, str(point)
-        assert _scope.active.get() is None, str(point)
+            stay(Tracer(("keybrake/runs/run.py",), point, ERRORS[error]))
+        assert caller.open_runs.newest_ledger() is None, str(point)
+        assert caller.active.get() is None, str(point)

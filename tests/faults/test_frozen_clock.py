@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database, Migrations
 
-from keybrake.ledger import _files, _migrations
+from keybrake.ledger.stores.sqlite import ledger_files, schema
 
 # By the name of the tool: how it stops the clock, before anything of ours is imported or after.
 STOPPED = {
@@ -69,7 +69,7 @@ print(said == [True] * {threads})
 def test_each_thread_is_refused_at_its_deadline(tmp_path, tool):
     """Sixteen threads that wait behind one another wait for one second, and not one after the other."""
     ledger = tmp_path / "ledger.db"
-    _files.create(ledger)
+    ledger_files.create(ledger)
     code = _REFUSED.format(tool=STOPPED[tool], threads=_THREADS)
     began = time.monotonic()
     with held(ledger):
@@ -124,9 +124,9 @@ def test_a_first_ledger_loads_nothing_that_it_does_not_need(tmp_path, tool):
 
 def test_sqlite_utils_finds_the_migrations_on_record(tmp_path):
     """Its own command line sees what was applied, in the table that it makes itself."""
-    _files.create(tmp_path / "ledger.db")
+    ledger_files.create(tmp_path / "ledger.db")
     theirs = Migrations("keybrake")
-    for migration in _migrations._ALL:
+    for migration in schema._ALL:
         theirs(name=migration.__name__)(migration)
     with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
         found = Database(connection)
@@ -139,7 +139,7 @@ def test_sqlite_utils_finds_the_migrations_on_record(tmp_path):
 
 
 _LOOK_UP = """
-import asyncio, keybrake._steps as steps
+import asyncio, keybrake.guard.steps as steps
 {tool}
 async def drip():
     await asyncio.get_running_loop().create_future()
@@ -162,7 +162,7 @@ def test_a_look_up_that_never_ends_is_given_up(tmp_path, tool):
 
 _CREDENTIAL = """
 import os, threading
-from keybrake.credentials._store import Credentials
+from keybrake.credentials.store import Credentials
 from keybrake.errors import CredentialError
 {tool}
 kept = Credentials({{}}, 300)

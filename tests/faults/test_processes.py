@@ -211,8 +211,8 @@ def leave(*_):
     raise Leave
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, leave)
-from keybrake.ledger import Busy, _files
-from keybrake.ledger._lock import LedgerLock
+from keybrake.ledger import Busy; from keybrake.ledger.stores.sqlite import ledger_files as _files
+from keybrake.ledger.stores.sqlite.write_lock import LedgerLock
 path = _files.path_of(ledger)
 other = LedgerLock(_files.lock_path(path))  # a descriptor of its own: as another process would ask
 begin, calm = threading.Event(), threading.Event()

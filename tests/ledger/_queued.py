@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from keybrake.ledger._events import Writing
-from keybrake.ledger._turns import Turns, _Turn
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.event_chain import Writing
+from keybrake.ledger.stores.sqlite.group_commit import Turns, _Turn
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
 
 
 class Struck(BaseException):

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import keybrake
 from keybrake import Limit
-from keybrake._model import Outcome, State
-from keybrake._terms import Policy, terms_of
-from keybrake.ledger import Note, _files, _verify
-from keybrake.ledger._verify import Verdict
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger import Note
+from keybrake.ledger.audit import verify
+from keybrake.ledger.audit.verify import Verdict
+from keybrake.ledger.stores.sqlite import ledger_files
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model.call import Outcome, State
+from keybrake.policy.policy import Policy, terms_of
 from tests.ledger.test_contract import MONEY, READ, asking, opened, settled
 
 SMALL, LARGE = Limit(cap=90, per="1h"), Limit(cap=500, per="day")
@@ -64,8 +66,8 @@ def left_open(ledger: SQLiteLedger, uid: str = "run_1") -> None:
 
 def verified(path: Path) -> Verdict:
     """Verify a ledger as it is on the disk."""
-    with contextlib.closing(_files.connect(path, read_only=True)) as connection:
-        return _verify.verify(connection, path)
+    with contextlib.closing(ledger_files.connect(path, read_only=True)) as connection:
+        return verify.verify(connection, path)
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@ import threading
 
 import pytest
 
-from keybrake._model import Outcome, State
-from keybrake.ledger import _events, _seal
+from keybrake.ledger import event_chain
+from keybrake.ledger.stores.sqlite import seal_file
+from keybrake.model.call import Outcome, State
 from tests.ledger._written import left_open, tampering, verified, written
 from tests.ledger.test_contract import asking, opened, settled
 
@@ -137,7 +138,7 @@ def test_a_change_shows(path, name):
 
 def _fold(db):
     """Have the totals taken in, as the engine does after a few hundred events."""
-    from keybrake.ledger import _statements as sql
+    from keybrake.ledger import statements as sql
 
     db.execute(sql.FOLD)
     db.execute(sql.FOLDED, db.execute("SELECT max(seq) FROM event").fetchone())
@@ -181,9 +182,9 @@ def test_a_second_end_shows_even_in_a_chain_that_fits(path):
             "SELECT seq, at, hash FROM event ORDER BY seq DESC LIMIT 1"
         ).fetchone()
         facts = db.execute(
-            f"SELECT {', '.join(_events.END_FACTS)} FROM call WHERE seq = 1"
+            f"SELECT {', '.join(event_chain.END_FACTS)} FROM call WHERE seq = 1"
         ).fetchone()
-        _events.append(db, head, (seq + 1, at, "settled", 1, None, 0, -5_000_000, None), facts)
+        event_chain.append(db, head, (seq + 1, at, "settled", 1, None, 0, -5_000_000, None), facts)
         db.execute("UPDATE call SET cost = 0 WHERE seq = 1")
 
     assert f"order: event {seq + 1} (settled, call 1): a call that has not ended, settled" in told(
@@ -197,7 +198,7 @@ def test_time_that_runs_backwards_shows(path):
         seq, at, head = db.execute(
             "SELECT seq, at, hash FROM event ORDER BY seq DESC LIMIT 1"
         ).fetchone()
-        _events.append(db, head, (seq + 1, at - 1, "paused", None, 1, 0, 0, None), ())
+        event_chain.append(db, head, (seq + 1, at - 1, "paused", None, 1, 0, 0, None), ())
         db.execute("UPDATE scope SET paused_at = ? WHERE id = 1", (at - 1,))
 
     assert told(path) == [f"time: event {seq + 1} (paused, scope 1): not before {at}, {at - 1}"]
@@ -230,14 +231,14 @@ def test_what_sqlite_finds_is_told_first(path):
 @pytest.mark.parametrize("lose", ["deleted", "torn", "another", "ahead"])
 def test_a_seal_that_does_not_fit_shows(path, lose):
     """A ledger is not sound without the seal that knows how far it has come."""
-    seal = _seal.path_of(path)
+    seal = seal_file.path_of(path)
     if lose == "deleted":
         seal.unlink()
     elif lose == "torn":
         seal.write_bytes(b"kb")
     else:
         uid = "0" * 32 if lose == "another" else _uid(path)
-        _seal.write(path, uid, 10**6 if lose == "ahead" else 1)
+        seal_file.write(path, uid, 10**6 if lose == "ahead" else 1)
 
     assert [line.split(":")[0] for line in told(path)] == ["seal"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import keybrake
-from keybrake import _clock
-from keybrake._model import Call, Effect, Outcome, State
-from keybrake._terms import Policy, expiry_of, terms_of
 from keybrake.ledger import Admission, Ledger, NewRun, Note, RunRecord
+from keybrake.model import clock
+from keybrake.model.call import Call, Effect, Outcome, State
+from keybrake.policy.policy import Policy, expiry_of, terms_of
 
 MONEY = Call("stripe", "stripe.refunds.create", "POST", "/v1/refunds", Effect.MONEY)
 READ = Call("stripe", "stripe.charges.retrieve", "GET", "/v1/charges/ch_1", Effect.READ)
@@ -74,8 +74,8 @@ def test_a_run_comes_back_as_it_was_opened(ledger):
 
     assert (run.pk, run.uid, run.label, run.parent_uid) == (pk, "run_1", "label of run_1", None)
     assert (run.mode, run.cap, run.state()) == ("enforce", 5_000_000, "open")
-    assert run.expires_at - run.opened_at == _clock.HOUR
-    assert abs(run.opened_at - _clock.now()) < 60 * _clock.SECOND
+    assert run.expires_at - run.opened_at == clock.HOUR
+    assert abs(run.opened_at - clock.now()) < 60 * clock.SECOND
     assert ledger.runs("run_1") == [run] == list(ledger.runs())
     assert ledger.join(b"run_1".ljust(32, b"\0")) == run
 
@@ -347,12 +347,12 @@ def test_the_moment_of_the_first_word_stays(ledger):
 
 def test_time_never_runs_backwards_for_calls(ledger, monkeypatch, rows):
     """A clock that is set back leaves rows in order, and expired runs expired."""
-    start = now = _clock.now()
-    monkeypatch.setattr(_clock, "now", lambda: now)
+    start = now = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: now)
     short, long = opened(ledger, expires_in="1h"), opened(ledger, "run_2", expires_in=None)
-    now = start + 2 * _clock.HOUR
+    now = start + 2 * clock.HOUR
     ledger.admit(asking(1, long))
-    now = start - _clock.DAY
+    now = start - clock.DAY
     with pytest.raises(keybrake.RunExpired):
         ledger.admit(asking(1, short))
     ledger.admit(asking(1, long))
@@ -365,11 +365,11 @@ def test_time_never_runs_backwards_for_calls(ledger, monkeypatch, rows):
 @pytest.mark.parametrize("recorded_by", ["open_run", "close_run", "revoke", "settle", "note"])
 def test_no_recorded_moment_is_ever_in_the_future(ledger, monkeypatch, recorded_by):
     """Whatever wrote down the latest moment, a clock set back does not revive an expired run."""
-    start = now = _clock.now()
-    monkeypatch.setattr(_clock, "now", lambda: now)
+    start = now = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: now)
     short, long = opened(ledger, expires_in="1h"), opened(ledger, "run_2", expires_in=None)
     admitted = ledger.admit(asking(1, long))
-    now = start + 2 * _clock.HOUR
+    now = start + 2 * clock.HOUR
     {
         "open_run": lambda: opened(ledger, "run_3"),
         "close_run": lambda: ledger.close_run(long),

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import keybrake
-from keybrake import _clock
-from keybrake._model import Call, Effect, Meter, Outcome, State
-from keybrake._terms import Policy, terms_of
 from keybrake.errors import LedgerUnavailable
-from keybrake.ledger import NewRun, Note, _events
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger import NewRun, Note, event_chain
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model import clock
+from keybrake.model.call import Call, Effect, Meter, Outcome, State
+from keybrake.policy.policy import Policy, terms_of
 from tests.ledger.test_contract import MONEY, READ, asking, opened, settled
 
 OF_A_CALL = (
@@ -202,7 +202,7 @@ def test_an_event_neither_changes_nor_goes(ledger):
 
 def test_a_row_says_what_was_asked(ledger, select, monkeypatch):
     """Every column of a call that is known when it begins is what the admission said."""
-    monkeypatch.setattr(_clock, "now", lambda: 30_000 * _clock.DAY)
+    monkeypatch.setattr(clock, "now", lambda: 30_000 * clock.DAY)
     run = opened(ledger, daily_usd_cap=50)
     tool = ledger.tool(run, "pay", terms_of(Policy(cap=5)))
     call = Call("stripe", "stripe.refunds.create", "POST", "/v1/refunds", Effect.MONEY)
@@ -220,8 +220,8 @@ def test_a_row_says_what_was_asked(ledger, select, monkeypatch):
     assert (ledger.path.parent / f"ledger.db.owner-{token}").exists()
     assert dict(zip(columns, row, strict=True)) == {
         **dict.fromkeys(columns),
-        "seq": 1, "uid": "u1", "at": 30_000 * _clock.DAY, "run": run, "tool": "pay", "scopes": f"[{run}, {tool}]",
-        "buckets": f"[[{run}, 0, {30_000 * _clock.DAY}]]", "vendor": "stripe", "endpoint": "stripe.refunds.create",
+        "seq": 1, "uid": "u1", "at": 30_000 * clock.DAY, "run": run, "tool": "pay", "scopes": f"[{run}, {tool}]",
+        "buckets": f"[[{run}, 0, {30_000 * clock.DAY}]]", "vendor": "stripe", "endpoint": "stripe.refunds.create",
         "method": "POST", "path": "/v1/refunds", "origin": "https://x", "account": "acct_1", "owner": "f00d",
         "request": '{"a":1}', "process": token, "state": "reserved", "reserved": 2_000_000, "amount": 150,
         "currency": "eur", "idempotency_key": "mine", "meter": "outflow", "contingent": 7, "recurring": 1,
@@ -233,9 +233,9 @@ def test_a_row_says_what_was_asked(ledger, select, monkeypatch):
 
 def test_an_event_is_never_before_the_one_before(ledger, select, monkeypatch):
     """A clock that is set back stands still instead."""
-    start = 30_000 * _clock.DAY
+    start = 30_000 * clock.DAY
     for now in (5_000, 4_000, 6_000):
-        monkeypatch.setattr(_clock, "now", lambda now=now: start + now)
+        monkeypatch.setattr(clock, "now", lambda now=now: start + now)
         ledger.note(Note("n", READ, State.SETTLED, "x"))
 
     moments = [at - start for (at,) in select("at FROM event WHERE kind = 'noted'")]
@@ -357,6 +357,6 @@ def test_a_digest_and_a_link_are_what_the_documentation_says():
     columns = (1, 2, "made", None, None, 0, 0, "é")
     text = '[1,2,"made",null,null,0,0,"\\u00e9","fact"]'
 
-    assert _events.digest(columns, ("fact",)) == sha256(text.encode()).digest()
-    assert _events.link(b"a", b"b") == sha256(b"ab").digest()
-    assert _events.root("f00d") == sha256(b"keybrake:f00d").digest()
+    assert event_chain.digest(columns, ("fact",)) == sha256(text.encode()).digest()
+    assert event_chain.link(b"a", b"b") == sha256(b"ab").digest()
+    assert event_chain.root("f00d") == sha256(b"keybrake:f00d").digest()

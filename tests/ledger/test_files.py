@@ -11,11 +11,12 @@ import sqlite_utils
 from sqlite_utils.plugins import pm
 
 import keybrake
-from keybrake import _clock
 from keybrake.errors import LedgerUnavailable, PolicyError
-from keybrake.ledger import _files, _seal, open_ledger
-from keybrake.ledger._files import Unusable
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger import open_ledger
+from keybrake.ledger.stores.sqlite import ledger_files, seal_file
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.ledger.stores.sqlite.ledger_files import Unusable
+from keybrake.model import clock
 from tests.ledger.test_contract import opened
 from tests.ledger.test_events import false_hashes
 
@@ -32,7 +33,7 @@ from tests.ledger.test_events import false_hashes
 )
 def test_a_url_names_a_file(url, path):
     """Four slashes, or a path, name it absolutely."""
-    assert _files.path_of(url) == Path(path)
+    assert ledger_files.path_of(url) == Path(path)
 
 
 def test_a_relative_url_is_relative_to_the_working_directory(tmp_path, monkeypatch):
@@ -40,7 +41,7 @@ def test_a_relative_url_is_relative_to_the_working_directory(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
 
     for url in ("sqlite:///sub/ledger.db", Path("sub/ledger.db")):
-        assert _files.path_of(url) == tmp_path / "sub" / "ledger.db"
+        assert ledger_files.path_of(url) == tmp_path / "sub" / "ledger.db"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_a_relative_url_is_relative_to_the_working_directory(tmp_path, monkeypat
 def test_what_is_no_url_is_refused(url):
     """The message says what to write."""
     with pytest.raises(PolicyError) as refused:
-        _files.path_of(url)
+        ledger_files.path_of(url)
 
     assert str(refused.value) == (
         f"ledger={url!r} cannot be opened; write sqlite:///ledger.db or sqlite:////abs/ledger.db"
@@ -70,7 +71,7 @@ def test_what_is_no_url_is_refused(url):
 def test_what_nobody_else_could_open_is_refused(url):
     """A ledger is shared between processes, or it counts nothing."""
     with pytest.raises(PolicyError) as refused:
-        _files.path_of(url)
+        ledger_files.path_of(url)
 
     assert str(refused.value) == f"ledger={url!r} names no file that other processes could share"
 
@@ -100,9 +101,9 @@ def test_side_files_and_lock_stand_beside_it():
     """Whoever moves ``ledger.db*`` moves them all."""
     path = Path("/x/ledger.db")
 
-    assert _files.lock_path(path) == Path("/x/ledger.db.lock")
-    assert _files.side_files(path) == (Path("/x/ledger.db-wal"), Path("/x/ledger.db-shm"))
-    assert _seal.path_of(path) == Path("/x/ledger.db.seal")
+    assert ledger_files.lock_path(path) == Path("/x/ledger.db.lock")
+    assert ledger_files.side_files(path) == (Path("/x/ledger.db-wal"), Path("/x/ledger.db-shm"))
+    assert seal_file.path_of(path) == Path("/x/ledger.db.seal")
 
 
 # What it may be
@@ -111,7 +112,7 @@ def test_side_files_and_lock_stand_beside_it():
 def refused(path: Path) -> str:
     """Return why a file may be no ledger."""
     with pytest.raises(Unusable) as told:
-        _files.check_file(path)
+        ledger_files.check_file(path)
     return str(told.value)
 
 
@@ -130,7 +131,7 @@ def test_what_is_no_file_of_ones_own_is_refused(tmp_path, monkeypatch):
         f"move the file away to begin a new ledger"
     )
     path.write_bytes(b"x")
-    _files.check_file(path)
+    ledger_files.check_file(path)
 
 
 def test_a_file_of_another_user_is_refused(tmp_path, monkeypatch):
@@ -144,11 +145,11 @@ def test_a_file_of_another_user_is_refused(tmp_path, monkeypatch):
             f"{path} belongs to another user (uid {mine}); use a ledger of your own"
         )
         return
-    _files.check_file(path)
+    ledger_files.check_file(path)
     os.chown(path, 4711, -1)
     assert refused(path) == f"{path} belongs to another user (uid 4711); use a ledger of your own"
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    _files.check_file(path)
+    ledger_files.check_file(path)
 
 
 MOUNTS = """\
@@ -167,7 +168,7 @@ def mounts(tmp_path, monkeypatch) -> Path:
     """Let the system have a few file systems, in the order they were mounted."""
     path = tmp_path / "mounts"
     path.write_text(MOUNTS)
-    monkeypatch.setattr(_files, "_MOUNTS", path)
+    monkeypatch.setattr(ledger_files, "_MOUNTS", path)
     return path
 
 
@@ -184,36 +185,36 @@ def mounts(tmp_path, monkeypatch) -> Path:
 )
 def test_the_innermost_and_newest_mount_is_where_a_file_lies(mounts, path, kind):
     """A mount over a mount hides it; a blank in its name is written as an octal number."""
-    assert _files.file_system(Path(path)) == kind
+    assert ledger_files.file_system(Path(path)) == kind
 
 
 def test_a_system_that_does_not_tell_refuses_nothing(mounts, monkeypatch):
     """Without a list of mounts, or on another system, nothing is known."""
     monkeypatch.setattr("sys.platform", "darwin")
-    assert _files.file_system(Path("/net/share/ledger.db")) is None
+    assert ledger_files.file_system(Path("/net/share/ledger.db")) is None
     monkeypatch.undo()
-    monkeypatch.setattr(_files, "_MOUNTS", mounts.with_name("none"))
-    assert _files.file_system(Path("/net/share/ledger.db")) is None
-    _files.refuse_network(Path("/net/share/ledger.db"))
+    monkeypatch.setattr(ledger_files, "_MOUNTS", mounts.with_name("none"))
+    assert ledger_files.file_system(Path("/net/share/ledger.db")) is None
+    ledger_files.refuse_network(Path("/net/share/ledger.db"))
 
 
 def test_a_mount_of_any_name_can_be_read(mounts):
     """Names that are no UTF-8 are read, too."""
     mounts.write_bytes(b"x /b\xff tmpfs rw 0 0\n" + MOUNTS.encode())
 
-    assert _files.file_system(Path("/net/share/ledger.db")) == "nfs4"
+    assert ledger_files.file_system(Path("/net/share/ledger.db")) == "nfs4"
 
 
 def test_a_network_file_system_is_named(mounts):
     """The message says which, why not, and what to do."""
     with pytest.raises(Unusable) as told:
-        _files.refuse_network(Path("/net/share/ledger.db"))
+        ledger_files.refuse_network(Path("/net/share/ledger.db"))
 
     assert str(told.value) == (
         "/net/share/ledger.db lies on nfs4, a network file system, where locks do not hold; move it "
         "to a local disk. A ledger for several machines has to be in PostgreSQL"
     )
-    _files.refuse_network(Path("/home/ledger.db"))
+    ledger_files.refuse_network(Path("/home/ledger.db"))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_what_is_wrong_with_a_sqlite_is_known(version, fault):
         ),
     }
 
-    assert _files.sqlite_fault(version) == words[fault]
+    assert ledger_files.sqlite_fault(version) == words[fault]
 
 
 # Making one
@@ -253,17 +254,17 @@ def test_a_new_ledger_is_whole_and_closed_to_others(tmp_path):
     """It is in WAL mode, marked, empty but for its first event, sealed, and without leftovers."""
     path = tmp_path / "ledger.db"
     draft = tmp_path / "ledger.db.new"
-    for leftover in (draft, *_files.side_files(draft)):
+    for leftover in (draft, *ledger_files.side_files(draft)):
         leftover.write_bytes(b"left over")
-    before, began = os.umask(0), _clock.now()
+    before, began = os.umask(0), clock.now()
     try:
-        _files.create(path)
+        ledger_files.create(path)
     finally:
         os.umask(before)
 
     assert sorted(it.name for it in tmp_path.iterdir()) == ["ledger.db", "ledger.db.seal"]
     assert {stat.S_IMODE(it.stat().st_mode) for it in tmp_path.iterdir()} == {0o600}
-    with contextlib.closing(_files.connect(path)) as db:
+    with contextlib.closing(ledger_files.connect(path)) as db:
         one = {
             name: db.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("page_size", "journal_mode", "application_id", "user_version")
@@ -271,14 +272,14 @@ def test_a_new_ledger_is_whole_and_closed_to_others(tmp_path):
         (row,) = db.execute("SELECT id, length(uid), created_at FROM ledger").fetchall()
         events = db.execute("SELECT seq, at, kind FROM event").fetchall()
         migrations = db.execute("SELECT migration_set, name FROM _sqlite_migrations").fetchall()
-        with contextlib.closing(_seal.Seal(path)) as seal:
+        with contextlib.closing(seal_file.Seal(path)) as seal:
             assert db.execute("SELECT uid FROM ledger").fetchone() == (seal.uid,)
             assert seal.newest() == 1
     assert one == {
         "page_size": 2048, "journal_mode": "wal", "application_id": 0x6B627231, "user_version": 2,
     }  # fmt: skip
     assert row[:2] == (1, 32)
-    assert began <= row[2] <= _clock.now()
+    assert began <= row[2] <= clock.now()
     assert events == [(1, row[2], "made")]
     assert migrations == [("keybrake", "m001_first_schema"), ("keybrake", "m002_events")]
     assert false_hashes(path) == []
@@ -289,7 +290,7 @@ def test_no_ledger_is_made_through_a_link_or_over_a_draft(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / "ledger.db.new").symlink_to(victim)
-    _files.create(tmp_path / "ledger.db")
+    ledger_files.create(tmp_path / "ledger.db")
 
     assert victim.read_text() == "mine"
     assert not (tmp_path / "ledger.db").is_symlink()
@@ -301,13 +302,13 @@ def test_a_ledger_that_cannot_be_finished_leaves_none(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise sqlite3.OperationalError
 
-    monkeypatch.setattr(_files._events, "begin", full)
+    monkeypatch.setattr(ledger_files.event_chain, "begin", full)
     with pytest.raises(sqlite3.OperationalError):
-        _files.create(tmp_path / "ledger.db")
+        ledger_files.create(tmp_path / "ledger.db")
 
     assert not (tmp_path / "ledger.db").exists()
     monkeypatch.undo()
-    _files.create(tmp_path / "ledger.db")
+    ledger_files.create(tmp_path / "ledger.db")
     assert false_hashes(tmp_path / "ledger.db") == []
 
 
@@ -315,14 +316,14 @@ def test_a_connection_makes_no_file_and_may_be_read_only(tmp_path):
     """Names are taken as they are, whatever stands in them."""
     path = tmp_path / "a?b#c%20d.db"
     with pytest.raises(sqlite3.OperationalError):
-        _files.connect(path).execute("SELECT 1 FROM ledger")
+        ledger_files.connect(path).execute("SELECT 1 FROM ledger")
     assert not path.exists()
-    _files.create(path)
-    with contextlib.closing(_files.connect(path, read_only=True)) as reader:
+    ledger_files.create(path)
+    with contextlib.closing(ledger_files.connect(path, read_only=True)) as reader:
         assert reader.execute("PRAGMA busy_timeout").fetchone() == (5000,)
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             reader.execute("UPDATE ledger SET folded = 1")
-    with contextlib.closing(_files.connect(path, timeout_s=0.25)) as writer:
+    with contextlib.closing(ledger_files.connect(path, timeout_s=0.25)) as writer:
         writer.execute("UPDATE ledger SET folded = 1")
         assert not writer.in_transaction
         assert writer.execute("PRAGMA busy_timeout").fetchone() == (250,)
@@ -331,17 +332,17 @@ def test_a_connection_makes_no_file_and_may_be_read_only(tmp_path):
 def test_a_file_of_another_program_or_version_is_told(tmp_path):
     """Each has its message; an older version is no error."""
     path = tmp_path / "ledger.db"
-    _files.create(path)
-    with contextlib.closing(_files.connect(path)) as db:
-        assert _files.check_schema(db, path) == 2
+    ledger_files.create(path)
+    with contextlib.closing(ledger_files.connect(path)) as db:
+        assert ledger_files.check_schema(db, path) == 2
         db.execute("PRAGMA user_version=1")
-        assert _files.check_schema(db, path) == 1
+        assert ledger_files.check_schema(db, path) == 1
         db.execute("PRAGMA user_version=3")
         with pytest.raises(Unusable) as newer:
-            _files.check_schema(db, path)
+            ledger_files.check_schema(db, path)
         db.execute("PRAGMA application_id=7")
         with pytest.raises(Unusable) as another:
-            _files.check_schema(db, path)
+            ledger_files.check_schema(db, path)
 
     assert str(newer.value) == (
         f"{path} was written by a newer keybrake (schema 3, this one knows 2); upgrade keybrake here"
@@ -356,14 +357,14 @@ def test_a_folder_is_made_where_there_is_none(tmp_path):
     path = tmp_path / "deep" / "down" / "ledger.db"
     before = os.umask(0)
     try:
-        _files.prepare_folder(path)
+        ledger_files.prepare_folder(path)
         path.parent.chmod(0o750)
-        _files.prepare_folder(path)
+        ledger_files.prepare_folder(path)
     finally:
         os.umask(before)
 
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
-    _files.prepare_folder(tmp_path / "new" / "ledger.db")
+    ledger_files.prepare_folder(tmp_path / "new" / "ledger.db")
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
 
@@ -396,7 +397,7 @@ def test_what_was_before_there_were_events_is_carried_over(old):
     """One event for each scope and call, at the newest moment on record, chained and sealed."""
     ledger = SQLiteLedger(old, lock_timeout_s=5, durability="process")
     opened(ledger)
-    with contextlib.closing(_files.connect(old, read_only=True)) as db:
+    with contextlib.closing(ledger_files.connect(old, read_only=True)) as db:
         columns = "seq, at - 1790000000000000, kind, call, scope, reserved, spent, detail"
         events = db.execute(f"SELECT {columns} FROM event ORDER BY seq").fetchall()
         totals = db.execute("SELECT endpoint, calls, reserved_micros FROM spend_by_endpoint")
@@ -414,7 +415,7 @@ def test_what_was_before_there_were_events_is_carried_over(old):
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         names = {name for (name,) in db.execute("SELECT name FROM pragma_table_info('ledger')")}
         assert names == {"id", "uid", "created_at", "folded"}
-        with contextlib.closing(_seal.Seal(old)) as seal:
+        with contextlib.closing(seal_file.Seal(old)) as seal:
             assert (seal.uid, seal.newest()) == ("0123456789abcdef" * 2, 8)
     ledger.close()
     assert false_hashes(old) == []
@@ -440,7 +441,7 @@ def test_an_upgraded_ledger_has_the_tables_of_a_new_one(old, tmp_path):
     """Whatever asks it later finds the same tables, views, indexes and triggers."""
     SQLiteLedger(old, lock_timeout_s=5, durability="process").close()
     new = tmp_path / "new.db"
-    _files.create(new)
+    ledger_files.create(new)
     what = "SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY 1, 2"
     of_each = []
     for path in (old, new):
@@ -463,7 +464,7 @@ def test_no_plugin_of_the_users_runs_in_a_ledger(old, tmp_path):
     pm.register(plugin)
     try:
         SQLiteLedger(old, lock_timeout_s=5, durability="process").close()
-        _files.create(tmp_path / "new.db")
+        ledger_files.create(tmp_path / "new.db")
         assert seen == []
         sqlite_utils.Database(memory=True)
         assert len(seen) == 1
@@ -473,13 +474,13 @@ def test_no_plugin_of_the_users_runs_in_a_ledger(old, tmp_path):
 
 def test_an_upgrade_that_fails_leaves_the_old_ledger(old, monkeypatch):
     """It is one transaction: a ledger half-way up is a ledger no version can read."""
-    from keybrake.ledger import _migrations
+    from keybrake.ledger.stores.sqlite import schema
 
     def full(*_: object) -> None:
         msg = "disk full"
         raise sqlite3.OperationalError(msg)
 
-    monkeypatch.setattr(_migrations._events, "append", full)
+    monkeypatch.setattr(schema.event_chain, "append", full)
     with pytest.raises(LedgerUnavailable, match="disk full"):
         SQLiteLedger(old, lock_timeout_s=5, durability="process")
     monkeypatch.undo()

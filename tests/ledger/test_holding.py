@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from keybrake.ledger import _files, _forking, _hold, _owners
-from keybrake.ledger._hold import Hold
-from keybrake.ledger._owners import Owner
+from keybrake.ledger.stores.sqlite import forking, ledger_files, owners, wal_hold
+from keybrake.ledger.stores.sqlite.owners import Owner
+from keybrake.ledger.stores.sqlite.wal_hold import Hold
 
 # Whose call it is
 
@@ -37,11 +37,11 @@ def test_a_process_is_known_by_a_file_that_it_has_locked(ledger):
     assert (len(token), owner.token()) == (12, token)
     assert path.stat().st_mode & 0o777 == 0o600
     assert not os.get_inheritable(owner._fd)
-    assert not _owners.is_gone(ledger, token)
-    assert _owners.is_gone(ledger, "0" * 12)
+    assert not owners.is_gone(ledger, token)
+    assert owners.is_gone(ledger, "0" * 12)
     owner.close()
     assert not path.exists()
-    assert _owners.is_gone(ledger, token)
+    assert owners.is_gone(ledger, token)
     owner.close()
     assert owner.token() != token
     owner.close()
@@ -63,13 +63,13 @@ def test_a_file_that_nobody_has_locked_is_of_a_process_that_has_gone(ledger):
     strange = ledger.with_name("ledger.db.other")
     strange.touch()
     before = len(list(Path("/dev/fd").iterdir()))
-    assert _owners.is_gone(ledger, "dead")
+    assert owners.is_gone(ledger, "dead")
     assert dead.exists()
-    _owners.sweep(ledger)
+    owners.sweep(ledger)
 
     assert len(list(Path("/dev/fd").iterdir())) == before
     assert (dead.exists(), strange.exists()) == (False, True)
-    assert not _owners.is_gone(ledger, token)
+    assert not owners.is_gone(ledger, token)
     alive.close()
 
 
@@ -77,7 +77,7 @@ def test_a_file_that_cannot_be_swept_stops_nobody(ledger):
     """What is no file of ours is left where it is."""
     ledger.with_name("ledger.db.owner-aa").mkdir()
     ledger.with_name("ledger.db.owner-zz").touch()
-    _owners.sweep(ledger)
+    owners.sweep(ledger)
 
     assert ledger.with_name("ledger.db.owner-aa").exists()
     assert not ledger.with_name("ledger.db.owner-zz").exists()
@@ -87,11 +87,11 @@ def test_a_forked_child_is_another_process(ledger):
     """It forgets its parent's file, which stays, and gets a file of its own."""
     owner = Owner(ledger)
     token = owner.token()
-    _forking._before()
+    forking._before()
     fd = owner._fd
-    _owners._after_fork(False)
+    owners._after_fork(False)
     assert owner._fd == fd
-    _forking._after_in_child()
+    forking._after_in_child()
     assert owner._fd is None
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(fd)
@@ -120,34 +120,34 @@ def leaves(path: Path) -> None:
 @pytest.fixture
 def writer(ledger) -> Iterator[sqlite3.Connection]:
     """Open a connection that has written to a new ledger."""
-    _files.create(ledger)
-    connection = _files.connect(ledger)
+    ledger_files.create(ledger)
+    connection = ledger_files.connect(ledger)
     connection.execute("UPDATE ledger SET folded = 0")
     yield connection
     connection.close()
 
 
-@pytest.mark.skipif(_hold._SET is None, reason="this system has no locks of open descriptions")
+@pytest.mark.skipif(wal_hold._SET is None, reason="this system has no locks of open descriptions")
 @pytest.mark.parametrize("held", [True, False])
 def test_a_hold_keeps_the_log_though_sqlites_locks_were_dropped(ledger, writer, held):
     """Closing any descriptor of the file drops them; without a hold the next to leave takes the log."""
-    hold = Hold(ledger, *_files.side_files(ledger))
+    hold = Hold(ledger, *ledger_files.side_files(ledger))
     if held:
         hold.take()
-    for path in (ledger, *_files.side_files(ledger)):
+    for path in (ledger, *ledger_files.side_files(ledger)):
         path.read_bytes()
     leaves(ledger)
 
     assert hold.is_firm is held
-    assert _files.side_files(ledger)[0].exists() is held
+    assert ledger_files.side_files(ledger)[0].exists() is held
     hold.drop()
 
 
-@pytest.mark.skipif(_hold._SET is None, reason="this system has no locks of open descriptions")
+@pytest.mark.skipif(wal_hold._SET is None, reason="this system has no locks of open descriptions")
 def test_a_hold_is_taken_once_loosened_and_dropped(ledger, writer):
     """Taken twice it is one; loosened, the last to leave tidies up; dropped, nothing is open."""
     before = len(list(Path("/dev/fd").iterdir()))
-    hold = Hold(ledger, *_files.side_files(ledger))
+    hold = Hold(ledger, *ledger_files.side_files(ledger))
     assert (hold.is_firm, hold.file().st_size) == (False, ledger.stat().st_size)
     hold.loosen()
     hold.take()
@@ -155,7 +155,7 @@ def test_a_hold_is_taken_once_loosened_and_dropped(ledger, writer):
     assert len(list(Path("/dev/fd").iterdir())) == before + 3
     assert not any(os.get_inheritable(fd) for fd in hold._fds)
     assert (hold.is_firm, hold.file().st_size) == (True, ledger.stat().st_size)
-    index = _files.side_files(ledger)[1]
+    index = ledger_files.side_files(ledger)[1]
     for path, start, length in ((ledger, 0x40000002, 510), (index, 128, 1)):
         assert not free(path, start, 1)
         assert not free(path, start + length - 1, 1)
@@ -179,10 +179,10 @@ def free(path: Path, start: int, length: int) -> bool:
     return kind == fcntl.F_UNLCK
 
 
-@pytest.mark.skipif(_hold._SET is None, reason="this system has no locks of open descriptions")
+@pytest.mark.skipif(wal_hold._SET is None, reason="this system has no locks of open descriptions")
 def test_a_child_keeps_its_parents_hold_open_and_takes_its_own(ledger, writer):
     """Closing what it inherited would drop the locks of its own connections."""
-    hold = Hold(ledger, *_files.side_files(ledger))
+    hold = Hold(ledger, *ledger_files.side_files(ledger))
     hold.take()
     inherited = [*hold._fds, hold._log_fd]
     hold.inherit()
@@ -192,14 +192,14 @@ def test_a_child_keeps_its_parents_hold_open_and_takes_its_own(ledger, writer):
     for fd in inherited:
         os.fstat(fd)
     hold.drop()
-    assert _hold._INHERITED[-3:] == inherited
+    assert wal_hold._INHERITED[-3:] == inherited
     for _ in inherited:
-        os.close(_hold._INHERITED.pop())
+        os.close(wal_hold._INHERITED.pop())
 
 
 def test_a_hold_that_was_closed_by_others_is_dropped_all_the_same(ledger, writer):
     """A program that closes every descriptor it finds breaks nothing here."""
-    hold = Hold(ledger, *_files.side_files(ledger))
+    hold = Hold(ledger, *ledger_files.side_files(ledger))
     hold.take()
     for fd in hold._fds[1:]:
         os.close(fd)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from keybrake.ledger import _files, _seal
-from keybrake.ledger._files import Unusable
-from keybrake.ledger._identity import Identity
+from keybrake.ledger.stores.sqlite import ledger_files, seal_file
+from keybrake.ledger.stores.sqlite.identity import Identity
+from keybrake.ledger.stores.sqlite.ledger_files import Unusable
 
 UID = "0123456789abcdef" * 2
 BOOT = b"3a1f4a5e-9d0c-4c55-8d7e-0123456789ab"
@@ -21,13 +21,13 @@ BOOT = b"3a1f4a5e-9d0c-4c55-8d7e-0123456789ab"
 def path(tmp_path, monkeypatch) -> Path:
     """Leave a file that stands for a ledger, with a log, an index and a seal of 7 events."""
     (tmp_path / "boot_id").write_bytes(BOOT + b"\n")
-    monkeypatch.setattr(_seal, "_BOOT_ID", tmp_path / "boot_id")
+    monkeypatch.setattr(seal_file, "_BOOT_ID", tmp_path / "boot_id")
     folder = tmp_path / "state"
     folder.mkdir()
     path = folder / "ledger.db"
-    for name in (path, *_files.side_files(path)):
+    for name in (path, *ledger_files.side_files(path)):
         name.write_bytes(b"x")
-    _seal.write(path, UID, 7)
+    seal_file.write(path, UID, 7)
     return path
 
 
@@ -76,7 +76,7 @@ def test_a_new_ledger_begins_where_none_was(path):
     )
     seal_of(path).unlink()
     told(Identity(path).refuse_to_begin_anew)
-    _files.side_files(path)[0].unlink()
+    ledger_files.side_files(path)[0].unlink()
     Identity(path).refuse_to_begin_anew()
     seal_of(path).symlink_to("nowhere")
     told(Identity(path).refuse_to_begin_anew)
@@ -117,7 +117,7 @@ def test_a_ledger_without_its_seal_is_refused_unless_it_is_new(path):
     )
     assert not seal_of(path).exists()
     Identity(path).learn(UID, 1)
-    with contextlib.closing(_seal.Seal(path)) as seal:
+    with contextlib.closing(seal_file.Seal(path)) as seal:
         assert (seal.uid, seal.newest()) == (UID, 1)
 
 
@@ -183,7 +183,7 @@ def test_a_log_that_went_is_told(path, known, lose, side):
     """What would be written into it nobody would read; a new connection brings a new one."""
     assert not known.has_lost_log()
     known.check_log()
-    lose(_files.side_files(path)[side])
+    lose(ledger_files.side_files(path)[side])
     words = (
         "its write-ahead log, or the index of it, was removed while this process was using it, after "
         "some code here opened and closed the file by itself, or somebody deleted it. Restart this "
@@ -202,7 +202,7 @@ def test_a_log_is_learnt_once(path):
     identity = Identity(path)
     assert not identity.has_lost_log()
     assert [identity.learn_log(), identity.learn_log()] == [False, True]
-    _files.side_files(path)[0].unlink()
+    ledger_files.side_files(path)[0].unlink()
     assert identity.learn_log()
     assert identity.has_lost_log()
 
@@ -313,9 +313,9 @@ def test_what_was_committed_is_sealed(path, known, durable):
 
 
 @pytest.fixture
-def seal(path) -> Iterator[_seal.Seal]:
+def seal(path) -> Iterator[seal_file.Seal]:
     """Open the seal of a ledger."""
-    with contextlib.closing(_seal.Seal(path)) as opened:
+    with contextlib.closing(seal_file.Seal(path)) as opened:
         yield opened
 
 
@@ -326,7 +326,7 @@ def test_a_seal_is_92_bytes_and_the_owners_alone(path):
     before = os.umask(0)
     try:
         draft.unlink()
-        _seal.write(path, UID, 300)
+        seal_file.write(path, UID, 300)
     finally:
         os.umask(before)
 
@@ -342,11 +342,11 @@ def test_a_draft_that_was_left_over_is_written_over(path):
     """And never through a link."""
     draft = path.with_name("ledger.db.seal.new")
     draft.write_bytes(b"x" * 500)
-    _seal.write(path, UID, 8)
+    seal_file.write(path, UID, 8)
     assert len(seal_of(path).read_bytes()) == 92
     draft.symlink_to(path)
     with pytest.raises(OSError, match="symbolic"):
-        _seal.write(path, UID, 9)
+        seal_file.write(path, UID, 9)
     assert path.read_bytes() == b"x"
 
 
@@ -357,8 +357,8 @@ def test_what_is_no_seal_is_broken(path, spoil):
     """A byte less, a byte more, and another beginning; and no descriptor stays open."""
     before = open_files()
     seal_of(path).write_bytes(spoil(seal_of(path).read_bytes()))
-    with pytest.raises(_seal.Broken):
-        _seal.Seal(path)
+    with pytest.raises(seal_file.Broken):
+        seal_file.Seal(path)
     assert open_files() == before
 
 
@@ -366,11 +366,11 @@ def test_a_link_is_no_seal(path):
     """Nor is one made where there is none."""
     seal_of(path).rename(path.with_name("away"))
     with pytest.raises(FileNotFoundError):
-        _seal.Seal(path)
+        seal_file.Seal(path)
     assert not seal_of(path).exists()
     seal_of(path).symlink_to("away")
     with pytest.raises(OSError, match="symbolic"):
-        _seal.Seal(path)
+        seal_file.Seal(path)
 
 
 def test_a_seal_is_not_inherited_by_another_program(seal):
@@ -394,9 +394,9 @@ def test_of_another_boot_only_what_was_durable_counts(path, seal):
 
 def test_a_system_that_names_no_boot_counts_what_was_durable(path, monkeypatch):
     """Any boot may be another one."""
-    monkeypatch.setattr(_seal, "_BOOT_ID", path.with_name("none"))
-    _seal.write(path, UID, 20)
-    with contextlib.closing(_seal.Seal(path)) as seal:
+    monkeypatch.setattr(seal_file, "_BOOT_ID", path.with_name("none"))
+    seal_file.write(path, UID, 20)
+    with contextlib.closing(seal_file.Seal(path)) as seal:
         seal.advance(25, durable=False)
         assert seal.newest() == 20
     assert seal_of(path).read_bytes()[-36:] == b"\0" * 36
@@ -406,13 +406,13 @@ def test_a_boot_of_any_length_fits(path, monkeypatch):
     """A longer id is cut, a shorter one filled up."""
     for said, kept in ((b"ab\n", b"ab" + b"\0" * 34), (b"y" * 50, b"y" * 36)):
         path.with_name("boot").write_bytes(said)
-        monkeypatch.setattr(_seal, "_BOOT_ID", path.with_name("boot"))
-        _seal.write(path, UID, 20)
+        monkeypatch.setattr(seal_file, "_BOOT_ID", path.with_name("boot"))
+        seal_file.write(path, UID, 20)
         assert seal_of(path).read_bytes()[-36:] == kept
 
 
 def test_an_emptied_seal_is_broken_while_it_is_open(path, seal):
     """Half of the numbers are no numbers."""
     seal_of(path).write_bytes(seal_of(path).read_bytes()[:91])
-    with pytest.raises(_seal.Broken):
+    with pytest.raises(seal_file.Broken):
         seal.newest()

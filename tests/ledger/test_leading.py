@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from keybrake.errors import LedgerError, LedgerUnavailable
-from keybrake.ledger._events import Writing
-from keybrake.ledger._store import Store
-from keybrake.ledger._turns import Turns, _Fate
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.event_chain import Writing
+from keybrake.ledger.stores.sqlite.connections import Store
+from keybrake.ledger.stores.sqlite.group_commit import Turns, _Fate
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
 from tests.ledger._queued import Struck, failing, is_woken, lined_up, note, written
 
 

@@ -11,7 +11,7 @@ import stripe
 
 import keybrake
 from keybrake import PolicyError
-from keybrake.cli import _app
+from keybrake.cli import app
 from keybrake.testing import Fault
 
 KEY = "KEYBRAKE_VAULT_KEY"
@@ -118,7 +118,7 @@ def test_a_childs_lost_call_counts_in_its_parent(key, fake, ledger_url, monkeypa
     monkeypatch.setenv(KEY, str(key))
 
     with pytest.raises(PolicyError, match=f"cannot resolve call {seq}"):
-        keybrake.open_ledger().resolve(seq, keybrake._model.Outcome("voided"), "by hand")
+        keybrake.open_ledger().resolve(seq, keybrake.model.call.Outcome("voided"), "by hand")
 
 
 def test_reconcile_goes_on_under_a_key(key, fake, ledger_url, monkeypatch):
@@ -195,7 +195,7 @@ def test_the_refusal_is_one_line(key, ledger_url, monkeypatch, capsys):
     keybrake.pause(key)
     monkeypatch.setenv(KEY, str(key))
 
-    status = _app.run(["--ledger", ledger_url, "resume", key.run_id, "--json"])
+    status = app.run(["--ledger", ledger_url, "resume", key.run_id, "--json"])
 
     told = capsys.readouterr()
     assert (status, told.out) == (1, "")
@@ -210,7 +210,7 @@ def test_one_of_its_own_among_others_and_nothing_is_written(key, ledger_url, mon
         keybrake.pause(run)
     monkeypatch.setenv(KEY, str(key))
 
-    status = _app.run(["--ledger", ledger_url, "resume", other.run_id, key.run_id])
+    status = app.run(["--ledger", ledger_url, "resume", other.run_id, key.run_id])
 
     assert status == 1
     assert keybrake.open_ledger().runs(other.run_id)[0].state() == "paused"
@@ -228,4 +228,4 @@ def test_a_call_that_two_runs_are_charged_for(key, fake, ledger_url, monkeypatch
     monkeypatch.setenv(KEY, str(key))
 
     with pytest.raises(PolicyError, match=f"cannot resolve call {doubt.seq}"):
-        keybrake.open_ledger().resolve(doubt.seq, keybrake._model.Outcome("voided"), "by hand")
+        keybrake.open_ledger().resolve(doubt.seq, keybrake.model.call.Outcome("voided"), "by hand")

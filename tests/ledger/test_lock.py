@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from keybrake.ledger import _forking, _lock
-from keybrake.ledger._lock import LedgerLock
 from keybrake.ledger.protocol import Busy
+from keybrake.ledger.stores.sqlite import forking, write_lock
+from keybrake.ledger.stores.sqlite.write_lock import LedgerLock
 from tests.ledger._queued import Struck
 
 
@@ -172,7 +172,7 @@ def test_whoever_waits_longest_is_woken(lock):
 
 def test_interrupts_leave_nothing_locked(lock, other, monkeypatch):
     """Ctrl-C in the middle of giving it back is raised once all is given back."""
-    unlock, strikes = _lock.unlock_descriptor, [Struck, Struck]
+    unlock, strikes = write_lock.unlock_descriptor, [Struck, Struck]
 
     def struck(fd: int) -> None:
         if strikes:
@@ -180,7 +180,7 @@ def test_interrupts_leave_nothing_locked(lock, other, monkeypatch):
         unlock(fd)
 
     lock.acquire(0)
-    monkeypatch.setattr(_lock, "unlock_descriptor", struck)
+    monkeypatch.setattr(write_lock, "unlock_descriptor", struck)
     with pytest.raises(Struck):
         lock.release()
     assert not lock.is_mine()
@@ -252,7 +252,7 @@ def test_after_a_fork_both_sides_have_free_locks(lock, other, child):
 
 def test_what_a_fork_could_not_take_it_does_not_give_back(lock, monkeypatch):
     """A thread that stays inside for too long is not thrown out; the fork goes on without it."""
-    monkeypatch.setattr(_forking, "PATIENCE_S", 0.02)
+    monkeypatch.setattr(forking, "PATIENCE_S", 0.02)
     inside, leave = threading.Event(), threading.Event()
 
     def stay() -> None:
@@ -276,7 +276,7 @@ def test_what_a_fork_could_not_take_it_does_not_give_back(lock, monkeypatch):
 @pytest.mark.parametrize("which", ["reading", "writing"])
 def test_a_fork_gives_back_just_what_it_took(lock, monkeypatch, which):
     """Another thread kept one of the two locks all the while, and keeps it."""
-    monkeypatch.setattr(_forking, "PATIENCE_S", 0.02)
+    monkeypatch.setattr(forking, "PATIENCE_S", 0.02)
     inside, leave = threading.Event(), threading.Event()
     kept = lock.reading if which == "reading" else lock._mutex
 
@@ -302,13 +302,13 @@ def test_a_fork_gives_back_just_what_it_took(lock, monkeypatch, which):
 
 def test_a_fork_waits_for_every_ledger(lock, other):
     """And for nobody who is opening one; afterwards all of them are free."""
-    _forking._before()
+    forking._before()
     assert in_a_thread(lambda: lock.enter(0)) is False
     assert in_a_thread(lambda: other.enter(0)) is False
-    assert _forking.opening.locked()
-    _forking._after_in_parent()
-    assert not _forking.opening.locked()
-    assert not _lock._TAKEN
+    assert forking.opening.locked()
+    forking._after_in_parent()
+    assert not forking.opening.locked()
+    assert not write_lock._TAKEN
     for it in (lock, other):
         assert in_a_thread(lambda it=it: it.enter(0)) is True
 
@@ -316,33 +316,33 @@ def test_a_fork_waits_for_every_ledger(lock, other):
 def test_a_child_has_new_locks(lock):
     """Whoever held the old ones is not in the child to give them back."""
     mutex = lock._mutex
-    _forking._before()
-    _forking._after_in_child()
+    forking._before()
+    forking._after_in_child()
     assert lock._mutex is not mutex
-    assert not _forking.opening.locked()
+    assert not forking.opening.locked()
 
 
 @pytest.mark.parametrize("child", [True, False])
 def test_a_fork_in_the_middle_of_opening_goes_on(monkeypatch, child):
     """A thread that opens a ledger for too long keeps its lock, save in the child, where it is not."""
-    monkeypatch.setattr(_forking, "PATIENCE_S", 0.02)
-    _forking.opening.acquire()
-    _forking._before()
-    (_forking._after_in_child if child else _forking._after_in_parent)()
-    assert _forking.opening.locked() is not child
+    monkeypatch.setattr(forking, "PATIENCE_S", 0.02)
+    forking.opening.acquire()
+    forking._before()
+    (forking._after_in_child if child else forking._after_in_parent)()
+    assert forking.opening.locked() is not child
     if not child:
-        _forking.opening.release()
+        forking.opening.release()
 
 
 def test_others_may_be_asked_along_at_a_fork():
     """Each before it, and after it with whether this is the child."""
     seen: list[object] = []
-    _forking.also(lambda: seen.append("before"), seen.append)
+    forking.also(lambda: seen.append("before"), seen.append)
     try:
-        _forking._before()
-        _forking._after_in_parent()
-        _forking._before()
-        _forking._after_in_child()
+        forking._before()
+        forking._after_in_parent()
+        forking._before()
+        forking._after_in_child()
     finally:
-        _forking._more.pop()
+        forking._more.pop()
     assert seen == ["before", False, "before", True]

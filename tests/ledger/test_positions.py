@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from keybrake import _clock
-from keybrake._model import Call, Effect, Outcome, State
-from keybrake._terms import Policy, terms_of
 from keybrake.ledger import Admission, Note
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model import clock
+from keybrake.model.call import Call, Effect, Outcome, State
+from keybrake.policy.policy import Policy, terms_of
 from tests.ledger.test_contract import READ, asking, opened
 
 REFUND = Call("stripe", "stripe.refunds.create", "POST", "/v1/refunds", Effect.MONEY)
@@ -356,10 +356,10 @@ def test_a_call_leans_only_on_what_all_of_its_scopes_count(ledger):
 @pytest.mark.parametrize(("hours", "leans"), [(23, False), (22.9, True)])
 def test_a_key_lives_for_23_hours(ledger, monkeypatch, hours, leans):
     """Vendors keep it for a day; our clock may be slow."""
-    run, start = opened(ledger, expires_in=None), 30_000 * _clock.DAY
-    monkeypatch.setattr(_clock, "now", lambda: start)
+    run, start = opened(ledger, expires_in=None), 30_000 * clock.DAY
+    monkeypatch.setattr(clock, "now", lambda: start)
     lost(ledger, 3, run)
-    monkeypatch.setattr(_clock, "now", lambda: start + int(hours * _clock.HOUR))
+    monkeypatch.setattr(clock, "now", lambda: start + int(hours * clock.HOUR))
     assert (ledger.admit(asking(3, run, idempotency_key="k")).leans_on == 1) is leans
 
 

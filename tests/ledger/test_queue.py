@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 import keybrake
-from keybrake._model import State
-from keybrake._terms import Policy, terms_of
 from keybrake.errors import LedgerError, LedgerUnavailable
-from keybrake.ledger import Note, _turns
-from keybrake.ledger._events import Writing
-from keybrake.ledger._store import Store
-from keybrake.ledger._turns import Turns, _Fate, _Turn
+from keybrake.ledger import Note
+from keybrake.ledger.event_chain import Writing
 from keybrake.ledger.protocol import Busy, Spoiled
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.stores.sqlite import group_commit
+from keybrake.ledger.stores.sqlite.connections import Store
+from keybrake.ledger.stores.sqlite.group_commit import Turns, _Fate, _Turn
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model.call import State
+from keybrake.policy.policy import Policy, terms_of
 from tests.ledger._queued import Struck, failing, is_woken, lined_up, note, written
 from tests.ledger.test_contract import READ, asking, opened, settled
 from tests.ledger.test_turns import held_elsewhere
@@ -314,7 +315,7 @@ def test_whoever_has_waited_has_less_patience_left(ledger, turns, monkeypatch):
     turns.take(note(ledger, "b"), wait=False)
     with monkeypatch.context() as patch:
         patch.setattr(turns._lock, "enter", lambda **_: next(outside, None) is None and enter())
-        patch.setattr(_turns, "monotonic", lambda: next(moments))
+        patch.setattr(group_commit, "monotonic", lambda: next(moments))
         patch.setattr(_Turn, "wait", lambda *_: None)
         assert turns._follow(_Turn(note(ledger, "c"), durable=False, check=True)) == "c"
 
@@ -331,7 +332,7 @@ def test_a_clock_that_jumps_makes_no_thread_give_up(ledger, turns, monkeypatch, 
     waited: list[float] = []
     left = iter([0, *moments])
     turns._store.lock_timeout_s = 0.5
-    monkeypatch.setattr(_turns, "monotonic", lambda: next(left))
+    monkeypatch.setattr(group_commit, "monotonic", lambda: next(left))
     monkeypatch.setattr(_Turn, "wait", lambda _, timeout_s: waited.append(timeout_s))
     monkeypatch.setattr(type(turns._lock), "enter", lambda *_, **_how: False)
     with pytest.raises(LedgerUnavailable):
@@ -404,9 +405,9 @@ def test_what_another_program_holds_is_busy_only_for_who_may_not_wait():
     """SQLite's own word for it, and no other of its words."""
     locked, full = sqlite3.OperationalError(), sqlite3.OperationalError()
     locked.sqlite_errorcode, full.sqlite_errorcode = sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL
-    assert _turns._is_busy(locked)
-    assert not _turns._is_busy(full)
-    assert not _turns._is_busy(OSError())
+    assert group_commit._is_busy(locked)
+    assert not group_commit._is_busy(full)
+    assert not group_commit._is_busy(OSError())
 
 
 def test_a_failure_that_is_not_busy_is_told_to_an_event_loop_too(ledger, turns):

@@ -9,11 +9,12 @@ import time
 import pytest
 
 import keybrake
-from keybrake import _clock, _policy
-from keybrake._model import Call, Effect, Meter, Outcome, State
-from keybrake._terms import Limit, Policy, terms_of
 from keybrake.errors import CallRefused, CapExceeded, LedgerError
-from keybrake.ledger import Admission, NewRun, Note, _doubts
+from keybrake.ledger import Admission, NewRun, Note, doubts
+from keybrake.model import clock
+from keybrake.model.call import Call, Effect, Meter, Outcome, State
+from keybrake.policy import decision
+from keybrake.policy.policy import Limit, Policy, terms_of
 
 CHARGE = Call(
     "stripe", "stripe.charges.create", "POST", "/v1/charges", Effect.MONEY, meter=Meter.CHARGE_IN
@@ -190,8 +191,8 @@ def test_an_old_key_is_a_new_call(ledger, run_of, monkeypatch):
     """After a day the vendor may have forgotten the key: the call counts in full."""
     run = run_of()
     ledger.settle(admit(ledger, run, 10, idempotency_key="k"), worth(10, "ch_1"))
-    later = _clock.now() + 23 * _clock.HOUR + _clock.SECOND
-    monkeypatch.setattr(_clock, "now", lambda: later)
+    later = clock.now() + 23 * clock.HOUR + clock.SECOND
+    monkeypatch.setattr(clock, "now", lambda: later)
 
     assert admit(ledger, run, 10, idempotency_key="k").reserved == 10_000_000
 
@@ -251,8 +252,8 @@ def test_a_call_under_way_is_not_in_doubt(ledger, run_of, monkeypatch):
     assert ledger.in_doubt() == []
     with pytest.raises(LedgerError, match="still be under way"):
         ledger.resolve(call.seq, VOIDED, "by hand")
-    later = _clock.now() + _doubts.STILL_UNDER_WAY
-    monkeypatch.setattr(_clock, "now", lambda: later)
+    later = clock.now() + doubts.STILL_UNDER_WAY
+    monkeypatch.setattr(clock, "now", lambda: later)
 
     assert [one.seq for one in ledger.in_doubt()] == [call.seq]
     ledger.resolve(call.seq, VOIDED, "by hand")
@@ -261,8 +262,8 @@ def test_a_call_under_way_is_not_in_doubt(ledger, run_of, monkeypatch):
 _ADMIT_AND_WAIT = """
 import sys, time
 import keybrake
-from keybrake._model import Call, Effect
-from keybrake._terms import Policy, terms_of
+from keybrake.model.call import Call, Effect
+from keybrake.policy.policy import Policy, terms_of
 from keybrake.ledger import Admission, NewRun
 ledger = keybrake.open_ledger(sys.argv[1])
 run = ledger.open_run(NewRun("run_9", "dies", terms_of(Policy(cap=None)), None, b"9" * 32))
@@ -298,7 +299,7 @@ def test_a_call_that_reserved_nothing_is_listed_when_its_process_dies(ledger, tm
     code = _ADMIT_AND_WAIT.replace(
         "print(",
         """
-from keybrake._model import Outcome, State
+from keybrake.model.call import Outcome, State
 made = ledger.admit(Admission("v", call, (run,)))
 ledger.settle(made, Outcome(State.SETTLED, "pi_1", "settled", 5))
 ledger.admit(Admission("w", call._replace(position="pi_1"), (run,)))
@@ -444,8 +445,8 @@ def test_a_meter_has_a_window_of_its_own(ledger, run_of, monkeypatch):
     admit(ledger, run, 5, REFUND)
     with pytest.raises(CallRefused):
         admit(ledger, run, 1, REFUND)
-    later = _clock.now() + _clock.HOUR
-    monkeypatch.setattr(_clock, "now", lambda: later)
+    later = clock.now() + clock.HOUR
+    monkeypatch.setattr(clock, "now", lambda: later)
 
     assert admit(ledger, run, 5, REFUND).reserved == 5_000_000
 
@@ -492,7 +493,7 @@ def test_a_child_cannot_allow_itself_standing_authority():
     free = terms_of(Policy(cap=None))
 
     def scope(pk, terms, parent):
-        return _policy.Standing(
+        return decision.Standing(
             pk,
             f"run_{pk}",
             "run",
@@ -513,7 +514,7 @@ def test_a_child_cannot_allow_itself_standing_authority():
 
     def refused(inner, outer):
         chain = [scope(2, inner, 1), scope(1, outer, None)]
-        return _policy.decide(chain, call, increase=0, now=0).refusal is not None
+        return decision.decide(chain, call, increase=0, now=0).refusal is not None
 
     assert refused(named, free)
     assert refused(free, free)

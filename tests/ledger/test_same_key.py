@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 import keybrake
-from keybrake._model import Call, Effect, Outcome, State
-from keybrake._terms import Policy, terms_of
 from keybrake.ledger import Admission, NewRun
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model.call import Call, Effect, Outcome, State
+from keybrake.policy.policy import Policy, terms_of
 
 CAP = 10
 DOLLAR = 1_000_000

@@ -12,7 +12,7 @@ import pytest
 import stripe
 
 import keybrake
-from keybrake.ledger import _files, _seal
+from keybrake.ledger.stores.sqlite import ledger_files, seal_file
 
 
 def pay(cents: int = 100) -> None:
@@ -116,7 +116,7 @@ def test_a_living_process_refuses_an_older_copy_in_place(ledger_url, fake, tmp_p
         source.close()
         pay()
         subprocess.run(["cp", str(tmp_path / "copy.db"), str(path)], check=True)
-        for side in _files.side_files(path):
+        for side in ledger_files.side_files(path):
             side.unlink()
         with pytest.raises(keybrake.LedgerUnavailable):
             pay()
@@ -147,7 +147,7 @@ def test_a_power_cut_is_no_older_copy(agent, tmp_path, fake):
     """After another boot only what was durable has to be there: a settlement may be lost."""
     path = tmp_path / "ledger.db"
     agent()
-    seal = _seal.Seal(path)
+    seal = seal_file.Seal(path)
     newest = seal.newest()
     seal.advance(newest + 5, durable=False)
     assert "is older than its seal" in agent()
@@ -164,7 +164,7 @@ def test_the_seal_is_the_owners_alone(agent, tmp_path):
     agent()
     path = tmp_path / "ledger.db"
     assert os.stat(seal_of(path)).st_mode & 0o777 == 0o600  # noqa: PTH116 -- mode only
-    seal = _seal.Seal(path)
+    seal = seal_file.Seal(path)
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT max(seq) FROM event").fetchone() == (seal.newest(),)
         assert db.execute("SELECT uid FROM ledger").fetchone() == (seal.uid,)
@@ -175,7 +175,7 @@ def test_the_seal_is_the_owners_alone(agent, tmp_path):
 def test_a_crash_before_the_first_seal_costs_nothing(agent, tmp_path, ledger_url):
     """A ledger in which nothing has happened yet gets its seal when it is next opened."""
     path = tmp_path / "ledger.db"
-    _files.create(path)
+    ledger_files.create(path)
     seal_of(path).unlink()
     assert agent() == ""
     assert seal_of(path).exists()
@@ -185,7 +185,7 @@ def test_a_network_file_system_is_refused(tmp_path, monkeypatch):
     """Where locks do not hold, no ledger is opened, and the message names what to do."""
     mounts = tmp_path / "mounts"
     mounts.write_text(f"tmpfs / tmpfs rw 0 0\nserver:/x {tmp_path}/net nfs4 rw 0 0\n")
-    monkeypatch.setattr(_files, "_MOUNTS", mounts)
+    monkeypatch.setattr(ledger_files, "_MOUNTS", mounts)
     with pytest.raises(keybrake.LedgerUnavailable, match="nfs4, a network file system") as refused:
         keybrake.open_ledger(tmp_path / "net" / "ledger.db")
     assert "PostgreSQL" in str(refused.value)

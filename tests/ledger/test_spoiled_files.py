@@ -14,7 +14,7 @@ import pytest
 import stripe
 
 import keybrake
-from keybrake.cli import _app
+from keybrake.cli import app
 
 LINUX = sys.platform == "linux"
 
@@ -192,7 +192,7 @@ def test_a_second_name_is_not_written_to(fake, ledger_url, file, charger, capsys
     ):
         pass
     assert "2 names (hard links)" in charger()
-    assert _app.run(["--ledger", ledger_url, "runs", "--json"]) == 3
+    assert app.run(["--ledger", ledger_url, "runs", "--json"]) == 3
     told = capsys.readouterr()
     assert "2 names (hard links)" in told.err
     assert [run["spent_micros"] for run in json.loads(told.out)] == [1_000_000]
@@ -214,11 +214,11 @@ def test_a_rolled_back_ledger_is_read_and_named(fake, ledger_url, file, capsys, 
         stripe.PaymentIntent.create(amount=100, currency="usd")
     keybrake.open_ledger().close()
     capsys.readouterr()
-    assert _app.run(["--ledger", ledger_url, *words]) == 0
+    assert app.run(["--ledger", ledger_url, *words]) == 0
     capsys.readouterr()
     file(".old").replace(file())
 
-    status = _app.run(["--ledger", ledger_url, *words])
+    status = app.run(["--ledger", ledger_url, *words])
 
     told = capsys.readouterr()
     assert status == 3

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import keybrake
-from keybrake import _clock
-from keybrake._model import Call, Effect, Outcome, State
-from keybrake._terms import Limit, Policy, terms_of
 from keybrake.errors import LedgerError, LedgerUnavailable, PolicyError
-from keybrake.ledger import Note, RunRecord, _doubts
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger import Note, RunRecord, doubts
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model import clock
+from keybrake.model.call import Call, Effect, Outcome, State
+from keybrake.policy.policy import Limit, Policy, terms_of
 from tests.ledger.test_contract import MONEY, READ, asking, opened, settled
 
 
@@ -38,8 +38,8 @@ def select(ledger) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
 @pytest.fixture
 def now(monkeypatch) -> list[int]:
     """Return the time, for the test to change."""
-    moment = [30_000 * _clock.DAY]
-    monkeypatch.setattr(_clock, "now", lambda: moment[0])
+    moment = [30_000 * clock.DAY]
+    monkeypatch.setattr(clock, "now", lambda: moment[0])
     return moment
 
 
@@ -110,7 +110,7 @@ def test_a_child_needs_its_parents_alive_and_nothing_else_of_them(ledger, now):
     poor = opened(ledger, cap=0, max_calls=0, allow=(), expires_in="1h")
     child = opened(ledger, "run_2", parent=poor, expires_in=None)
     assert ledger.chain(child) == (child, poor)
-    now[0] += _clock.HOUR
+    now[0] += clock.HOUR
     with pytest.raises(keybrake.RunExpired):
         opened(ledger, "run_3", parent=poor)
     with pytest.raises(keybrake.RunExpired):
@@ -233,15 +233,15 @@ def test_a_run_that_is_over_refuses_whatever_it_costs(ledger, now):
     pk = opened(ledger, expires_in="1h")
     other = opened(ledger, "run_2", expires_in=None)
     assert not ledger.refuses(asking(1, pk))
-    now[0] += _clock.HOUR
+    now[0] += clock.HOUR
     assert ledger.refuses(asking(1, pk))
-    now[0] -= _clock.DAY
+    now[0] -= clock.DAY
     assert ledger.refuses(asking(1, pk))
     ledger._latest = 0
     assert not ledger.refuses(asking(1, pk))
-    now[0] += 2 * _clock.DAY
+    now[0] += 2 * clock.DAY
     ledger.admit(asking(1, other))
-    now[0] -= 2 * _clock.DAY
+    now[0] -= 2 * clock.DAY
     ledger._latest = 0
     assert ledger.refuses(asking(1, pk))
 
@@ -252,10 +252,12 @@ def test_money_is_set_aside_in_every_bucket_or_nowhere(ledger, select, now):
     held = ledger.admit(asking(2, pk))
     assert held.buckets == ((pk, 0, now[0]),)
     assert select("scope, rule, at, reserved, calls FROM bucket") == [(pk, 0, now[0], 2_000_000, 1)]
-    decide = keybrake._policy.decide
+    decide = keybrake.policy.decision.decide
     always = pytest.MonkeyPatch()
     always.setattr(
-        keybrake._policy, "decide", lambda chain, call, **_: decide([], call, increase=0, now=0)
+        keybrake.policy.decision,
+        "decide",
+        lambda chain, call, **_: decide([], call, increase=0, now=0),
     )
     try:
         for dollars in (4, 8):
@@ -290,11 +292,11 @@ def test_a_rolling_window_is_more_than_its_newest_bucket(ledger, select, now):
     limit = Limit(cap=5, per="90m")
     pk = opened(ledger, limits={"stripe.refunds.*": limit})
     ledger.admit(asking(3, pk))
-    now[0] += 60 * _clock.MINUTE
+    now[0] += 60 * clock.MINUTE
     ledger.admit(asking(2, pk))
     with pytest.raises(keybrake.CapExceeded):
         ledger.admit(asking(1, pk))
-    now[0] += 31 * _clock.MINUTE
+    now[0] += 31 * clock.MINUTE
     ledger.admit(asking(3, pk))
     assert len(select("at FROM bucket")) == 3
 
@@ -350,8 +352,8 @@ def test_a_call_in_doubt_is_told_to_the_last_field(ledger, now, select):
 def test_a_reserved_call_is_in_doubt_when_it_is_old(ledger, now):
     """At fifteen minutes its process, which lives, could not write its outcome down."""
     held = ledger.admit(asking(5, opened(ledger)))
-    assert _doubts.STILL_UNDER_WAY == 15 * _clock.MINUTE
-    now[0] += 15 * _clock.MINUTE - 1
+    assert doubts.STILL_UNDER_WAY == 15 * clock.MINUTE
+    now[0] += 15 * clock.MINUTE - 1
     assert ledger.in_doubt() == []
     assert told(lambda: ledger.resolve(held.seq, Outcome(State.VOIDED), "by hand")) == (
         f"call {held.seq} may still be under way: its process lives, and it was admitted less than 15 "

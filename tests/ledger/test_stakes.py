@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import keybrake
-from keybrake._model import Call, Effect, Outcome, State
-from keybrake.ledger import Admission, Ledger, Stale, _doubts, _statements
-from keybrake.ledger._verify import verify
+from keybrake.ledger import Admission, Ledger, Stale, doubts, statements
+from keybrake.ledger.audit.verify import verify
+from keybrake.model.call import Call, Effect, Outcome, State
 from tests.ledger.test_contract import opened
 
 PRICED = Call(
@@ -270,8 +270,8 @@ def test_an_open_change_is_refused_rather_than_looked_up_again(ledger, run):
 
 def test_a_clock_that_stands_still_makes_no_look_up_stale(ledger, run, monkeypatch):
     """The order of events tells what came first, not their time."""
-    frozen = keybrake._clock.now()
-    monkeypatch.setattr("keybrake._clock.now", lambda: frozen)
+    frozen = keybrake.model.clock.now()
+    monkeypatch.setattr("keybrake.model.clock.now", lambda: frozen)
     ledger.settle(ledger.admit(ask(RAISING, run)), DONE)
 
     ledger.admit(ask(PRICED, run, as_of=ledger.newest_event(), repeat=True))
@@ -310,7 +310,7 @@ def test_an_older_change_is_known_until_a_newer_one_has_ended(ledger, run, selec
 @pytest.mark.parametrize("name", ["SELECT_STAKES", "END_PRICES", "FORGET_RAISES", "END_RAISES"])
 def test_no_statement_walks_through_all_stakes(ledger, name):
     """What a call costs does not grow with the number of objects that were ever raised."""
-    statement = getattr(_statements, name)
+    statement = getattr(statements, name)
     with contextlib.closing(sqlite3.connect(ledger.path)) as connection:
         nothing = (None,) * statement.count("?")
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", nothing).fetchall()
@@ -329,8 +329,8 @@ def test_other_calls_write_nothing_more(ledger, run, select):
 def test_an_open_stake_leads_to_its_call(ledger, run, monkeypatch):
     """A free call that nobody ends is listed, or its object could never be used again."""
     held = ledger.admit(ask(RAISING, run))
-    later = keybrake._clock.now() + _doubts.STILL_UNDER_WAY
-    monkeypatch.setattr("keybrake._clock.now", lambda: later)
+    later = keybrake.model.clock.now() + doubts.STILL_UNDER_WAY
+    monkeypatch.setattr("keybrake.model.clock.now", lambda: later)
 
     assert [doubt.seq for doubt in ledger.in_doubt()] == [held.seq]
 
@@ -357,8 +357,8 @@ def test_verify_sees_a_stake_that_contradicts_its_call(ledger, run, edit, wrong)
 
 
 def _reporting() -> Any:
-    from keybrake._terms import Policy, terms_of
     from keybrake.ledger import NewRun
+    from keybrake.policy.policy import Policy, terms_of
 
     terms = terms_of(Policy(cap=0))
     return NewRun("run_r", "reporting", terms, None, b"r".ljust(32, b"\0"), mode="report")

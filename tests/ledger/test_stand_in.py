@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from keybrake.ledger import _lock, _stand_in
-from keybrake.ledger._lock import LedgerLock
-from keybrake.ledger._stand_in import StandIn
 from keybrake.ledger.protocol import Busy
+from keybrake.ledger.stores.sqlite import lock_waiter, write_lock
+from keybrake.ledger.stores.sqlite.lock_waiter import StandIn
+from keybrake.ledger.stores.sqlite.write_lock import LedgerLock
 from tests.ledger._queued import Struck
 
 
@@ -163,7 +163,7 @@ def test_without_a_thread_it_says_so(lock, other, monkeypatch):
 
     with other.held(0):
         with monkeypatch.context() as patch:
-            patch.setattr(_stand_in, "start_new_thread", cannot)
+            patch.setattr(lock_waiter, "start_new_thread", cannot)
             with pytest.raises(OSError, match="no thread can be"):
                 lock.acquire(20)
         assert places(lock) == 0
@@ -173,7 +173,7 @@ def test_without_a_thread_it_says_so(lock, other, monkeypatch):
 
 def test_a_place_that_an_interrupt_made_forget_disturbs_nobody(lock, other, locks, monkeypatch):
     """Ctrl-C strikes right after its thread was started; it takes its turn and gives it back."""
-    start = _stand_in.start_new_thread
+    start = lock_waiter.start_new_thread
 
     def struck(*how: object) -> None:
         start(*how)
@@ -182,7 +182,7 @@ def test_a_place_that_an_interrupt_made_forget_disturbs_nobody(lock, other, lock
     with other.held(0):
         for _ in range(3):
             with monkeypatch.context() as patch:
-                patch.setattr(_stand_in, "start_new_thread", struck)
+                patch.setattr(lock_waiter, "start_new_thread", struck)
                 with pytest.raises(Struck):
                     lock.acquire(20)
         assert places(lock) == 3
@@ -202,7 +202,7 @@ def test_what_the_system_says_is_said(lock, other, monkeypatch):
 
     with other.held(0):
         with monkeypatch.context() as patch:
-            patch.setattr(_stand_in.fcntl, "flock", cannot)
+            patch.setattr(lock_waiter.fcntl, "flock", cannot)
             with pytest.raises(OSError, match="No locks"):
                 lock._stand_in.wait(20)
         lock._stand_in.let_go()
@@ -284,7 +284,7 @@ def test_a_fork_that_was_interrupted_leaves_the_child_nothing(locks, monkeypatch
         with lock.held(0):
             pass
     inherited = [lock._fd for lock in both]
-    monkeypatch.setattr(_lock, "_ALL", both)
+    monkeypatch.setattr(write_lock, "_ALL", both)
     wait = both[which].before_fork
 
     def struck() -> None:
@@ -294,8 +294,8 @@ def test_a_fork_that_was_interrupted_leaves_the_child_nothing(locks, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(both[which], "before_fork", struck)
         with pytest.raises(Struck):
-            _lock._before_fork()
-    _lock._after_fork(True)
+            write_lock._before_fork()
+    write_lock._after_fork(True)
     for lock, fd in zip(both, inherited, strict=True):
         assert lock._fd is None
         with pytest.raises(OSError, match="Bad file"):

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from keybrake._model import Outcome, State
-from keybrake._terms import Policy, terms_of
 from keybrake.errors import LedgerUnavailable
-from keybrake.ledger import Note, _files, _hold, _store
-from keybrake.ledger._store import Store
+from keybrake.ledger import Note
 from keybrake.ledger.protocol import Busy
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.stores.sqlite import connections, ledger_files, wal_hold
+from keybrake.ledger.stores.sqlite.connections import Store
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model.call import Outcome, State
+from keybrake.policy.policy import Policy, terms_of
 from tests.ledger.test_contract import MONEY, READ, asking, opened, settled
 
 
@@ -215,7 +216,7 @@ def test_a_network_is_refused_for_a_ledger_that_is_there_too(ledger, path, tmp_p
     ledger.close()
     mounts = tmp_path / "mounts"
     mounts.write_text(f"tmpfs / tmpfs rw 0 0\nserver:/x {tmp_path} nfs rw 0 0\n")
-    monkeypatch.setattr(_files, "_MOUNTS", mounts)
+    monkeypatch.setattr(ledger_files, "_MOUNTS", mounts)
 
     assert "lies on nfs, a network file system" in told(lambda: opened(ledger))
 
@@ -246,7 +247,7 @@ def test_what_cannot_be_read_is_told(ledger, store):
 def test_a_log_that_went_stops_the_readers_too(ledger, store, path):
     """What they would read is not what others write."""
     run = opened(ledger)
-    _files.side_files(path)[0].unlink()
+    ledger_files.side_files(path)[0].unlink()
     for what in (lambda: ledger.run(run), lambda: ledger.admit(asking(1, run))):
         assert told(what).startswith("its write-ahead log, or the index of it, was removed while")
 
@@ -259,11 +260,11 @@ def test_where_no_hold_is_firm_the_log_is_looked_at_after_each_commit(ledger, pa
 
     def and_then_it_goes() -> None:
         check()
-        _files.side_files(path)[0].rename(path.with_name("away"))
+        ledger_files.side_files(path)[0].rename(path.with_name("away"))
 
     monkeypatch.setattr(ledger._store._identity, "check", and_then_it_goes)
     assert told(lambda: ledger.admit(asking(1, run))).startswith("its write-ahead log, or the ind")
-    path.with_name("away").rename(_files.side_files(path)[0])
+    path.with_name("away").rename(ledger_files.side_files(path)[0])
 
 
 # Rolling back
@@ -324,7 +325,7 @@ def test_what_is_in_the_file_is_looked_at_unless_it_was_just_now(ledger, store, 
     with store.lock.held(1):
         if check:
             with pytest.raises(
-                _files.Unusable, match="is older than its seal: its newest event is 2"
+                ledger_files.Unusable, match="is older than its seal: its newest event is 2"
             ):
                 store.begin(durable=False, wait=True, check=True)
         else:
@@ -352,7 +353,7 @@ def test_a_closed_ledger_is_tidy_and_opens_again(ledger, store, path):
     open_files = len(list(Path("/dev/fd").iterdir()))
     ledger.close()
 
-    assert not any(side.exists() for side in _files.side_files(path))
+    assert not any(side.exists() for side in ledger_files.side_files(path))
     assert not list(path.parent.glob("*.owner-*"))
     assert (store._writer, store._cursor, store._reader) == (None, None, None)
     assert not store._hold.is_firm
@@ -360,7 +361,7 @@ def test_a_closed_ledger_is_tidy_and_opens_again(ledger, store, path):
     ledger.close()
     ledger.admit(asking(1, run))
     assert ledger.run(run).calls == 1
-    assert store._hold.is_firm is (_hold._SET is not None)
+    assert store._hold.is_firm is (wal_hold._SET is not None)
 
 
 def test_a_ledger_that_others_use_is_left_to_them(ledger, path):
@@ -368,16 +369,16 @@ def test_a_ledger_that_others_use_is_left_to_them(ledger, path):
     other = SQLiteLedger(path, lock_timeout_s=1, durability="power")
     run = opened(other)
     ledger.close()
-    assert _files.side_files(path)[0].exists()
+    assert ledger_files.side_files(path)[0].exists()
     other.admit(asking(1, run))
     other.close()
-    assert not _files.side_files(path)[0].exists()
+    assert not ledger_files.side_files(path)[0].exists()
 
 
 def test_a_ledger_whose_lock_is_held_is_not_waited_for_long(ledger, store, path):
     """A process that ends does so within a second, and leaves the tidying to whoever comes next."""
     opened(ledger)
-    other = _store.LedgerLock(_files.lock_path(path))
+    other = connections.LedgerLock(ledger_files.lock_path(path))
     with other.held(1):
         ledger.close()
     other.close()
@@ -401,7 +402,7 @@ def test_what_goes_wrong_at_the_end_is_not_raised(ledger, store, monkeypatch, er
 def test_a_ledger_whose_log_went_is_not_closed(ledger, store, path):
     """Closing it would write a log that is nobody's over the file."""
     opened(ledger)
-    _files.side_files(path)[0].unlink()
+    ledger_files.side_files(path)[0].unlink()
     ledger.close()
     assert store._writer is not None
     store._identity.forget_log()
@@ -415,12 +416,12 @@ def test_a_forked_child_touches_no_connection_of_its_parents(ledger, store, monk
     run = opened(ledger)
     ledger.run(run)
     mine = [store._writer, store._reader]
-    before, child = len(_store._INHERITED), os.getpid() + 1
-    monkeypatch.setattr(_store.os, "getpid", lambda: child)
+    before, child = len(connections._INHERITED), os.getpid() + 1
+    monkeypatch.setattr(connections.os, "getpid", lambda: child)
     ledger.close()
     assert [store._writer, store._reader] == mine
     ledger.admit(asking(1, run))
-    assert _store._INHERITED[before:] == mine
+    assert connections._INHERITED[before:] == mine
     assert store._writer not in mine
     assert store._reader is None
     assert ledger.run(run).calls == 1

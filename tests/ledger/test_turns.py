@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 import keybrake
-from keybrake._model import Outcome, State
 from keybrake.errors import LedgerError
 from keybrake.ledger import Spoiled
-from keybrake.ledger._events import Writing
-from keybrake.ledger._lock import LedgerLock
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.event_chain import Writing
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.ledger.stores.sqlite.write_lock import LedgerLock
+from keybrake.model.call import Outcome, State
 from tests.ledger.test_contract import asking, opened, settled
 
 THREADS = 16
@@ -128,7 +128,7 @@ def test_each_thread_gives_up_at_its_own_deadline(tmp_path):
 _STRUCK = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
 from tests.ledger.test_contract import asking, opened, settled
 
 ledger = SQLiteLedger(Path(sys.argv[1]), lock_timeout_s=20, durability="process")

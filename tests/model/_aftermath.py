@@ -9,17 +9,18 @@ from contextlib import closing, suppress
 from contextvars import copy_context
 from typing import Any
 
-from keybrake import _guard, _scope
-from keybrake._model import InDoubt, Outcome, Reply, State
-from keybrake._scope import RunFrame
-from keybrake._terms import Policy, terms_of
 from keybrake.errors import LedgerError
+from keybrake.guard import call as guard_call
+from keybrake.guard import caller
+from keybrake.guard.caller import RunFrame
 from keybrake.ledger import NewRun
-from keybrake.ledger._doubts import STILL_UNDER_WAY
-from keybrake.ledger._verify import verify
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.audit.verify import verify
+from keybrake.ledger.doubts import STILL_UNDER_WAY
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model.call import InDoubt, Outcome, Reply, State
+from keybrake.policy.policy import Policy, terms_of
 from keybrake.vendors import VENDORS
-from keybrake.vendors._inquiry import call_of, shown_as_answer
+from keybrake.vendors.inquiry import call_of, shown_as_answer
 from tests.model._agents import CREATE
 from tests.model._flight import VirtualDoor, deliver
 from tests.model._invariants import CENT, OPEN, require
@@ -127,9 +128,9 @@ def _read_everything(world: World, ledger: SQLiteLedger) -> None:
     pk = ledger.open_run(NewRun("reader", "reader", terms, None, b"reader".ljust(32)))
     frame = RunFrame(ledger, pk, "reader", "reader", (pk,), None)
     context = copy_context()
-    context.run(_scope.active.set, frame)
+    context.run(caller.active.set, frame)
     for made in world.vendor.intents:
-        context.run(_guard.call, _QuietDoor(world, "GET", f"{CREATE}/{made}", {}, None))
+        context.run(guard_call.call, _QuietDoor(world, "GET", f"{CREATE}/{made}", {}, None))
 
 
 def _nothing_is_left_in_doubt(world: World) -> None:

@@ -7,13 +7,14 @@ import contextlib
 from contextvars import Context, copy_context
 from typing import Any
 
-from keybrake import _guard, _scope
-from keybrake._asking import Books
-from keybrake._scope import RunFrame, ToolFrame
-from keybrake._steps import Wire
-from keybrake._terms import Terms
 from keybrake.errors import KeybrakeError
+from keybrake.guard import call as guard_call
+from keybrake.guard import caller
+from keybrake.guard.caller import RunFrame, ToolFrame
+from keybrake.guard.steps import Wire
+from keybrake.guard.task_batching import Books
 from keybrake.ledger import Busy
+from keybrake.policy.policy import Terms
 from tests.model._flight import Flight, VirtualDoor
 from tests.model._vendor import OPEN
 from tests.model._world import Killed, Process, World
@@ -45,7 +46,7 @@ class Agent:
         if tool is not None:
             frame = ToolFrame(*tool, outer=frame)
         self._context: Context = copy_context()
-        self._context.run(_scope.active.set, frame)
+        self._context.run(caller.active.set, frame)
         self._way: Any = None
         self._door: VirtualDoor | None = None
         self._step: Books | Wire | None = None
@@ -72,7 +73,7 @@ class Agent:
     def _begin(self) -> None:
         self.left -= 1
         self._door = self._choose()
-        self._way = _guard._way(self._door)
+        self._way = guard_call._way(self._door)
         self._world.ways.append(self._way)
         self._go(next)
 

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from keybrake import _clock
-from keybrake._model import Outcome, Reply, State
-from keybrake._policy import Standing
-from keybrake.ledger import Admission, Admitted, _positions
-from keybrake.ledger import _statements as sql
-from keybrake.ledger._events import Writing
-from keybrake.ledger.sqlite import SQLiteLedger
-from keybrake.vendors import _stripe_outcome
-from keybrake.vendors._attempts import Verdict
+from keybrake.ledger import Admission, Admitted, positions
+from keybrake.ledger import statements as sql
+from keybrake.ledger.event_chain import Writing
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.model import clock
+from keybrake.model.call import Outcome, Reply, State
+from keybrake.policy.decision import Standing
+from keybrake.vendors.attempts import Verdict
+from keybrake.vendors.stripe import outcomes
 
 _ADMIT, _SETTLE, _INIT = SQLiteLedger.admit, SQLiteLedger.settle, SQLiteLedger.__init__
-_STANDING, _VERDICT, _WRITING = SQLiteLedger._standing, _stripe_outcome.verdict, Writing.__init__
+_STANDING, _VERDICT, _WRITING = SQLiteLedger._standing, outcomes.verdict, Writing.__init__
 
 # What reserves whatever it is told; takes the same parameters.
 _RESERVE_BLINDLY = """
@@ -80,14 +80,14 @@ def _void_on_5xx(patch: pytest.MonkeyPatch) -> None:
         failed = reply.status is not None and reply.status >= 500
         return Verdict.NOTHING_HAPPENED if failed else _VERDICT(reply)
 
-    patch.setattr(_stripe_outcome, "verdict", verdict)
+    patch.setattr(outcomes, "verdict", verdict)
 
 
 def _void_on_error(patch: pytest.MonkeyPatch) -> None:
     def verdict(reply: Reply, *, keyed: bool = True) -> Verdict:
         return Verdict.NOTHING_HAPPENED if reply.status is None else _VERDICT(reply)
 
-    patch.setattr(_stripe_outcome, "verdict", verdict)
+    patch.setattr(outcomes, "verdict", verdict)
 
 
 def _last_attempt_decides(patch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def _last_attempt_decides(patch: pytest.MonkeyPatch) -> None:
         last = reply.attempts[-1:]
         return _VERDICT(Reply(reply.status, reply.headers, reply.body, last))
 
-    patch.setattr(_stripe_outcome, "verdict", verdict)
+    patch.setattr(outcomes, "verdict", verdict)
 
 
 def _record_after_the_call(patch: pytest.MonkeyPatch) -> None:
@@ -140,14 +140,14 @@ def _ends_twice(patch: pytest.MonkeyPatch) -> None:
 def _time_runs_back(patch: pytest.MonkeyPatch) -> None:
     def init(self: Writing, *args: Any) -> None:
         _WRITING(self, *args)
-        self.now = _clock.now()
+        self.now = clock.now()
 
     patch.setattr(Writing, "__init__", init)
 
 
 def _any_answer_is_news(patch: pytest.MonkeyPatch) -> None:
     """Let an answer that comes late shrink what newer ones have grown."""
-    patch.setattr(_positions, "_is_news", lambda *_: True)
+    patch.setattr(positions, "_is_news", lambda *_: True)
 
 
 def _refusals_count_as_calls(patch: pytest.MonkeyPatch) -> None:

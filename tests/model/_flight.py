@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from keybrake import _token
-from keybrake._model import Attempt, Lookup, Reply, Request
 from keybrake.errors import CallRefused
+from keybrake.model import vault_key as vault_keys
+from keybrake.model.call import Attempt, Lookup, Reply, Request
 from tests.model._vendor import Answer, Sent
 from tests.model._world import World
 
 ORIGIN = "https://api.stripe.com"
 CREDENTIAL = "sk_model"
-OWNER = _token.fingerprint(CREDENTIAL)
+OWNER = vault_keys.fingerprint(CREDENTIAL)
 
 # What becomes of one attempt, and how often. After those of the second line the vendor has not
 # seen it; after those of the third it has, or will.
@@ -124,7 +124,7 @@ def deliver(world: World, sent: Sent) -> Answer:
 
 
 class VirtualDoor:
-    """See ``keybrake._guard.Door``; what it forwards is a ``Flight``."""
+    """See ``keybrake.guard.call.Door``; what it forwards is a ``Flight``."""
 
     vault_key = None
     follows_redirects = False

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keybrake import _clock
-from keybrake._terms import Terms, load_terms, matches
+from keybrake.model import clock
+from keybrake.policy.policy import Terms, load_terms, matches
 from tests.model._vendor import VirtualStripe
 
 CENT = 10_000
@@ -254,7 +254,7 @@ def _no_window_is_passed(pk: int, terms: Terms, mine: Iterable[sqlite3.Row]) -> 
             window = [c for c in counted if since <= c["at"] <= last["at"]]
             exposure = sum(exposed(c) - overrun(c) for c in window)
             fits = rule.cap is None or exposure <= rule.cap
-            require(fits, "never over a window", pk, rule.per, exposure, _clock.iso(last["at"]))
+            require(fits, "never over a window", pk, rule.per, exposure, clock.iso(last["at"]))
 
 
 def _only_refused(before: View, now: View, new: list[sqlite3.Row]) -> None:

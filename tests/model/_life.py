@@ -6,14 +6,15 @@ import contextlib
 import json
 from collections.abc import Iterator
 
-from keybrake import Limit, _clock
-from keybrake._model import Attempt, Reply
-from keybrake._reconcile import Reconciler
-from keybrake._terms import Policy, Terms, terms_of
+from keybrake import Limit
 from keybrake.credentials import Credential
 from keybrake.errors import KeybrakeError
+from keybrake.guard.reconcile import Reconciler
 from keybrake.ledger import NewRun
-from keybrake.vendors._inquiry import Inquiry
+from keybrake.model import clock
+from keybrake.model.call import Attempt, Reply
+from keybrake.policy.policy import Policy, Terms, terms_of
+from keybrake.vendors.inquiry import Inquiry
 from tests.model._agents import Agent
 from tests.model._flight import CREDENTIAL, deliver
 from tests.model._vendor import Sent
@@ -91,7 +92,7 @@ class Life:
     def _open(self, parent: int | None) -> None:
         dice, world = self.world.dice, self.world
         uid = f"run_{len(self.runs)}"
-        lives_for = dice.choice([None, None, dice.randint(1, 30) * _clock.HOUR])
+        lives_for = dice.choice([None, None, dice.randint(1, 30) * clock.HOUR])
         digest = uid.encode().ljust(32)
         new = NewRun(uid, uid, self._terms(), lives_for, digest, parent=parent)
         pk = dice.choice(world.processes).ledger.open_run(new)
@@ -136,14 +137,14 @@ class Life:
 
     def _set_clock(self) -> None:
         hours = self.world.dice.choice([-30, -1, 1, 1, 3, 30])
-        self.world.now += hours * _clock.HOUR
+        self.world.now += hours * clock.HOUR
         if hours < 0:
             # How old a call is nobody can tell then, nor whether its key is still good: README.md.
             self.world.vendor.prunes = False
         self.world.tell("the clock is set", hours, "h")
 
     def _wait(self) -> None:
-        self.world.passes(self.world.dice.choice([1, 20, 100, 600]) * _clock.MINUTE)
+        self.world.passes(self.world.dice.choice([1, 20, 100, 600]) * clock.MINUTE)
 
     def _kill(self) -> None:
         self.world.dice.choice(self.world.alive()).die()

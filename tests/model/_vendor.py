@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from keybrake._clock import HOUR, SECOND
+from keybrake.model.clock import HOUR, SECOND
 
 # Stripe prunes keys after 24 hours at the earliest (its documentation, noted 2026-11-23).
 KEY_LIVES = 24 * HOUR

@@ -17,16 +17,16 @@ from typing import Any
 
 import pytest
 
-from keybrake import _clock
-from keybrake.ledger import _files, _lock
-from keybrake.ledger._events import Writing
-from keybrake.ledger._stand_in import StandIn
-from keybrake.ledger._store import Store
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.event_chain import Writing
+from keybrake.ledger.stores.sqlite import ledger_files, write_lock
+from keybrake.ledger.stores.sqlite.connections import Store
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.ledger.stores.sqlite.lock_waiter import StandIn
+from keybrake.model import clock
 from tests.model._invariants import Eyes
 from tests.model._vendor import Sent, VirtualStripe
 
-BEGINNING = 20_000 * _clock.DAY
+BEGINNING = 20_000 * clock.DAY
 
 
 class Killed(BaseException):
@@ -81,7 +81,7 @@ class World:
         self.dice = random.Random(seed)
         self.vendor = VirtualStripe(self.dice)
         self.path = folder / "ledger.db"
-        self.now = BEGINNING + self.dice.randrange(_clock.DAY)
+        self.now = BEGINNING + self.dice.randrange(clock.DAY)
         self.vendor.now = self.now
         self.is_locked = False
         self.trap: str | None = None
@@ -143,7 +143,7 @@ class World:
         self.eyes.close()
 
 
-_LOCK: Callable[..., bool] = _lock.lock_descriptor
+_LOCK: Callable[..., bool] = write_lock.lock_descriptor
 _COMMIT = Store.commit
 
 
@@ -177,16 +177,16 @@ def world(seed: int) -> Iterator[World]:
 def _inject(patch: pytest.MonkeyPatch, made: World) -> None:
     for name in [name for name in os.environ if name.startswith("KEYBRAKE_")]:
         patch.delenv(name)
-    patch.setattr(_clock, "now", lambda: made.now)
+    patch.setattr(clock, "now", lambda: made.now)
     patch.setattr(secrets, "token_hex", made.token_hex)
-    patch.setattr(_lock, "lock_descriptor", made.lock_descriptor)
+    patch.setattr(write_lock, "lock_descriptor", made.lock_descriptor)
 
     def commit(store: Store, writing: Writing) -> None:
         made.commit(store, writing)
 
     patch.setattr(Store, "commit", commit)
     # On which file system the folder is does not change from life to life.
-    patch.setattr(_files, "file_system", functools.cache(_files.file_system))
+    patch.setattr(ledger_files, "file_system", functools.cache(ledger_files.file_system))
     # Whoever waits for the lock of the file waits no real time, and in vain.
     patch.setattr(StandIn, "wait", lambda _self, _deadline_s: False)
 
@@ -204,7 +204,7 @@ def empty_ledger() -> Path:
         _emptied.append(tempfile.TemporaryDirectory(dir=_memory(), prefix="keybrake-model-"))
         path = Path(_emptied[0].name) / "ledger.db"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_clock, "now", lambda: BEGINNING)
+            patch.setattr(clock, "now", lambda: BEGINNING)
             ledger = SQLiteLedger(path, lock_timeout_s=1.0, durability="process")
             ledger.close()
         path.with_name("ledger.db.lock").unlink()

@@ -1,7 +1,7 @@
 /*
  * Can any order of steps, crashes and lost answers get money past the cap, or out of the count?
  *
- * The way of a call as keybrake/_guard.py and keybrake/ledger/ go it, taken apart into the steps
+ * The way of a call as keybrake/guard/call.py and keybrake/ledger/ go it, taken apart into the steps
  * between which a process can be killed. Processes charge two runs under one parent, one of them
  * forks, somebody revokes a run, somebody reconciles what is in doubt, and a vendor carries
  * requests out, declines them, fails before or after it did, and is slow. What has to hold stands

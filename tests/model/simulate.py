@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import pytest
 
-from keybrake import _reconcile
+from keybrake.guard import reconcile
 from tests.model._aftermath import end
 from tests.model._broken import BROKEN
 from tests.model._invariants import Violation
@@ -52,7 +52,7 @@ def live(seed: int, broken: str | None = None) -> Lived:
             BROKEN[broken](patch)
         found: str | None = None
         life = Life(made)
-        patch.setattr(_reconcile, "ask", life.ask)
+        patch.setattr(reconcile, "ask", life.ask)
         try:
             life.live()
             end(life, thorough=seed % VERIFY_EVERY == 0)

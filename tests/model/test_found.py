@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 import keybrake
-from keybrake import _guard
-from keybrake._asking import Books
-from keybrake._scope import RunFrame, active
-from keybrake._terms import Policy, terms_of
+from keybrake.guard import call
+from keybrake.guard.caller import RunFrame, active
+from keybrake.guard.task_batching import Books
 from keybrake.ledger import NewRun
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.policy.policy import Policy, terms_of
 from tests.model._flight import VirtualDoor
 from tests.model._world import World, world
 
@@ -36,7 +36,7 @@ def ledger(made: World) -> Iterator[SQLiteLedger]:
 def test_a_run_that_is_resumed_meanwhile_sends_nothing_unpriced(made, ledger):
     """A call whose amount nobody looked up, its run being paused, is refused when that goes on."""
     door = VirtualDoor(made, "POST", "/v1/payment_intents/pi_9/confirm", {}, None)
-    way = _guard._way(door)
+    way = call._way(door)
     made.ways.append(way)
     who_is_calling = next(way)
 

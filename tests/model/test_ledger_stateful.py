@@ -24,15 +24,17 @@ from hypothesis.stateful import (
 )
 
 import keybrake
-from keybrake import Limit, _clock, _policy
-from keybrake._model import Effect, Outcome, State
-from keybrake._terms import Policy, terms_of
+from keybrake import Limit
 from keybrake.ledger import NewRun
-from keybrake.ledger._doubts import STILL_UNDER_WAY
+from keybrake.ledger.doubts import STILL_UNDER_WAY
+from keybrake.model import clock
+from keybrake.model.call import Effect, Outcome, State
+from keybrake.policy import decision
+from keybrake.policy.policy import Policy, terms_of
 from tests.model._world import Process
 from tests.test_ledger_model import CREATE, UNIT, Entry, LedgerMachine, Scope
 
-ROLLS = 90 * _clock.MINUTE
+ROLLS = 90 * clock.MINUTE
 
 
 class TwoProcesses(LedgerMachine):
@@ -82,19 +84,19 @@ class TwoProcesses(LedgerMachine):
     @rule(minutes=st.integers(1, 120))
     def wait_a_little(self, minutes: int) -> None:
         """Let minutes go by."""
-        self.now += minutes * _clock.MINUTE
+        self.now += minutes * clock.MINUTE
 
     @rule(hours=st.integers(1, 40))
     def set_the_clock_back(self, hours: int) -> None:
         """Set the wall clock back: ledger time stands still until that has caught up."""
-        self.now -= hours * _clock.HOUR
+        self.now -= hours * clock.HOUR
 
     def _time(self) -> int:
         newest = self.eyes.execute("SELECT newest FROM ledger_time").fetchone()[0]
         return max(self.now, newest)
 
     def _day(self) -> int:
-        return self._time() // _clock.DAY * _clock.DAY
+        return self._time() // clock.DAY * clock.DAY
 
     # Runs that expire, with windows that roll
 
@@ -109,7 +111,7 @@ class TwoProcesses(LedgerMachine):
         limits = {} if window is None else {CREATE: Limit(cap=window, per="90m")}
         terms = terms_of(Policy(cap=cap, limits=limits))
         uid = f"run_{len(self.scopes)}"
-        opened_at, lives_for = self._time(), hours * _clock.HOUR
+        opened_at, lives_for = self._time(), hours * clock.HOUR
         pk = self.ledger.open_run(NewRun(uid, uid, terms, lives_for, uid.encode().ljust(32)))
         self.until[pk] = opened_at + lives_for
         if window is not None:
@@ -190,7 +192,7 @@ class TwoProcesses(LedgerMachine):
     def _allowed(self, run: Scope, increase: int) -> bool:
         if self._is_over(run):
             return False
-        since = (self._time() - ROLLS) // _clock.MINUTE * _clock.MINUTE
+        since = (self._time() - ROLLS) // clock.MINUTE * clock.MINUTE
         for pk in (pk for pk in run.chain if pk in self.rolling):
             mine = [e for e in self.entries if pk in e.scopes]
             window = [e for e in mine if self.admitted_at[e.admitted.seq] >= since]
@@ -202,7 +204,7 @@ class TwoProcesses(LedgerMachine):
     def _counters(self, entry: Entry) -> list[tuple[Scope, list[int] | None]]:
         seq = entry.admitted.seq
         at = self.admitted_at.setdefault(seq, self._newest_call(seq))
-        minute = at // _clock.MINUTE * _clock.MINUTE
+        minute = at // clock.MINUTE * clock.MINUTE
         return [
             (
                 scope,
@@ -250,12 +252,12 @@ def test_two_processes_count_as_the_model_counts():
 
 def test_the_model_finds_a_ledger_that_forgets_the_time(monkeypatch):
     """A decision that never sees a run expire is found out."""
-    decide = _policy.decide
+    decide = decision.decide
 
     def decide_at_the_beginning(chain, call, *, increase, now, clash=None):
         return decide(chain, call, increase=increase, now=0, clash=clash)
 
-    monkeypatch.setattr(_policy, "decide", decide_at_the_beginning)
+    monkeypatch.setattr(decision, "decide", decide_at_the_beginning)
 
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         # It is not made smaller: it is not a bug to be looked into.

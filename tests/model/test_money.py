@@ -58,9 +58,9 @@ def test_a_seed_brings_the_same_program_back():
 
 def _old_prices_hold(patch: pytest.MonkeyPatch) -> None:
     """Admit a call whose object another call makes dearer at that moment, or did since the look-up."""
-    from keybrake.ledger import _stakes
+    from keybrake.ledger import stakes
 
-    patch.setattr(_stakes, "clash", lambda _writing, _admission: None)
+    patch.setattr(stakes, "clash", lambda _writing, _admission: None)
 
 
 # tests/model/test_simulate.py breaks the engine in the ways that lose an answer: there each life is the

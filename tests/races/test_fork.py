@@ -83,7 +83,7 @@ def test_forking_with_busy_threads_never_hangs_the_child(ledger_url, fake, trial
         assert (run.spent, run.calls) == (2, 2)
 
 
-_NO_LIMITS = keybrake._terms.terms_of(keybrake.Policy(cap=None))
+_NO_LIMITS = keybrake.policy.policy.terms_of(keybrake.Policy(cap=None))
 
 _FIRST_OPENING = """
 import os, signal, sys, threading, time

@@ -14,7 +14,7 @@ import resend
 import stripe
 
 import keybrake
-from keybrake._model import Outcome, State
+from keybrake.model.call import Outcome, State
 from keybrake.testing import FakeResend, FakeStripe, Fault
 from tests.races import _many
 

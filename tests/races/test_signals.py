@@ -15,8 +15,8 @@ import keybrake
 _STORM = """
 import os, random, signal, sys, threading, time
 import stripe, keybrake
-from keybrake.ledger import _files
-from keybrake.ledger._lock import LedgerLock
+from keybrake.ledger.stores.sqlite import ledger_files as _files
+from keybrake.ledger.stores.sqlite.write_lock import LedgerLock
 stripe.api_base, stripe.api_key, stripe.max_network_retries = sys.argv[1], "sk_test_races", 0
 path = _files.path_of(os.environ["KEYBRAKE_LEDGER"])
 other = LedgerLock(_files.lock_path(path))  # a descriptor of its own: as another process would ask

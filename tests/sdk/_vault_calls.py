@@ -10,7 +10,7 @@ import stripe
 from twilio.rest import Client
 
 import keybrake
-from keybrake.testing._twilio import clients
+from keybrake.testing.fake_twilio import clients
 from tests.sdk._resend_calls import MAIL
 
 SID = "AC00000000000000000000000000000001"

@@ -15,7 +15,7 @@ from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
 import keybrake
-from keybrake.sdk._handed import difference, handed
+from keybrake.sdk.handed import difference, handed
 from tests.sdk._vault_calls import ANSWERS, OLD_WAYS, SID, operator
 
 pytestmark = OLD_WAYS

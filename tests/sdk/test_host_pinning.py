@@ -12,9 +12,9 @@ from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
 import keybrake
-from keybrake import _hosts
-from keybrake.sdk import _injection
-from keybrake.testing._twilio import clients
+from keybrake.sdk import injection
+from keybrake.testing.fake_twilio import clients
+from keybrake.wire import hosts
 from tests.conftest import ScriptedServer
 from tests.sdk._vault_calls import ANSWERS, OLD_WAYS, SECRETS, SID, caller, operator
 
@@ -287,23 +287,23 @@ def test_a_proxy_for_the_real_host(monkeypatch, ledger_url):
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    assert _hosts.objection("stripe", url) is None
+    assert hosts.objection("stripe", url) is None
     monkeypatch.setenv("HTTP_PROXY", "http://evil.test:3128")
-    assert _hosts.objection("stripe", url) is None
+    assert hosts.objection("stripe", url) is None
     monkeypatch.setenv("HTTPS_PROXY", "http://u:secret@evil.test:3128/")
-    reason, words = _hosts.objection("stripe", url)
+    reason, words = hosts.objection("stripe", url)
     assert (reason, "secret" in words, "evil.test:3128" in words) == (
         "host_not_allowed",
         False,
         True,
     )
     keybrake.configure(proxies=["http://evil.test:3128"])
-    assert _hosts.objection("stripe", url) is None
+    assert hosts.objection("stripe", url) is None
     keybrake.configure(proxies=[])
     monkeypatch.setenv("NO_PROXY", "stripe.com")
-    assert _hosts.objection("stripe", url) is None
+    assert hosts.objection("stripe", url) is None
     monkeypatch.setenv("NO_PROXY", "other.test")
-    assert _hosts.objection("stripe", url) is not None
+    assert hosts.objection("stripe", url) is not None
 
 
 @pytest.mark.parametrize(
@@ -323,12 +323,12 @@ def test_a_proxy_for_the_real_host(monkeypatch, ledger_url):
 )
 def test_a_proxy_is_named_by_where_it_is(ledger_url, proxy, place):
     """However it is written; who may use it is nobody's business."""
-    reason, words = _hosts.through([proxy])
+    reason, words = hosts.through([proxy])
     assert reason == "host_not_allowed"
     assert words == f"it would go through the proxy {place!r}, which the operator has not named"
     if place.startswith("http"):
         keybrake.configure(proxies=[place])
-        assert _hosts.through([proxy]) is None
+        assert hosts.through([proxy]) is None
 
 
 def _session(**settings):
@@ -358,7 +358,7 @@ def _session(**settings):
 def test_a_client_with_a_proxy_or_without_tls(refused, key, server, elsewhere, make):
     """A proxy in the agent's own HTTP client, or one that trusts anybody, gets nothing."""
     client = make(elsewhere.url)
-    _, words = _injection.objection(client)
+    _, words = injection.objection(client)
     assert ("TLS certificates" in words) != (repr(elsewhere.url) in words)
     refused(
         lambda: _stripe_client(key, server.url, http_client=client).v1.payment_intents.create(ASK)

@@ -85,7 +85,7 @@ def test_elsewhere_in_the_process_of_a_run(fake, ledger_url):
         assert charge(fake)[1] == 200
     run = keybrake.run("agent", cap=10)
     with run:
-        keybrake._scope.active.set(None)
+        keybrake.guard.caller.active.set(None)
         with pytest.raises(keybrake.NoActiveRun):
             charge(fake)
 

@@ -9,7 +9,7 @@ from twilio.rest import Client
 
 import keybrake
 from keybrake import credentials
-from keybrake.testing._twilio import clients
+from keybrake.testing.fake_twilio import clients
 from tests.sdk._vault_calls import ANSWERS, KINDS, OLD_WAYS, SECRETS, SID, caller, operator
 
 pytestmark = OLD_WAYS

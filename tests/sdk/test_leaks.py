@@ -28,7 +28,7 @@ import vcr
 import keybrake
 from keybrake import credentials
 from keybrake.credentials import Credential, Secret
-from keybrake.sdk import _injection, _redirects
+from keybrake.sdk import injection, redirects
 from tests.sdk._vault_calls import ANSWERS, KINDS, OLD_WAYS, SECRETS, SID, caller, operator
 
 pytestmark = OLD_WAYS
@@ -224,9 +224,9 @@ def test_every_error_behind_an_error_is_cleansed():
         "GET", "https://api.stripe.com/", {"Authorization": SECRETS["stripe"]}
     )
     second.response = answer
-    flight = _redirects.Flight()
+    flight = redirects.Flight()
     flight.credential, flight.handled = Credential(Secret(SECRETS["stripe"])), own
-    with pytest.raises(ConnectionError), _injection.no_trace(flight):
+    with pytest.raises(ConnectionError), injection.no_trace(flight):
         raise first
     third.__cause__ = None
     Probes("stripe").error(first)
@@ -237,7 +237,7 @@ def test_every_error_behind_an_error_is_cleansed():
 def test_without_a_credential_nothing_is_touched():
     """A call with the caller's own key keeps its traceback whole."""
     error = _raised()
-    with pytest.raises(ConnectionError), _injection.no_trace(_redirects.Flight()):
+    with pytest.raises(ConnectionError), injection.no_trace(redirects.Flight()):
         raise error
     assert any("evidence" in frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
 

@@ -7,7 +7,7 @@ import pytest
 import stripe
 
 import keybrake
-from keybrake.sdk._network import never_left
+from keybrake.sdk.network import never_left
 from keybrake.testing import Fault
 
 ASK = {"amount": 2999, "currency": "usd"}

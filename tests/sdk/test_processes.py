@@ -373,7 +373,7 @@ def test_no_command_line_shows_the_key(ledger_url, fake, tmp_path):
     """The run's key travels through pipes: ps shows it of no child, and no repr does."""
     text = """
     from pathlib import Path
-    from keybrake.sdk import _standing
+    from keybrake.sdk import standing as _standing
 
     def command_line():
         return Path("/proc/self/cmdline").read_text() + Path("/proc/self/environ").read_text()

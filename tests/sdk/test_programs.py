@@ -226,7 +226,7 @@ def test_a_program_that_needs_no_sdk_does_not_notice(ledger_url, fake, tmp_path)
 def test_a_python_without_keybrake_imports_no_sdk(tmp_path):
     """Where keybrake is not installed a vendor's SDK cannot be guarded, so it is not imported."""
     (tmp_path / "stripe.py").write_text("print('imported')\n")
-    startup = Path(keybrake.__file__).parent / "startup"
+    startup = Path(keybrake.__file__).parent / "sdk" / "startup"
     # With -S Python finds no installed package; the test does what it would do at its start.
     done = subprocess.run(
         [sys.executable, "-S", "-c", "import sitecustomize, stripe"],
@@ -259,7 +259,7 @@ def test_python_that_ignores_its_environment_is_not_guarded(tmp_path):
     """The documented hole: with -I or -E no hook gets into a program, and its environment still has the key."""
     done = subprocess.run(
         [sys.executable, "-I", "-c", "import sys; print('sitecustomize' in sys.modules)"],
-        env={"PYTHONPATH": str(Path(keybrake.__file__).parent / "startup")},
+        env={"PYTHONPATH": str(Path(keybrake.__file__).parent / "sdk" / "startup")},
         capture_output=True,
         text=True,
         check=True,

@@ -10,7 +10,7 @@ from resend.exceptions import ApplicationError, RateLimitError, ResendError
 from resend.request import Request
 
 import keybrake
-from keybrake.vendors.resend import Resend
+from keybrake.vendors.resend.vendor import Resend
 from tests.sdk._resend_calls import KINDS, MAIL, do, send
 
 
@@ -227,11 +227,11 @@ def test_a_refusal_survives_another_process(refusal):
 
 def test_every_refusal_has_resends_shape():
     """Each kind of refusal is one of Resend's errors as well."""
-    from keybrake.sdk import _resend_errors
+    from keybrake.sdk import resend_errors
 
     for kind in vars(keybrake.errors).values():
         if isinstance(kind, type) and issubclass(kind, keybrake.CallRefused):
-            made = _resend_errors.dual(kind)("no", reason="why", hint="Ask.")
+            made = resend_errors.dual(kind)("no", reason="why", hint="Ask.")
             assert isinstance(made, ResendError)
             assert pickle.loads(pickle.dumps(made)).fields == made.fields
 

@@ -17,7 +17,7 @@ from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.rest import Client
 
 import keybrake
-from keybrake.testing._twilio import clients
+from keybrake.testing.fake_twilio import clients
 from tests.conftest import ScriptedServer
 from tests.sdk._resend_calls import MAIL
 from tests.sdk._vault_calls import ANSWERS, OLD_WAYS, SECRETS, SID, caller, operator

@@ -405,7 +405,7 @@ _CREDITED = (
         {"balance": -500},
         _look("/v1/customers/cus_1", CUSTOMER),
         CUSTOMER | {"balance": -500},
-        300 * CENT,
+        500 * CENT,
     ),
     Case(
         "billing.credit_grants.create",

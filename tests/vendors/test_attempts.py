@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keybrake._model import Attempt, Reply
-from keybrake.vendors._attempts import Verdict, verdict
+from keybrake.model.call import Attempt, Reply
+from keybrake.vendors.attempts import Verdict, verdict
 
 UNSENT, LOST = Attempt(None, unsent=True), Attempt(None)
 VOID, UNKNOWN, READ = Verdict.NOTHING_HAPPENED, Verdict.UNKNOWN, Verdict.ANSWERED

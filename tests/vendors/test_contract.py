@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keybrake import vendors
-from keybrake._config import Money
-from keybrake._model import Attempt, Call, Effect, Outcome, Reply, Request, State
-from keybrake._terms import matches
+from keybrake.config.settings import Money
+from keybrake.model.call import Attempt, Call, Effect, Outcome, Reply, Request, State
+from keybrake.policy.policy import matches
 
 # The registry builds a vendor when it is first asked for.
 NAMES = sorted(vendors._FACTORIES)

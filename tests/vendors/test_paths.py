@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from urllib3.util import parse_url
 
-from keybrake._model import Effect
-from keybrake.vendors._paths import MOST_CHARACTERS, EndpointTable, oddity
+from keybrake.model.call import Effect
+from keybrake.vendors.paths import MOST_CHARACTERS, EndpointTable, oddity
 
 _PIECES = st.sampled_from(
     [
@@ -114,7 +114,7 @@ def test_odd_paths_are_odd(path):
 
 def test_the_table_prefers_literals():
     """A word of the API's own goes before an id that would look the same."""
-    table = EndpointTable.read("keybrake.vendors", "stripe_endpoints.csv")
+    table = EndpointTable.read("keybrake.vendors.stripe", "endpoints.csv")
 
     assert table.find("GET", "/v1/charges/search")[0].endpoint == "stripe.charges.search"
     assert table.find("GET", "/v1/charges/ch_1")[0].endpoint == "stripe.charges.retrieve"
@@ -124,7 +124,7 @@ def test_the_table_prefers_literals():
 
 def test_every_row_is_found_by_itself():
     """No row of the table hides another, and each has one effect."""
-    table = EndpointTable.read("keybrake.vendors", "stripe_endpoints.csv")
+    table = EndpointTable.read("keybrake.vendors.stripe", "endpoints.csv")
     for row in table.rows:
         found, ids = table.find(row.method, row.path.replace("{}", "id_1"))
         assert found == row
@@ -144,4 +144,4 @@ def test_finding_never_raises(path, method):
     assert row is None or row.method == method
 
 
-_TABLE = EndpointTable.read("keybrake.vendors", "stripe_endpoints.csv")
+_TABLE = EndpointTable.read("keybrake.vendors.stripe", "endpoints.csv")

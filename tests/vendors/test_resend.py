@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keybrake import _config
-from keybrake._config import Money
-from keybrake._model import Attempt, Call, Effect, Meter, Reply, Request, State
-from keybrake.vendors.resend import Resend
+from keybrake.config import settings
+from keybrake.config.settings import Money
+from keybrake.model.call import Attempt, Call, Effect, Meter, Reply, Request, State
+from keybrake.vendors.resend.vendor import Resend
 
 RESEND = Resend()
 MONEY = Money()
@@ -26,7 +26,7 @@ def describe(path, params=None, method="POST", money=MONEY, **more):
 
 def priced(**tables):
     given = {"prices": {"resend": tables}}
-    return _config.parse(given, source="t", default=_config.Config("sqlite:///x")).money
+    return settings.parse(given, source="t", default=settings.Config("sqlite:///x")).money
 
 
 def ended(call, body, status=200, headers=None):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import resend
 
-from keybrake.vendors.resend import Resend
+from keybrake.vendors.resend.vendor import Resend
 
 SDK = Path(resend.__file__).parent
 # Built by a function of its own, or from one of three bases that stand next to it.

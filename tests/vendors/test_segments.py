@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keybrake.vendors import _segments
+from keybrake.vendors.twilio import sms_segments
 from tests.vendors._twilio import VECTORS
 
 _FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
@@ -23,7 +23,7 @@ _FLAG = "\U0001f1e9\U0001f1ea"
 )
 def test_the_examples(step):
     """The examples come out as Twilio's own calculator says."""
-    assert _segments.count(step["params"]["Body"]) == (step["encoding"], step["segments"])
+    assert sms_segments.count(step["params"]["Body"]) == (step["encoding"], step["segments"])
 
 
 @pytest.mark.parametrize(
@@ -60,30 +60,30 @@ def test_the_examples(step):
 )
 def test_borders(text, encoding, segments):
     """A text goes out in one more part exactly where Twilio begins one."""
-    assert _segments.count(text) == (encoding, segments)
+    assert sms_segments.count(text) == (encoding, segments)
 
 
 @given(st.text(max_size=400))
 def test_any_text_has_its_parts(text):
     """Whatever the text, there is an answer, and no part of it is empty."""
-    assert 1 <= _segments.count(text).segments <= max(1, len(text))
+    assert 1 <= sms_segments.count(text).segments <= max(1, len(text))
 
 
 @given(st.text("ab€é\n", max_size=800), st.text("abё\U0001f600", max_size=400))
 def test_parts_hold_what_is_sent(gsm, ucs):
     """The parts of a text hold all of it: 160 septets or 70 units, less a header if several."""
     septets = len(gsm) + gsm.count("€")
-    parts = _segments.count(gsm).segments
+    parts = sms_segments.count(gsm).segments
     assert septets <= (160 if parts == 1 else 153 * parts)
     units = len(ucs.encode("utf-16-le")) // 2
-    found = _segments.count(ucs)
+    found = sms_segments.count(ucs)
     if found.encoding == "UCS-2":
         assert units <= (70 if found.segments == 1 else 67 * found.segments)
 
 
 def test_a_giant_text_is_bounded_and_quick():
     """A text far beyond what Twilio takes is counted without walking through it."""
-    assert _segments.count("a" * 10_000_000) == ("UCS-2", 10_000_000)
+    assert sms_segments.count("a" * 10_000_000) == ("UCS-2", 10_000_000)
 
 
 _CALCULATOR = """
@@ -165,7 +165,7 @@ def test_twilios_own_calculator_agrees(tmp_path, seed):
     wrong = [
         (ascii(text), their, ours)
         for text, their in zip(texts, theirs, strict=True)
-        if tuple(their) != (ours := _segments.count(text))
+        if tuple(their) != (ours := sms_segments.count(text))
     ]
 
     assert wrong == []

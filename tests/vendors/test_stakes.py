@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from keybrake import _config
-from keybrake._config import Money
-from keybrake._model import Call, Effect, Position, Request
-from keybrake.vendors.resend import Resend
-from keybrake.vendors.stripe import Stripe
-from keybrake.vendors.twilio import Twilio
+from keybrake.config import settings
+from keybrake.config.settings import Money
+from keybrake.model.call import Call, Effect, Position, Request
+from keybrake.vendors.resend.vendor import Resend
+from keybrake.vendors.stripe.vendor import Stripe
+from keybrake.vendors.twilio.vendor import Twilio
 from tests.vendors._stripe_cases import COUNTED
 from tests.vendors.test_stripe_table import ROWS
 
@@ -200,7 +200,7 @@ def test_a_live_call_is_priced_by_where_it_goes():
     path = "/2010-04-01/Accounts/AC1/Calls/CA1.json"
     request = Request("twilio", "POST", f"https://api.twilio.com{path}", {"TimeLimit": 60})
     given = {"prices": {"twilio": {"voice_minute": {"+1": "0.014"}}}}
-    money = _config.parse(given, source="t", default=_config.Config("sqlite:///x")).money
+    money = settings.parse(given, source="t", default=settings.Config("sqlite:///x")).money
     asked = twilio.describe(request, money)
     found = {"sid": "CA1", "to": "+12125550100", "direction": "outbound-api"}
 

@@ -4,8 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from keybrake._config import Money
-from keybrake._model import Attempt, Effect, Lookup, Position, Reply, Request, State
+from keybrake.config.settings import Money
+from keybrake.model.call import Attempt, Effect, Lookup, Position, Reply, Request, State
 from keybrake.vendors import VENDORS
 
 STRIPE = VENDORS["stripe"]

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keybrake._config import Money
-from keybrake._model import Attempt, Call, Effect, Outcome, Position, Reply, Request, State
+from keybrake.config.settings import Money
+from keybrake.model.call import Attempt, Call, Effect, Outcome, Position, Reply, Request, State
 from keybrake.vendors import VENDORS
-from keybrake.vendors._stripe_table import FILE
+from keybrake.vendors.stripe.table import FILE
 
 STRIPE = VENDORS["stripe"]
-_TEXT = resources.files("keybrake.vendors").joinpath(FILE).read_text("utf-8")
+_TEXT = resources.files("keybrake.vendors.stripe").joinpath(FILE).read_text("utf-8")
 _LINES = (line for line in _TEXT.splitlines() if not line.startswith("#"))
 RULED = [row for row in csv.DictReader(_LINES) if row["rule"]]
 MOST_LOOKUPS = 20

@@ -6,13 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keybrake.vendors._stripe_money import (
-    MOST_MINOR,
-    currency_code,
-    exponent,
-    micros,
-    minor_amount,
-)
+from keybrake.vendors.stripe.money import MOST_MINOR, currency_code, exponent, micros, minor_amount
 
 
 @pytest.mark.parametrize(

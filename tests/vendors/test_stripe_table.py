@@ -5,16 +5,16 @@ from importlib import resources
 
 import pytest
 
-from keybrake._config import Money
-from keybrake._model import Effect, Meter, Request
+from keybrake.config.settings import Money
+from keybrake.model.call import Effect, Meter, Request
 from keybrake.vendors import VENDORS
-from keybrake.vendors._stripe_kinds import KINDS
-from keybrake.vendors._stripe_table import FILE, read_rules
+from keybrake.vendors.stripe.kinds import KINDS
+from keybrake.vendors.stripe.table import FILE, read_rules
 from tests.vendors._stripe_cases import COUNTED
 
 STRIPE = VENDORS["stripe"]
 RULES = read_rules()
-_TEXT = resources.files("keybrake.vendors").joinpath(FILE).read_text("utf-8")
+_TEXT = resources.files("keybrake.vendors.stripe").joinpath(FILE).read_text("utf-8")
 ROWS = list(csv.DictReader(line for line in _TEXT.splitlines() if not line.startswith("#")))
 
 # Counted only under some condition, or never by themselves; tested one by one elsewhere.

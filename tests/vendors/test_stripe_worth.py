@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keybrake.vendors._stripe_money import MOST_MINOR
-from keybrake.vendors._stripe_worth import worth
+from keybrake.vendors.stripe.money import MOST_MINOR
+from keybrake.vendors.stripe.worth import worth
 
 _PI = {"object": "payment_intent", "id": "pi_1", "currency": "usd", "amount": 9}
 _CH = {"object": "charge", "id": "ch_1", "currency": "usd", "amount": 9}

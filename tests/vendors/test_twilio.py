@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import keybrake
-from keybrake import _config
-from keybrake._model import Attempt, Effect, Lookup, Meter, Position, Reply, Request, State
+from keybrake.config import settings
+from keybrake.model.call import Attempt, Effect, Lookup, Meter, Position, Reply, Request, State
 from keybrake.testing import FakeTwilio
 from keybrake.vendors import VENDORS
 from tests.vendors._twilio import ACCOUNT, API, price_all
@@ -28,13 +28,13 @@ def _prices():
 def describe(method, url, params=None, **more):
     """Describe one call with the configuration in force."""
     request = Request("twilio", method, url, {} if params is None else params, **more)
-    return VENDORS["twilio"].describe(request, _config.current().money)
+    return VENDORS["twilio"].describe(request, settings.current().money)
 
 
 def outcome(call, status, body):
     """Say how a call ended whose only attempt was answered so."""
     reply = Reply(status, {}, json.dumps(body), (Attempt(status),))
-    return VENDORS["twilio"].outcome(call, reply, _config.current().money)
+    return VENDORS["twilio"].outcome(call, reply, settings.current().money)
 
 
 @pytest.mark.parametrize(
@@ -538,7 +538,7 @@ def test_how_a_message_ends(status, body, state):
 
 
 def _completed(call, found):
-    return VENDORS["twilio"].complete(call, found, _config.current().money)
+    return VENDORS["twilio"].complete(call, found, settings.current().money)
 
 
 def test_a_live_call_that_is_sent_elsewhere():

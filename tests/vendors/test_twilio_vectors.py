@@ -4,7 +4,7 @@ import pytest
 from twilio.base.exceptions import TwilioException
 
 import keybrake
-from keybrake.vendors import _segments
+from keybrake.vendors.twilio import sms_segments
 from tests.vendors._twilio import ACCOUNT, VECTORS, client_at, position, price_all
 
 # What Twilio answers where the example does not say.
@@ -61,7 +61,7 @@ def test_vector(wire, ledger_url, rows, vector):
             if "recurring" in step:
                 assert rows()[-1]["recurring"] == 1
             if "segments" in step:
-                found = _segments.count(step["params"]["Body"])
+                found = sms_segments.count(step["params"]["Body"])
                 assert found == (step["encoding"], step["segments"])
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import keybrake
 from keybrake import ledger
-from keybrake.ledger._verify import verify
+from keybrake.ledger.audit.verify import verify
 from tests.model.money import play
 from tests.model.money.desk import Call
 from tests.model.money.play import Ended, OtherProcess, Wire

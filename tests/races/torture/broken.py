@@ -10,14 +10,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from keybrake._model import Outcome, State
 from keybrake.errors import CallRefused
-from keybrake.ledger import Admission, Admitted, _ending, _owners, _positions
-from keybrake.ledger import _statements as sql
-from keybrake.ledger._events import _HEAD, Chain, Writing
-from keybrake.ledger._lock import LedgerLock
-from keybrake.ledger._store import Store
-from keybrake.ledger.sqlite import SQLiteLedger
+from keybrake.ledger import Admission, Admitted, ending, positions
+from keybrake.ledger import statements as sql
+from keybrake.ledger.event_chain import _HEAD, Chain, Writing
+from keybrake.ledger.stores.sqlite import owners
+from keybrake.ledger.stores.sqlite.connections import Store
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
+from keybrake.ledger.stores.sqlite.write_lock import LedgerLock
+from keybrake.model.call import Outcome, State
 
 # Long enough for another process to decide on the same total.
 _PAUSE_S = 0.1
@@ -118,9 +119,9 @@ def release_on_dead_pid() -> None:
 
     def release_and_admit(self: SQLiteLedger, admission: Admission, writing: Writing) -> Any:
         for seq, process in writing.execute(reserved).fetchall():
-            if _owners.is_gone(self.path, process):
-                admitted = _ending.open_call(writing, seq)[1]
-                _ending.end(writing, admitted, Outcome(State.VOIDED, note="its process died"))
+            if owners.is_gone(self.path, process):
+                admitted = ending.open_call(writing, seq)[1]
+                ending.end(writing, admitted, Outcome(State.VOIDED, note="its process died"))
         return admit(self, admission, writing)
 
     SQLiteLedger._admit = release_and_admit
@@ -144,7 +145,7 @@ def forget_refusals() -> None:
 
 def forget_totals() -> None:
     """Ends calls without counting them in their scopes."""
-    _positions.recount = lambda *_: None
+    positions.recount = lambda *_: None
 
 
 ENGINES: dict[str, Callable[[], None]] = {

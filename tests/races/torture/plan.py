@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from keybrake.testing._faults import CHAOS
+from keybrake.testing.faults import CHAOS
 
 # What is drawn how often. A shape is a way to make a call; see calls.py.
 _IN_THREADS = {

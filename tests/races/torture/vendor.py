@@ -9,9 +9,9 @@ from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from keybrake.testing import FakeStripe, Fault
-from keybrake.testing._faults import CHAOS
-from keybrake.testing._process import serve
-from keybrake.testing._server import Request
+from keybrake.testing.faults import CHAOS
+from keybrake.testing.process import serve
+from keybrake.testing.server import Request
 
 # Longer than the workers wait for an answer.
 _HANG_S = 3.0

@@ -1,0 +1,1 @@
+"""What ``keybrake doctor`` looks at."""

@@ -1,0 +1,1 @@
+"""The program that ``keybrake exec`` runs: its environment, its start and its credentials."""

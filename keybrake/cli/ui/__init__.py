@@ -1,0 +1,1 @@
+"""What the commands share: arguments, tables, text and pages of the ledger."""

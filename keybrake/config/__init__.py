@@ -1,0 +1,1 @@
+"""What the operator wrote down: ``keybrake.toml``, the environment, prices, rates and locations."""

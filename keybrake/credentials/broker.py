@@ -1,0 +1,158 @@
+"""
+Credentials for other processes: whoever started them has them, and gives them to whoever has the key.
+
+What the operator's configuration said when they were started, it tells anybody of this user.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socketserver
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from keybrake.config import parent_process
+from keybrake.config.config_file import Written
+from keybrake.credentials.secret import Credential, Secret
+from keybrake.credentials.store import Kept
+from keybrake.errors import CredentialError, KeybrakeError
+
+_MOST_BYTES = 16 * 1024
+# The path of a Unix socket has room for 108 bytes, on macOS for 104, with the zero at its end.
+_LONGEST_ADDRESS = 100
+
+
+class Known(Protocol):
+    """Whatever has credentials: a store of this process, or another process that is asked."""
+
+    def kept(self, vendor: str) -> Credential | None:
+        """Return the credential if it need not be asked for; this never waits."""
+
+    def get(self, vendor: str, refused: Credential | None = None) -> Credential:
+        """Return the credential, or raise ``CredentialError``."""
+
+
+class Broker:
+    """
+    Serves credentials over a socket that only this user can reach, to whoever shows a key that may.
+
+    Args:
+        known: Where they come from.
+        written: The configuration.
+        may: Says why whoever shows this key is given none; None: it is given them.
+
+    Raises:
+        OSError: No socket can be made.
+    """
+
+    def __init__(self, known: Known, written: Written, may: Callable[[str], str | None]) -> None:
+        self._known, self._written, self._may = known, written, may
+        self._folder, self.address = _place()
+        try:
+            self._server = _Server(self.address, self._answer)
+        except OSError:
+            self._folder.cleanup()
+            raise
+        self._serving = False
+
+    def serve(self) -> None:
+        """Begin to answer, in a thread."""
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._serving = True
+
+    def __enter__(self) -> Self:
+        """Have it put away at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it; whoever asks from now on is told that nobody is there."""
+        if self._serving:
+            self._server.shutdown()
+        self._server.server_close()
+        self._folder.cleanup()
+
+    def _answer(self, asked: Mapping[str, Any]) -> dict[str, str]:
+        if asked.get("what") == "configuration":
+            file, text = self._written
+            return {"file": str(file or ""), "text": text}
+        vendor = str(asked.get("vendor", ""))
+        try:
+            if (why := self._may(str(asked.get("key", "")))) is not None:
+                return {"error": why}
+            found = self._known.get(vendor)
+            if found.fingerprint == asked.get("refused"):
+                found = self._known.get(vendor, found)
+        except KeybrakeError as error:
+            return {"error": str(error)}
+        return {"secret": str(found.secret), "user": found.user}
+
+
+def _place() -> tuple[tempfile.TemporaryDirectory[str], str]:
+    """Return a folder that tempfile makes for this user alone, and the path of a socket in it."""
+    for parent in (None, "/tmp"):  # noqa: S108 -- a folder of its own in it, as above
+        folder = tempfile.TemporaryDirectory("", "keybrake-", parent, ignore_cleanup_errors=True)
+        address = str(Path(folder.name) / "credentials")
+        if len(os.fsencode(address)) <= _LONGEST_ADDRESS:
+            break
+        folder.cleanup()
+    return folder, address
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    # Every thread and process of an agent may ask at the same moment.
+    request_queue_size = 1024
+    block_on_close = False
+
+    def __init__(self, address: str, answer: Callable[[Mapping[str, Any]], dict[str, str]]) -> None:
+        self.answer = answer
+        super().__init__(address, _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of it: a traceback here would be the agent's to read."""
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    timeout = parent_process.PATIENCE_S
+
+    def handle(self) -> None:
+        server = self.server
+        assert isinstance(server, _Server)
+        asked = json.loads(self.rfile.readline(_MOST_BYTES))
+        self.wfile.write(json.dumps(server.answer(asked)).encode() + b"\n")
+
+
+class Brokered(Kept):
+    """
+    The credentials that another process gives out.
+
+    Args:
+        address: The path of its socket.
+        key: The vault key to show.
+        ttl_s: For how many seconds one is not asked for again.
+    """
+
+    def __init__(self, address: str, key: str, ttl_s: float) -> None:
+        super().__init__(ttl_s)
+        self._address, self._key = address, key
+
+    def _fetch(self, vendor: str, refused: Credential | None) -> Credential:
+        answer = self._ask(vendor, refused)
+        if "secret" not in answer:
+            raise CredentialError(answer.get("error", f"no credential for {vendor} was given out"))
+        return Credential(Secret(answer["secret"]), answer.get("user", ""))
+
+    def _ask(self, vendor: str, refused: Credential | None) -> dict[str, str]:
+        asked = {"key": self._key, "vendor": vendor}
+        if refused is not None:
+            asked["refused"] = refused.fingerprint
+        try:
+            return parent_process.ask(self._address, asked)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "it does not answer"
+            msg = f"no credential for {vendor}: the keybrake exec that started this process: {why}"
+            raise CredentialError(msg) from None

@@ -1,0 +1,190 @@
+"""The events as they are read again: page by page, each with what it fixes of a call or scope."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from keybrake.errors import LedgerError
+from keybrake.ledger import event_chain
+
+PAGE = 2000
+_MANY = 500
+
+
+class Finding(NamedTuple):
+    """One thing that is not as it must be; *what*, and of what."""
+
+    what: str
+    where: str
+    expected: object
+    found: object
+
+
+class Event(NamedTuple):
+    """
+    An event, and the row it is about.
+
+    Attributes:
+        digest: Set once its call was moved to an archive.
+        here: The call or scope it is about, if that is in this file.
+        began_at: When its call was admitted.
+        facts: What the event fixes of that row, as it is now.
+    """
+
+    seq: int
+    at: int
+    kind: str
+    call: int | None
+    scope: int | None
+    reserved: int
+    spent: int
+    detail: str | None
+    digest: bytes | None
+    hash: bytes
+    here: int | None
+    scopes: str | None
+    buckets: str | None
+    began_at: int | None
+    endpoint: str | None
+    process: str | None
+    reason: str | None
+    facts: tuple[object, ...]
+
+    @property
+    def fixes_facts(self) -> bool:
+        """Whether its hash covers columns of the row it is about."""
+        return _slice(self.kind, self.call) is not _NOTHING
+
+    def digested(self) -> bytes:
+        """Return the digest of what it says now."""
+        return event_chain.digest(self[:8], self.facts)
+
+    def __str__(self) -> str:
+        """Name the event and what it is about."""
+        about = f", call {self.call}" if self.call is not None else ""
+        return f"event {self.seq} ({self.kind}{about or self._scope()})"
+
+    def _scope(self) -> str:
+        named = f" {self.facts[0]}" if self.facts else ""
+        return "" if self.scope is None else f", scope {self.scope}{named}"
+
+
+_OWN = 17
+_CALL = slice(_OWN, _OWN + len(event_chain.CALL_FACTS))
+_END = slice(_CALL.stop, _CALL.stop + len(event_chain.END_FACTS))
+_SCOPE = slice(_END.stop, _END.stop + len(event_chain.SCOPE_FACTS))
+_NOTHING = slice(0, 0)
+
+_OF_CALL = dict.fromkeys(("admitted", "refused", "noted", "unguarded", "carried"), _CALL)
+_OF_CALL |= dict.fromkeys(("settled", "voided"), _END)
+_OF_SCOPE = dict.fromkeys(("opened", "carried"), _SCOPE)
+
+
+def _slice(kind: str, call: int | None) -> slice:
+    return (_OF_SCOPE if call is None else _OF_CALL).get(kind, _NOTHING)
+
+
+def _qualified(table: str, columns: tuple[str, ...]) -> str:
+    named = (c.replace("hex(", f"hex({table}.") if "(" in c else f"{table}.{c}" for c in columns)
+    return ", ".join(named)
+
+
+SELECT = f"""
+SELECT event.seq, event.at, event.kind, event.call, event.scope, event.reserved, event.spent,
+    event.detail, event.digest, event.hash, coalesce(call.seq, scope.id), call.scopes, call.buckets,
+    call.at, call.endpoint, call.process, call.reason,
+    {_qualified("call", event_chain.CALL_FACTS)},
+    {_qualified("call", event_chain.END_FACTS)},
+    {_qualified("scope", event_chain.SCOPE_FACTS)}
+FROM event
+LEFT JOIN call ON call.seq = event.call
+LEFT JOIN scope ON scope.id = event.scope
+"""  # noqa: S608 -- made of constants
+
+
+def events(
+    connection: sqlite3.Connection, *, after: int = 0, up_to: int = 2**63 - 1
+) -> Iterator[list[Event]]:
+    """Yield pages of events in order; no statement is open between two of them."""
+    statement = f"{SELECT} WHERE event.seq > ? AND event.seq <= ? ORDER BY event.seq LIMIT ?"
+    while page := connection.execute(statement, (after, up_to, PAGE)).fetchall():
+        yield [event_of(row) for row in page]
+        after = page[-1][0]
+
+
+def intact(connection: sqlite3.Connection, seqs: Iterable[int]) -> Iterator[Event]:
+    """
+    Yield the events with these numbers, oldest first.
+
+    Raises:
+        LedgerError: One of them, or what it is about, is not what it was.
+    """
+    wanted = sorted(seqs)
+    for start in range(0, len(wanted), _MANY):
+        some = wanted[start : start + _MANY]
+        places, before = (", ".join(str(seq - less) for seq in some) for less in (0, 1))
+        links = dict(
+            connection.execute(f"SELECT seq + 1, hash FROM event WHERE seq IN ({before})")  # noqa: S608 -- numbers
+        )
+        rows = connection.execute(f"{SELECT} WHERE event.seq IN ({places}) ORDER BY event.seq")
+        for event in map(event_of, rows.fetchall()):
+            linked = event_chain.link(links.get(event.seq, b""), event.digested())
+            if event.here is None or linked != event.hash:
+                msg = f"{event} is not what was written; keybrake verify says more"
+                raise LedgerError(msg)
+            yield event
+
+
+def event_of(row: tuple[Any, ...]) -> Event:
+    """Return one row of ``SELECT`` as an event."""
+    return Event._make((*row[:_OWN], row[_slice(row[2], row[3])]))
+
+
+class Walk:
+    """
+    One walk along the chain: is each event what it was, and does none lack.
+
+    Args:
+        uid: The ledger's id.
+        whole: False for an archive, which has but some of the events.
+    """
+
+    def __init__(self, uid: str, *, whole: bool = True) -> None:
+        self._whole = whole
+        self.seq, self.at, self.hash = 0, 0, event_chain.root(uid)
+
+    def check(self, event: Event) -> list[Finding]:
+        """Go on to the next event; return what is wrong with it."""
+        digested, findings = self._digest(event)
+        if event.seq == self.seq + 1:
+            # Without its digest nothing can be said of it; that has been found already.
+            if digested is not None and event_chain.link(self.hash, digested) != event.hash:
+                expected = event_chain.link(self.hash, digested)
+                findings.append(_differs("chain", event, expected, event.hash))
+        elif self._whole:
+            missing = f"event {self.seq + 1}"
+            findings.append(Finding("chain", missing, "an event", f"none before {event}"))
+        if event.at < self.at:
+            findings.append(Finding("time", str(event), f"not before {self.at}", event.at))
+        self.seq, self.at, self.hash = event.seq, event.at, event.hash
+        return findings
+
+    def _digest(self, event: Event) -> tuple[bytes | None, list[Finding]]:
+        """Return the digest that its hash has to be made of."""
+        if event.digest is None:
+            if event.here is not None or not event.fixes_facts:
+                return event.digested(), []
+            return None, [Finding("chain", str(event), "what it is about", "nothing there")]
+        if event.here is None and event.fixes_facts:
+            return event.digest, []
+        if event.here is not None and self._whole:
+            return event.digested(), [Finding("chain", str(event), "its call moved", "it is here")]
+        if event.digested() != event.digest:
+            return event.digest, [_differs("chain", event, event.digested(), event.digest)]
+        return event.digest, []
+
+
+def _differs(what: str, event: Event, expected: bytes, found: bytes) -> Finding:
+    return Finding(what, str(event), f"{expected.hex():.16}", f"{found.hex():.16}")

@@ -1,0 +1,1 @@
+"""The ledger in a SQLite file: its files, locks and transactions."""

@@ -1,0 +1,252 @@
+"""Where a SQLite ledger lives: making it, opening it, and knowing it again."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import stat
+import sys
+import uuid
+from pathlib import Path
+from urllib.parse import quote
+
+from keybrake.errors import PolicyError
+from keybrake.ledger import event_chain
+from keybrake.ledger.stores.sqlite import seal_file
+from keybrake.model import clock
+from keybrake.model.shown import shown
+
+APPLICATION_ID = 0x6B627231  # "kbr1"
+SCHEMA_VERSION = 2
+OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
+
+# The WAL-reset bug: a writer and a checkpoint of two connections may corrupt the file. Fixed in
+# 3.51.3, and in the lines 3.50.7 and 3.44.6 (SQLite change log). Harmless here, where every write
+# and checkpoint stands under one lock, but other programs should not write to the ledger.
+_WAL_RESET_FIXED = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
+
+
+# The id of a ledger, and its newest event.
+NAME = "SELECT uid, (SELECT max(seq) FROM event) FROM ledger"
+
+# Their locks do not reliably reach other machines, and SQLite's WAL maps memory between processes.
+_NETWORK = re.compile(
+    r"9p|afs|beegfs|ceph|cifs|fuse\.(glusterfs|s3fs|sshfs)|gfs2|glusterfs|lustre|ncpfs|nfs4?|ocfs2|"
+    r"smb[23]|smbfs|virtiofs"
+)
+
+
+class Unusable(Exception):
+    """The file is not one a ledger can be kept in."""
+
+
+def path_of(url: object) -> Path:
+    """
+    Return the file a ledger URL names: ``sqlite:///rel.db``, ``sqlite:////abs.db``, or a path.
+
+    Raises:
+        PolicyError: It is no URL of a ledger this version can open.
+    """
+    if isinstance(url, os.PathLike):
+        path = Path(url)
+    elif isinstance(url, str) and url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+        path = Path(url.removeprefix("sqlite:///"))
+    else:
+        msg = f"ledger={shown(url)} cannot be opened; write sqlite:///ledger.db or sqlite:////abs/ledger.db"
+        raise PolicyError(msg)
+    if "\0" in str(path) or path.name in ("", ".", "..") or ":memory:" in path.name:
+        msg = f"ledger={shown(url)} names no file that other processes could share"
+        raise PolicyError(msg)
+    return Path(os.path.abspath(path))  # noqa: PTH100 -- resolve() would follow a link we refuse
+
+
+def lock_path(path: Path) -> Path:
+    """Return the lock file that belongs to a ledger."""
+    return path.with_name(path.name + ".lock")
+
+
+def prepare_folder(path: Path) -> None:
+    """Make the folder of a ledger, open to its owner alone, where there is none yet."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def check_file(path: Path) -> None:
+    """
+    Refuse a ledger file that somebody else could have put there.
+
+    Raises:
+        Unusable: It is a link, a folder, empty, or belongs to another user.
+    """
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        msg = f"{path} is a symbolic link; name the file itself"
+        raise Unusable(msg)
+    if not stat.S_ISREG(found.st_mode):
+        msg = f"{path} is not a file; name a file for the ledger"
+        raise Unusable(msg)
+    if hasattr(os, "geteuid") and found.st_uid not in (os.geteuid(), 0):
+        msg = f"{path} belongs to another user (uid {found.st_uid}); use a ledger of your own"
+        raise Unusable(msg)
+    if found.st_size == 0:
+        msg = (
+            f"{path} is empty: a ledger never is. If somebody emptied it, what was spent is lost "
+            f"with it; move the file away to begin a new ledger"
+        )
+        raise Unusable(msg)
+
+
+def second_name(path: Path) -> str | None:
+    """Return why a file with several names is no ledger to write to; None: it has one name."""
+    names = path.lstat().st_nlink
+    if names == 1:
+        return None
+    return (
+        f"the file has {names} names (hard links), and each name would have a log of its own, so "
+        f"what is written under one is lost under the other. Remove the other name; copy a ledger "
+        f"with sqlite3's .backup instead"
+    )
+
+
+def refuse_network(path: Path) -> None:
+    """
+    Refuse a file system that other machines write to, too.
+
+    Raises:
+        Unusable: *path* lies on one.
+    """
+    kind = file_system(path)
+    if kind is not None and _NETWORK.fullmatch(kind):
+        msg = (
+            f"{path} lies on {kind}, a network file system, where locks do not hold; move it to a "
+            f"local disk. A ledger for several machines has to be in PostgreSQL"
+        )
+        raise Unusable(msg)
+
+
+def file_system(path: Path) -> str | None:
+    """Return the type of the file system *path* is on; None: this system does not tell."""
+    if sys.platform != "linux":
+        return None
+    best, kind = "", None
+    try:
+        mounts = _MOUNTS.read_text("utf-8", errors="replace")
+    except OSError:
+        return None
+    for line in mounts.splitlines():
+        _, point, type_, *_ = line.split()
+        point = point.replace("\\040", " ")
+        if path.is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, type_
+    return kind
+
+
+_MOUNTS = Path("/proc/self/mounts")
+
+
+def connect(path: Path, *, read_only: bool = False, timeout_s: float = 5.0) -> sqlite3.Connection:
+    """Open an existing ledger file; never makes one. Waits *timeout_s* for SQLite's own lock."""
+    mode = "ro" if read_only else "rw"
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=timeout_s,
+        cached_statements=256,
+    )
+
+
+def create(path: Path) -> None:
+    """
+    Make a new ledger, whole or not at all. Call it under the ledger's lock.
+
+    It is built under another name and linked to its own when it is complete, so that a crash
+    half-way leaves no file that looks like an emptied ledger.
+    """
+    draft = path.with_name(f"{path.name}.new")
+    for leftover in (draft, *side_files(draft)):
+        leftover.unlink(missing_ok=True)
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+    os.close(os.open(draft, flags, 0o600))
+    connection = connect(draft)
+    try:
+        connection.execute("PRAGMA page_size=2048")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        uid, now = uuid.uuid4().hex, clock.now()
+        _bring_up_to_date(connection)
+        connection.execute("INSERT INTO ledger (id, uid, created_at) VALUES (1, ?, ?)", (uid, now))
+        event_chain.begin(connection, uid, now)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        connection.close()
+    sync(draft)
+    draft.rename(path)
+    sync(path.parent)
+    seal_file.write(path, uid, 1)
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a ledger to this version's schema, and seal it. Call it under the ledger's lock."""
+    _bring_up_to_date(connection, sealed=path)
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, sealed: Path | None = None) -> None:
+    # Needed once in a ledger's life.
+    from keybrake.ledger.stores.sqlite.schema import apply
+
+    apply(connection)
+    if sealed is not None:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        uid, newest = connection.execute(NAME).fetchone()
+        seal_file.write(sealed, uid, newest)
+    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+def side_files(path: Path) -> tuple[Path, Path]:
+    """Return SQLite's own files beside a ledger."""
+    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def check_schema(connection: sqlite3.Connection, path: Path) -> int:
+    """
+    Return the schema version of a ledger.
+
+    Raises:
+        Unusable: The file is no ledger, or one of a newer keybrake.
+    """
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        msg = f"{path} is a database, but not a keybrake ledger; name another file"
+        raise Unusable(msg)
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > SCHEMA_VERSION:
+        msg = (
+            f"{path} was written by a newer keybrake (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}); upgrade keybrake here"
+        )
+        raise Unusable(msg)
+    return version
+
+
+def sqlite_fault(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> str | None:
+    """Return what is known to be wrong with this SQLite; None: nothing."""
+    if version < OLDEST_SQLITE:
+        return "too old for STRICT tables; keybrake needs 3.37 or newer"
+    if version >= _WAL_RESET_FIXED[-1]:
+        return None
+    if any(version[:2] == fixed[:2] and version >= fixed for fixed in _WAL_RESET_FIXED):
+        return None
+    return (
+        "has the WAL-reset bug (fixed in 3.51.3); keybrake keeps every write under one lock, so "
+        "let no other program write to the ledger"
+    )

@@ -1,0 +1,1 @@
+"""What a scope allows, the one pure decision, and the words of a refusal."""

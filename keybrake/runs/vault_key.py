@@ -1,0 +1,110 @@
+"""``issue_vault_key()``: a run that travels to other processes as a token."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+
+from keybrake.errors import PolicyError
+from keybrake.guard import caller
+from keybrake.ledger import Ledger, NewRun
+from keybrake.model import vault_key
+from keybrake.model.vault_key import VaultKey
+from keybrake.policy import policy as policies
+from keybrake.policy.policy import Policy
+from keybrake.runs.arguments import (
+    UNSAID,
+    Amount,
+    Limits,
+    Unsaid,
+    label_of,
+    ledger_of,
+    policy_from,
+    said_of,
+)
+from keybrake.runs.install import install
+
+
+def issue_vault_key(  # noqa: PLR0913 -- one keyword per promise
+    session_id: str,
+    *,
+    cap: Amount | Unsaid | None = UNSAID,
+    daily_usd_cap: Amount | None = None,
+    max_calls: int | None = None,
+    max_amount: Amount | None = None,
+    allow: Sequence[str] | None = None,
+    limits: Limits | None = None,
+    expires_in: object = UNSAID,
+    label: str | None = None,
+    policy: Policy | str | None = None,
+    ledger: str | os.PathLike[str] | Ledger | None = None,
+) -> VaultKey:
+    """
+    Open a run that no block closes, and return the key that stands for it.
+
+    Whoever has the key calls under this run's policy, in any process on the same ledger:
+    ``run(key=…)``, or ``KEYBRAKE_VAULT_KEY`` in the environment. The ledger keeps its SHA-256
+    only, so it is shown this once. Issued inside a run, or in a process under ``KEYBRAKE_VAULT_KEY``, it is that run's
+    child and can only narrow.
+
+    Args:
+        session_id: What the caller knows the session by; the label, unless *label* is given.
+        cap: The most the run may move or cost, in USD. It has to be said, unless *daily_usd_cap* or
+            *policy* is; ``cap=None`` is "no cap, in writing".
+        daily_usd_cap: USD per UTC calendar day.
+        max_calls: The most vendor calls.
+        max_amount: The most one call may ask for, in USD.
+        allow: Endpoint patterns; see :func:`keybrake.run`.
+        limits: Endpoint pattern → :class:`keybrake.Limit`.
+        expires_in: ``"30m"``, ``"2h"``, ``"7d"``, a ``timedelta``, or None for never. By default
+            what *policy* says, else 1 hour.
+        label: What the call log calls it.
+        policy: A :class:`keybrake.Policy` or the name of one; fields given beside it take its
+            fields' place.
+        ledger: URL, path or open ledger; see :func:`keybrake.open_ledger`.
+
+    Raises:
+        PolicyError: No cap is said, or something cannot be meant; nothing is written.
+        LedgerUnavailable: The ledger cannot be opened, locked in time or written.
+    """
+    given: dict[str, object] = {
+        "daily_usd_cap": daily_usd_cap,
+        "max_calls": max_calls,
+        "max_amount": max_amount,
+        "allow": allow,
+        "limits": limits,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if policy is None:
+        _check_cap(cap, daily_usd_cap)
+        # A daily cap alone is a cap in writing. An expiry of its own is only the policy's to leave out.
+        given |= {"cap": None, "expires_in": "1h"}
+    given |= said_of(cap=cap, expires_in=expires_in)
+    made = policy_from(policy, given)
+    name = label_of(session_id) if label is None else label_of(label)
+    install()
+    opened = ledger_of(ledger)
+    uid = f"run_{secrets.token_hex(8)}"
+    key = VaultKey(vault_key.make(), uid)
+    opened.open_run(
+        NewRun(
+            uid=uid,
+            label=name,
+            terms=policies.terms_of(made),
+            lives_for=policies.expiry_of(made),
+            key_hash=vault_key.digest(key),
+            parent=caller.parent_scope(caller.active.get(), opened),
+        )
+    )
+    return key
+
+
+def _check_cap(cap: object, daily_usd_cap: object) -> None:
+    """Refuse a key that no amount of money binds, unless the caller wrote ``cap=None``."""
+    if cap is UNSAID and daily_usd_cap is None:
+        msg = (
+            "cap is missing; say an amount in USD, a daily_usd_cap or a policy, or cap=None for "
+            "no cap, in writing"
+        )
+        raise PolicyError(msg)

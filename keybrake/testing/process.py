@@ -1,0 +1,77 @@
+"""Run a fake vendor in a process of its own."""
+
+import argparse
+import os
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from keybrake.testing.fake import FakeVendor
+
+# Not the docstring: python -OO takes docstrings away.
+_ABOUT = "Run a fake vendor in a process of its own."
+
+_STDIN: Final = 0
+
+
+def serve(
+    name: str,
+    start: Callable[[int, str | None, float], FakeVendor],
+    arguments: Sequence[str] | None,
+) -> int:
+    """
+    Serve until standard input is closed or a signal asks to stop; print the URL first.
+
+    Standard input from ``/dev/null`` is not watched: then only a signal ends it.
+
+    Args:
+        name: What comes after ``python -m``.
+        start: Takes port, journal and latency, and returns the fake.
+        arguments: Of the command line; None: those of this process.
+
+    """
+    options = _parser(name).parse_args(arguments)
+    fake = start(options.port, options.journal, options.latency)
+    fake.chaos(options.chaos, seed=options.seed)
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    with fake:
+        sys.stdout.write(f"{fake.url}\n")
+        sys.stdout.flush()
+        if _is_watchable(_STDIN):
+            threading.Thread(target=_until_closed, args=(done,), daemon=True).start()
+        done.wait()
+    return 0
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=_ABOUT)
+    parser.add_argument("--port", type=int, default=0, help="0 picks a free port")
+    parser.add_argument("--journal", help="file to write the journal to")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds per answer")
+    parser.add_argument("--chaos", type=float, default=0.0, help="share of POSTs that go wrong")
+    parser.add_argument("--seed", type=int, default=0, help="makes chaos repeatable")
+    return parser
+
+
+def _is_watchable(descriptor: int) -> bool:
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError:
+        return False
+    return os.isatty(descriptor) or not stat.S_ISCHR(mode)
+
+
+def _until_closed(done: threading.Event) -> None:
+    # os.read, not sys.stdin: a thread inside sys.stdin's lock makes the interpreter abort at exit.
+    try:
+        while os.read(_STDIN, 4096):
+            pass
+    except OSError:
+        # A standard input that cannot be read is as good as closed.
+        pass
+    done.set()

@@ -1,0 +1,1 @@
+"""What a Stripe call is, what it can cost at most, and what it did cost."""

@@ -1,0 +1,174 @@
+"""Invoice items: on an invoice that counts they make it dearer, and beside a subscription they wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from keybrake.config.settings import Money
+from keybrake.model.call import Call, Effect, Lookup, Position
+from keybrake.vendors.stripe.bills import ask_on, bill_found
+from keybrake.vendors.stripe.drafts import ask_invoice, changed_found, finished
+from keybrake.vendors.stripe.edits import NEXT, Cannot, Change, edited_bill
+from keybrake.vendors.stripe.lines import Bill, bill_of
+from keybrake.vendors.stripe.money import currency_code, signed_amount
+from keybrake.vendors.stripe.objects import Found, known
+from keybrake.vendors.stripe.stakes import with_stakes
+from keybrake.vendors.stripe.steps import id_of, is_id, key_of, no_id, unknown
+from keybrake.vendors.stripe.table import Rule
+from keybrake.vendors.stripe.waiting import (
+    GONE,
+    PENDING,
+    WAITING,
+    ask_subscriptions,
+    has_subscription,
+    waiting_key,
+)
+
+Params = Mapping[str, Any]
+
+_HARMLESS = frozenset({"metadata", "expand", "description", "period"})
+
+
+class _New(NamedTuple):
+    """A new item that waits, while it is asked whether the customer has a subscription."""
+
+    customer: str
+    read: Bill
+
+
+class _Known(NamedTuple):
+    """What is done to an item, while the item is looked up; *gone*: it is deleted."""
+
+    item: str
+    params: Params
+    gone: bool = False
+
+
+class _Waits(NamedTuple):
+    """What becomes of an item that waits, while the customer's subscriptions are looked up."""
+
+    customer: str
+    change: Change
+    item: Params
+
+
+def create(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
+    """On an invoice it is a line of it; else it waits, and a subscription collects it by itself."""
+    del rule, ids
+    invoice, customer = id_of(params.get("invoice")), id_of(params.get("customer"))
+    if invoice is not None:
+        return ask_invoice(call, Change(invoice, added=(params,)))
+    if (signed_amount(params.get("amount")) or 0) < 0:
+        return call
+    read = bill_of([params])._replace(wanted=False)
+    if params.get("subscription") is not None or customer is None:
+        return _pending(ask_on(call, read, money))
+    if not is_id(customer):
+        return no_id(call, "customer", customer)
+    return ask_subscriptions(call, customer)._replace(gathered=(_New(customer, read),))
+
+
+def _pending(call: Call) -> Call:
+    if call.lookup is not None or call.refusal:
+        return call
+    return call._replace(gathered=(PENDING,))
+
+
+def create_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
+    """Price a new item: as a line, or as one that a subscription of the customer collects."""
+    state = call.gathered[0] if call.gathered else None
+    if isinstance(state, _New):
+        has = has_subscription(found, state.customer)
+        if has is None:
+            return unknown(call, f"the subscriptions of {state.customer} could not be looked up")
+        if has:
+            return _pending(ask_on(call, state.read, money))
+        key = waiting_key(call, state.customer)
+        return call._replace(value_micros=0, position=key, gathered=(WAITING,))
+    if isinstance(state, Bill) and call.position is None:
+        return _pending(bill_found(call, rule, found, money))
+    return changed_found(call, rule, found, money)
+
+
+def update(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
+    """An item at another amount: the item tells which invoice it is on."""
+    del rule, money
+    if {name for name, value in params.items() if value is not None} <= _HARMLESS:
+        return call._replace(effect=Effect.FREE, may_raise=())
+    return _asking(call, _Known(ids[0], params))
+
+
+def delete(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
+    """An item that goes: a credit that goes makes its invoice dearer."""
+    del rule, params, money
+    call = _asking(call, _Known(ids[0], {}, gone=True))
+    assert call.lookup is not None
+    # One that the ledger counts waits, and what it is counted at is given back.
+    return call._replace(lookup=Lookup(key_of(call, ids[0]), call.lookup.path))
+
+
+def _asking(call: Call, state: _Known) -> Call:
+    lookup = Lookup(path=f"/v1/invoiceitems/{state.item}")
+    return call._replace(value_micros=None, lookup=lookup, gathered=(state,))
+
+
+def item_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
+    """Price the change of an item, look-up by look-up."""
+    state = call.gathered[0] if call.gathered else None
+    if isinstance(state, _Known):
+        if not isinstance(found, Position):
+            return _of_item(call, state, found, money)
+        return known(call._replace(gathered=(GONE,), position=found.key), rule, found, money)
+    if isinstance(state, _Waits):
+        return _waits(call, state, found, money)
+    return changed_found(call, rule, found, money)
+
+
+def _of_item(call: Call, state: _Known, item: Mapping[str, Any], money: Money) -> Call:
+    customer, invoice = id_of(item.get("customer")), id_of(item.get("invoice"))
+    if item.get("object") != "invoiceitem" or customer is None or not is_id(customer):
+        return unknown(call, f"the invoice item {state.item} could not be looked up")
+    call = with_stakes(call, may_raise=(key_of(call, state.item), key_of(call, customer)))
+    removed = (state.item,) if state.gone else ()
+    edited = () if state.gone else ((state.item, state.params),)
+    change = Change(invoice or NEXT, (), edited, removed, {}, item)
+    if invoice is not None:
+        return ask_invoice(call, change)
+    waits = _Waits(customer, change, item)
+    if item.get("subscription") is not None:
+        return _beside(call, waits, money)
+    return ask_subscriptions(call, customer)._replace(gathered=(waits,))
+
+
+def _waits(call: Call, state: _Waits, found: Found, money: Money) -> Call:
+    """Go on with an item that waits, now that the customer's subscriptions are known."""
+    has = has_subscription(found, state.customer)
+    if has is None:
+        return unknown(call, f"the subscriptions of {state.customer} could not be looked up")
+    if not has:
+        # All that this depends on is that there goes on to be none.
+        own = key_of(call, state.customer)
+        call = call._replace(priced_by=tuple(key for key in call.priced_by if key != own))
+        key = waiting_key(call, state.customer)
+        return call._replace(value_micros=0, gathered=(WAITING,), position=key)
+    return _beside(call, state, money)
+
+
+def _beside(call: Call, state: _Waits, money: Money) -> Call:
+    """Price an item beside a subscription: it counts in full, once it is dearer than it was."""
+    item = state.item
+    amount, currency = item.get("amount"), currency_code(item.get("currency"))
+    if type(amount) is not int or currency is None:
+        return unknown(call, f"the invoice item {item.get('id')} does not say its amount")
+    try:
+        read = edited_bill(state.change, {}, amount, currency)
+    except Cannot as cannot:
+        return unknown(call, str(cannot))
+    if not read.pending and read.minor <= amount:
+        return call._replace(value_micros=0, gathered=())
+    # A credit that shrinks makes the next invoice dearer by what it shrinks by.
+    minor = read.minor - min(amount, 0)
+    read = read._replace(currency=currency, wanted=True, whole=True, minor=minor)
+    call = call._replace(position=key_of(call, str(item.get("id"))))
+    return finished(ask_on(call, read, money), read)

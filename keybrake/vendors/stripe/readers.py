@@ -1,0 +1,157 @@
+"""Which state is a Stripe object in, and which of its amounts counts then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keybrake.vendors.stripe.steps import dig
+
+Body = Mapping[str, Any]
+
+
+def _payment_intent(body: Body) -> tuple[str, Any]:
+    match body.get("status"):
+        case "succeeded":
+            return "settled", body.get("amount_received")
+        case "requires_capture":
+            # After a partial capture of several, what was received no longer is capturable.
+            parts = body.get("amount_capturable"), body.get("amount_received")
+            return "held", sum(parts) if all(type(part) is int for part in parts) else None
+        case "processing":
+            return "in_flight", body.get("amount")
+        case "canceled":
+            return "released", body.get("amount_received")
+        case _:
+            # Open from creation on: its client secret can be confirmed out of sight.
+            return "open", body.get("amount")
+
+
+def _charge(body: Body) -> tuple[str, Any]:
+    match body.get("status"):
+        case "failed":
+            return "released", 0
+        case "succeeded":
+            if body.get("captured") is True:
+                return "settled", body.get("amount_captured", body.get("amount"))
+            if body.get("refunded") is True:
+                return "released", 0  # given back before it was ever captured
+            return "held", body.get("amount")
+        case _:
+            return "in_flight", body.get("amount")
+
+
+def _invoice(body: Body) -> tuple[str, Any]:
+    if body.get("deleted") is True:
+        return "released", 0
+    match body.get("status"):
+        case "paid":
+            return "settled", at_least_credited(body.get("amount_paid"), body)
+        case "void" | "uncollectible":
+            # What was paid before stays paid.
+            paid = body.get("amount_paid")
+            return ("settled", paid) if type(paid) is int and paid > 0 else ("released", 0)
+        case "draft":
+            # One that advances by itself is finalized and charged without a further call.
+            return ("open", draft_amount(body)) if is_automatic(body) else ("needs_human", 0)
+        case _:
+            return ("needs_human", 0) if is_left_to_customer(body) else _due(body)
+
+
+def draft_amount(invoice: Body) -> int | None:
+    """
+    Return what an invoice comes to at most when it is collected.
+
+    Of a draft without the customer's credit: another invoice may use that up before.
+    """
+    names = ("amount_due", "total") if invoice.get("status") == "draft" else ("amount_due",)
+    amounts = [invoice.get(name) for name in names]
+    most = max((amount for amount in amounts if type(amount) is int), default=None)
+    whole: int | None = at_least_credited(most, invoice)
+    return whole
+
+
+def at_least_credited(amount: Any, invoice: Body) -> Any:
+    """
+    Return *amount*, or what the invoice credits to its customer if that is more.
+
+    An invoice whose total is below zero adds what it lacks to the customer's credit: value that is
+    given away, as by a negative balance transaction.
+    """
+    total = invoice.get("total")
+    return max(amount, -total) if type(amount) is int and type(total) is int else amount
+
+
+def _due(body: Body) -> tuple[str, Any]:
+    due = body.get("amount_due", body.get("amount_remaining"))
+    return "in_flight", at_least_credited(due, body)
+
+
+def is_automatic(invoice: Body) -> bool:
+    """Return whether Stripe finalizes and collects an invoice by itself."""
+    return invoice.get("auto_advance") is not False
+
+
+def is_left_to_customer(invoice: Body) -> bool:
+    """Return whether nobody but the customer can have an invoice paid."""
+    return invoice.get("collection_method") == "send_invoice" and not is_automatic(invoice)
+
+
+def _quote(body: Body) -> tuple[str, Any]:
+    match body.get("status"):
+        case "accepted":
+            return "settled", total_of(body)
+        case "canceled":
+            return "released", 0
+        case _:
+            return "needs_human", 0
+
+
+def _checkout_session(body: Body) -> tuple[str, Any]:
+    if body.get("status") == "expired":
+        return "released", 0
+    return ("settled" if body.get("payment_status") == "paid" else "needs_human"), 0
+
+
+def _payment_link(_: Body) -> tuple[str, Any]:
+    return "needs_human", 0
+
+
+def _authorization(body: Body) -> tuple[str, Any]:
+    if body.get("approved") is False:
+        return "released", 0
+    # While the card network waits for the answer, the amount stands in the request.
+    asked = [body.get("amount"), dig(body, ("pending_request", "amount"))]
+    amount = max((part for part in asked if type(part) is int), default=None)
+    match body.get("status"):
+        case "closed":
+            return "settled", amount
+        case "reversed" | "expired":
+            return "released", 0
+        case _:
+            return "held", amount
+
+
+def _balance_transaction(body: Body) -> tuple[str, Any]:
+    amount = body.get("amount")
+    return "settled", abs(amount) if type(amount) is int else None
+
+
+def total_of(body: Body) -> Any:
+    """Return what a quote, session or invoice comes to in all."""
+    places = (("computed", "upfront", "amount_total"), ("amount_total",), ("amount_due",))
+    totals = [dig(body, place) for place in places]
+    return max((total for total in totals if type(total) is int), default=None)
+
+
+READERS: Mapping[str, Callable[[Body], tuple[str, Any]]] = {
+    "payment_intent": _payment_intent,
+    "charge": _charge,
+    "invoice": _invoice,
+    "quote": _quote,
+    "checkout.session": _checkout_session,
+    "payment_link": _payment_link,
+    "issuing.authorization": _authorization,
+    "customer_balance_transaction": _balance_transaction,
+}
+"""By kind of object; what an answer does not say is None."""

@@ -1,0 +1,85 @@
+"""Which objects was a Stripe call priced by, and which objects can it make dearer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from keybrake.model.call import Call
+from keybrake.vendors.stripe.steps import dig, id_of, key_of
+from keybrake.vendors.stripe.table import Path
+
+# An object that was looked up shows what others make of it: a charge grows when its intent is
+# incremented. So a call that is priced by it is priced by the objects that it names here, too.
+_DEPENDS_ON: Mapping[str, tuple[Path, ...]] = {
+    "payment_intent": (("latest_charge",),),
+    "charge": (("payment_intent",),),
+    # A customer's balance, discount and taxes are part of what an invoice comes to.
+    "invoice": (
+        ("customer",),
+        ("subscription",),
+        ("parent", "subscription_details", "subscription"),
+    ),
+    "invoiceitem": (("customer",), ("invoice",), ("subscription",)),
+    "quote": (("customer",),),
+    "subscription": (("customer",),),
+    "subscription_item": (("subscription",),),
+    "subscription_schedule": (("subscription",), ("customer",)),
+    "credit_note": (("invoice",), ("customer",)),
+}
+
+
+def may_raise(
+    call: Call, raises: Iterable[str], params: object, ids: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the keys of the objects that the table says a call can make dearer."""
+    found = (_key(call, where, params, ids) for where in raises)
+    return tuple(key for key in found if key is not None)
+
+
+def _key(call: Call, where: str, params: object, ids: tuple[str, ...]) -> str | None:
+    whose, mark, side = where.partition("#")
+    named = _named(whose, params, ids)
+    return None if named is None else key_of(call, named) + mark + side
+
+
+def _named(where: str, params: object, ids: tuple[str, ...]) -> str | None:
+    if where.startswith("{"):
+        return ids[int(where[1:-1] or 0)]
+    if where.startswith("*"):
+        return where
+    return id_of(dig(params, tuple(where.split("."))))
+
+
+def with_stakes(
+    call: Call, *, priced_by: Iterable[str] = (), may_raise: Iterable[str] = ()
+) -> Call:
+    """Return *call* with more keys of objects that it was priced by, or can make dearer."""
+    return call._replace(
+        priced_by=tuple(dict.fromkeys((*call.priced_by, *priced_by))),
+        may_raise=tuple(dict.fromkeys((*call.may_raise, *may_raise))),
+    )
+
+
+def side_of(call: Call, object_id: str, side: str) -> str:
+    """
+    Return the key of one side of an object, for calls that depend on nothing else of it.
+
+    Sides are ``advance`` of an invoice (whether Stripe collects it), and of a customer
+    ``subscribed`` (whether there is a subscription) and ``collected`` (what Stripe collects).
+    """
+    return f"{key_of(call, object_id)}#{side}"
+
+
+def priced_by(call: Call, found: Mapping[str, Any]) -> Call:
+    """Return *call*, priced by an object that was looked up, and by what that depends on."""
+    places = (("id",), *_DEPENDS_ON.get(str(found.get("object")), ()))
+    named = (_id_at(found, place) for place in places)
+    keys = (key_of(call, one) for one in named if one is not None)
+    return call._replace(priced_by=tuple(dict.fromkeys((*call.priced_by, *keys))))
+
+
+def _id_at(found: Mapping[str, Any], place: Path) -> str | None:
+    """Return the id that stands there, also where the object was expanded in its place."""
+    value = dig(found, place)
+    return id_of(value.get("id") if isinstance(value, Mapping) else value)

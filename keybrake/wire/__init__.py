@@ -1,0 +1,1 @@
+"""Where a credential may travel: the vendors' own hosts and those that the operator named."""
