@@ -41,8 +41,7 @@ _HOME = {name: name for name in ("demo", "init", "exec", "runs", "show", "log")}
 _HOME |= {name: name for name in ("spend", "key")}
 _HOME |= dict.fromkeys(("revoke", "pause", "resume"), "stop")
 _HOME |= dict.fromkeys(("unresolved", "resolve"), "unresolved")
-_HOME |= {name: name for name in ("reconcile", "prices", "policy", "verify", "doctor")}
-_HOME |= {name: name for name in ("export", "archive")}
+_HOME |= {name: name for name in ("reconcile", "prices", "policy", "verify", "doctor", "export")}
 
 
 class _Commands(dict[str, click.Command]):

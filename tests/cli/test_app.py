@@ -45,7 +45,7 @@ def test_the_commands_of_this_version_are_there():
     """The commands are these, in the order in which a reader needs them."""
     assert " ".join(app.commands) == (
         "demo init exec runs show log spend key revoke pause resume unresolved resolve reconcile prices "
-        "policy verify doctor export archive"
+        "policy verify doctor export"
     )
 
 

@@ -60,7 +60,7 @@ def test_a_sound_ledger_is_fine(doctor, copy):
         "stripe",
         "hooks",
     }
-    assert f"{copy}, application id 0x6b627231, schema 2, calls: 13" in checks["ledger"]
+    assert f"{copy}, application id 0x6b627231, schema 1, calls: 13" in checks["ledger"]
     assert "supported (>=8,<17)" in checks["stripe"]
     assert "stripe._api_requestor._APIRequestor.request_raw," in checks["hooks"]
 

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import importlib.util
 import os
-import sqlite3
 import subprocess
 import sys
 import time
@@ -12,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlite_utils import Database, Migrations
 
-from keybrake.ledger.stores.sqlite import ledger_files, schema
+from keybrake.ledger.stores.sqlite import ledger_files
 
 # By the name of the tool: how it stops the clock, before anything of ours is imported or after.
 STOPPED = {
@@ -120,22 +118,6 @@ def test_a_first_ledger_loads_nothing_that_it_does_not_need(tmp_path, tool):
     assert importlib.util.find_spec("pandas") is not None
     said = run_child(_FIRST.format(tool=STOPPED[tool]), tmp_path / "ledger.db")
     assert said == "1.00\n[]\n"
-
-
-def test_sqlite_utils_finds_the_migrations_on_record(tmp_path):
-    """Its own command line sees what was applied, in the table that it makes itself."""
-    ledger_files.create(tmp_path / "ledger.db")
-    theirs = Migrations("keybrake")
-    for migration in schema._ALL:
-        theirs(name=migration.__name__)(migration)
-    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
-        found = Database(connection)
-        assert theirs.pending(found) == []
-        assert [it.name for it in theirs.applied(found)] == ["m001_first_schema", "m002_events"]
-        ours = found["_sqlite_migrations"].schema
-    theirs.apply(empty := Database(memory=True))
-    assert empty["_sqlite_migrations"].schema == ours
-    empty.close()
 
 
 _LOOK_UP = """

@@ -89,10 +89,6 @@ TAMPERED = {
         "chain: event 6 (settled, call 1)",
     ),
     "hash_changed": ("UPDATE event SET hash = zeroblob(32) WHERE seq = 12", "chain: event 12"),
-    "marked_as_moved": (
-        "UPDATE event SET digest = zeroblob(32) WHERE seq = 6",
-        "chain: event 6 (settled, call 1): its call moved, it is here",
-    ),
     "scope_spent": ("UPDATE scope SET spent = 0 WHERE id = 1", "spent: run run_1: "),
     "scope_calls": ("UPDATE scope SET calls = 0 WHERE id = 1", "calls: run run_1: "),
     "tool_spent": ("UPDATE scope SET spent = 1 WHERE kind = 'tool'", "spent: tool run_1:payer: "),

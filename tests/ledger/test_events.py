@@ -54,9 +54,9 @@ def events(select) -> Callable[[], list[tuple[Any, ...]]]:
 
 def facts_of(db: sqlite3.Connection, kind: str, call: int | None, scope: int | None) -> list[Any]:
     """Return what an event fixes of the row it is about, as the documentation says it."""
-    if kind == "opened" or (kind == "carried" and scope is not None):
+    if kind == "opened":
         return list(db.execute(f"SELECT {OF_A_SCOPE} FROM scope WHERE id = ?", (scope,)).fetchone())
-    if kind in (*BEGINS, "carried"):
+    if kind in BEGINS:
         return list(db.execute(f"SELECT {OF_A_CALL} FROM call WHERE seq = ?", (call,)).fetchone())
     if kind in ("settled", "voided"):
         return list(db.execute(f"SELECT {OF_AN_END} FROM call WHERE seq = ?", (call,)).fetchone())
@@ -265,7 +265,7 @@ def test_a_past_that_was_rewritten_is_refused(ledger):
     db.execute("UPDATE event SET hash = zeroblob(32) WHERE seq = (SELECT max(seq) FROM event)")
     with pytest.raises(LedgerUnavailable, match="what this process wrote to it is not in it any"):
         ledger.admit(asking(1, run))
-    db.execute("INSERT INTO event SELECT seq + 1, at, kind, call, scope, reserved, spent, detail, digest, hash "
+    db.execute("INSERT INTO event SELECT seq + 1, at, kind, call, scope, reserved, spent, detail, hash "
                "FROM event ORDER BY seq DESC LIMIT 1")  # fmt: skip
     with pytest.raises(LedgerUnavailable, match="what this process wrote to it is not in it any"):
         ledger.admit(asking(1, run))

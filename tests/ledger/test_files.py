@@ -7,17 +7,13 @@ import stat
 from pathlib import Path
 
 import pytest
-import sqlite_utils
-from sqlite_utils.plugins import pm
 
 import keybrake
-from keybrake.errors import LedgerUnavailable, PolicyError
+from keybrake.errors import PolicyError
 from keybrake.ledger import open_ledger
 from keybrake.ledger.stores.sqlite import ledger_files, seal_file
-from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
 from keybrake.ledger.stores.sqlite.ledger_files import Unusable
 from keybrake.model import clock
-from tests.ledger.test_contract import opened
 from tests.ledger.test_events import false_hashes
 
 # Which file a URL names
@@ -271,17 +267,15 @@ def test_a_new_ledger_is_whole_and_closed_to_others(tmp_path):
         }
         (row,) = db.execute("SELECT id, length(uid), created_at FROM ledger").fetchall()
         events = db.execute("SELECT seq, at, kind FROM event").fetchall()
-        migrations = db.execute("SELECT migration_set, name FROM _sqlite_migrations").fetchall()
         with contextlib.closing(seal_file.Seal(path)) as seal:
             assert db.execute("SELECT uid FROM ledger").fetchone() == (seal.uid,)
             assert seal.newest() == 1
     assert one == {
-        "page_size": 2048, "journal_mode": "wal", "application_id": 0x6B627231, "user_version": 2,
+        "page_size": 2048, "journal_mode": "wal", "application_id": 0x6B627231, "user_version": 1,
     }  # fmt: skip
     assert row[:2] == (1, 32)
     assert began <= row[2] <= clock.now()
     assert events == [(1, row[2], "made")]
-    assert migrations == [("keybrake", "m001_first_schema"), ("keybrake", "m002_events")]
     assert false_hashes(path) == []
 
 
@@ -330,14 +324,15 @@ def test_a_connection_makes_no_file_and_may_be_read_only(tmp_path):
 
 
 def test_a_file_of_another_program_or_version_is_told(tmp_path):
-    """Each has its message; an older version is no error."""
+    """Each has its message; a version that was never released is told by its number."""
     path = tmp_path / "ledger.db"
     ledger_files.create(path)
     with contextlib.closing(ledger_files.connect(path)) as db:
-        assert ledger_files.check_schema(db, path) == 2
-        db.execute("PRAGMA user_version=1")
-        assert ledger_files.check_schema(db, path) == 1
-        db.execute("PRAGMA user_version=3")
+        ledger_files.check_schema(db, path)
+        db.execute("PRAGMA user_version=0")
+        with pytest.raises(Unusable) as unknown:
+            ledger_files.check_schema(db, path)
+        db.execute("PRAGMA user_version=2")
         with pytest.raises(Unusable) as newer:
             ledger_files.check_schema(db, path)
         db.execute("PRAGMA application_id=7")
@@ -345,7 +340,10 @@ def test_a_file_of_another_program_or_version_is_told(tmp_path):
             ledger_files.check_schema(db, path)
 
     assert str(newer.value) == (
-        f"{path} was written by a newer keybrake (schema 3, this one knows 2); upgrade keybrake here"
+        f"{path} was written by a newer keybrake (schema 2, this one knows 1); upgrade keybrake here"
+    )
+    assert str(unknown.value) == (
+        f"{path} has schema 0, which no released keybrake has written; name another file"
     )
     assert str(another.value) == (
         f"{path} is a database, but not a keybrake ledger; name another file"
@@ -366,128 +364,3 @@ def test_a_folder_is_made_where_there_is_none(tmp_path):
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
     ledger_files.prepare_folder(tmp_path / "new" / "ledger.db")
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
-
-
-# Bringing one up to date
-
-_MORE = """
-UPDATE call SET owner = 'f00d', amount = 250, currency = 'eur' WHERE seq = 1;
-INSERT INTO scope (uid, kind, label, parent, mode, terms, cap, opened_at, spent, reserved, calls)
-VALUES ('run_old:pay', 'tool', 'pay', 1, 'enforce', '[1,null,null,null,[]]', 1, 1790000000000007, 0, 0, 0);
-INSERT INTO call (uid, at, run, scopes, vendor, endpoint, method, path, origin, account, owner, state, reserved, cost)
-VALUES ('0b', 1790000000000009, 1, '[1]', 'stripe', 'x', 'POST', '/x', '', '', '', 'reserved', 300, NULL),
-    ('0c', 1790000000000008, 1, '[1]', 'stripe', 'x', 'POST', '/x', '', '', '', 'unknown', 400, NULL),
-    ('0d', 1790000000000008, 1, '[1]', 'stripe', 'x', 'POST', '/x', '', '', '', 'voided', 500, 0);
-"""
-
-
-@pytest.fixture
-def old(tmp_path) -> Path:
-    """Leave a ledger as the first version made it."""
-    path = tmp_path / "ledger.db"
-    script = Path(__file__).with_name("schema_1.sql").read_text("utf-8")
-    db = sqlite3.connect(path)
-    db.executescript(script + _MORE)
-    db.close()
-    path.chmod(0o600)
-    return path
-
-
-def test_what_was_before_there_were_events_is_carried_over(old):
-    """One event for each scope and call, at the newest moment on record, chained and sealed."""
-    ledger = SQLiteLedger(old, lock_timeout_s=5, durability="process")
-    opened(ledger)
-    with contextlib.closing(ledger_files.connect(old, read_only=True)) as db:
-        columns = "seq, at - 1790000000000000, kind, call, scope, reserved, spent, detail"
-        events = db.execute(f"SELECT {columns} FROM event ORDER BY seq").fetchall()
-        totals = db.execute("SELECT endpoint, calls, reserved_micros FROM spend_by_endpoint")
-        assert events[:-1] == [
-            (1, 0, "made", None, None, 0, 0, None),
-            (2, 9, "carried", None, 1, 0, 0, None),
-            (3, 9, "carried", None, 2, 0, 0, None),
-            (4, 9, "carried", 1, None, 0, 2_500_000, "settled"),
-            (5, 9, "carried", 2, None, 300, 0, "reserved"),
-            (6, 9, "carried", 3, None, 400, 0, "unknown"),
-            (7, 9, "carried", 4, None, 0, 0, "voided"),
-        ]
-        assert totals.fetchall() == [("stripe.payment_intents.create", 1, 0), ("x", 3, 700)]
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
-        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        names = {name for (name,) in db.execute("SELECT name FROM pragma_table_info('ledger')")}
-        assert names == {"id", "uid", "created_at", "folded"}
-        with contextlib.closing(seal_file.Seal(old)) as seal:
-            assert (seal.uid, seal.newest()) == ("0123456789abcdef" * 2, 8)
-    ledger.close()
-    assert false_hashes(old) == []
-
-
-def test_a_ledger_without_a_call_is_carried_over_at_the_moment_it_was_made(old):
-    """There is no newer moment on record."""
-    db = sqlite3.connect(old)
-    db.execute("DROP TRIGGER call_stays")
-    db.execute("DELETE FROM call")
-    db.commit()
-    db.close()
-    SQLiteLedger(old, lock_timeout_s=5, durability="process").close()
-    with contextlib.closing(sqlite3.connect(old)) as db:
-        events = db.execute("SELECT at, kind FROM event ORDER BY seq").fetchall()
-
-    made = 1790000000000000
-    assert events == [(made, "made"), (made, "carried"), (made, "carried")]
-    assert false_hashes(old) == []
-
-
-def test_an_upgraded_ledger_has_the_tables_of_a_new_one(old, tmp_path):
-    """Whatever asks it later finds the same tables, views, indexes and triggers."""
-    SQLiteLedger(old, lock_timeout_s=5, durability="process").close()
-    new = tmp_path / "new.db"
-    ledger_files.create(new)
-    what = "SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY 1, 2"
-    of_each = []
-    for path in (old, new):
-        with contextlib.closing(sqlite3.connect(path)) as db:
-            of_each.append([row for row in db.execute(what) if "_sqlite_migrations" not in row[1]])
-
-    assert of_each[0] == of_each[1]
-
-
-def test_no_plugin_of_the_users_runs_in_a_ledger(old, tmp_path):
-    """What somebody has installed for sqlite-utils has no business here."""
-    seen: list[object] = []
-
-    class Plugin:
-        @sqlite_utils.hookimpl
-        def prepare_connection(self, conn: object) -> None:
-            seen.append(conn)
-
-    plugin = Plugin()
-    pm.register(plugin)
-    try:
-        SQLiteLedger(old, lock_timeout_s=5, durability="process").close()
-        ledger_files.create(tmp_path / "new.db")
-        assert seen == []
-        sqlite_utils.Database(memory=True)
-        assert len(seen) == 1
-    finally:
-        pm.unregister(plugin)
-
-
-def test_an_upgrade_that_fails_leaves_the_old_ledger(old, monkeypatch):
-    """It is one transaction: a ledger half-way up is a ledger no version can read."""
-    from keybrake.ledger.stores.sqlite import schema
-
-    def full(*_: object) -> None:
-        msg = "disk full"
-        raise sqlite3.OperationalError(msg)
-
-    monkeypatch.setattr(schema.event_chain, "append", full)
-    with pytest.raises(LedgerUnavailable, match="disk full"):
-        SQLiteLedger(old, lock_timeout_s=5, durability="process")
-    monkeypatch.undo()
-    with contextlib.closing(sqlite3.connect(old)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (1,)
-        assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'event'").fetchone() == (
-            0,
-        )
-    SQLiteLedger(old, lock_timeout_s=5, durability="process").close()
-    assert false_hashes(old) == []

@@ -190,22 +190,3 @@ def test_a_network_file_system_is_refused(tmp_path, monkeypatch):
         keybrake.open_ledger(tmp_path / "net" / "ledger.db")
     assert "PostgreSQL" in str(refused.value)
     assert not (tmp_path / "net" / "ledger.db").exists()
-
-
-def test_a_ledger_of_the_first_schema_is_brought_up_to_date(tmp_path, agent):
-    """What was spent before there were events is carried into the chain, and sealed."""
-    path = tmp_path / "ledger.db"
-    old = Path(__file__).with_name("schema_1.sql").read_text("utf-8")
-    with sqlite3.connect(path) as db:
-        db.executescript(old)
-    db.close()
-    path.chmod(0o600)
-    assert agent() == ""
-    with sqlite3.connect(path) as db:
-        kinds = [row[0] for row in db.execute("SELECT kind FROM event ORDER BY seq")]
-        spent = db.execute("SELECT endpoint, spent_usd, calls FROM spend_by_endpoint").fetchall()
-        version = db.execute("PRAGMA user_version").fetchone()
-    db.close()
-    assert version == (2,)
-    assert kinds[:3] == ["made", "carried", "carried"]
-    assert spent == [("stripe.payment_intents.create", 3.5, 2)]

@@ -197,7 +197,7 @@ def test_a_ledger_that_was_upgraded_elsewhere_is_told(ledger, path):
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version=99")
     assert told(lambda: opened(ledger)) == (
-        f"{path} was written by a newer keybrake (schema 99, this one knows 2); upgrade keybrake here"
+        f"{path} was written by a newer keybrake (schema 99, this one knows 1); upgrade keybrake here"
     )
 
 

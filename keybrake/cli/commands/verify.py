@@ -11,9 +11,7 @@ from pathlib import Path
 import click
 
 from keybrake.cli.ui.arguments import read_ledger
-from keybrake.cli.ui.ledger_pages import Book
 from keybrake.cli.ui.text import count, safe, to_json
-from keybrake.errors import LedgerError
 from keybrake.ledger.audit import verify as ledger_verify
 from keybrake.ledger.audit.event_reader import Finding
 from keybrake.ledger.audit.verify import Head, Verdict
@@ -56,57 +54,30 @@ Exits with 3 if something is wrong. Calls that are reserved or unknown are not w
     callback=_anchors,
     help="What --print-head printed once must still be in the chain.",
 )
-@click.option(
-    "--archive",
-    "archives",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    multiple=True,
-    help="Verify this archive, too, and that it is what was moved.",
-)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, head, findings.")
 @click.pass_context
 def verify(
-    ctx: click.Context,
-    anchors: tuple[Head, ...],
-    archives: tuple[Path, ...],
-    *,
-    print_head: bool,
-    as_json: bool,
+    ctx: click.Context, anchors: tuple[Head, ...], *, print_head: bool, as_json: bool
 ) -> None:
     """See ``--help``."""
     with read_ledger(ctx) as book:
         if print_head:
             _print_head(ledger_verify.head(book.connection), as_json=as_json)
             return
-        verdicts = [_verified(book, anchors)]
-        verdicts += [_of_archive(book, file) for file in archives]
+        with _progress(book.path) as progress:
+            verdict = ledger_verify.verify(
+                book.connection, book.path, anchors=anchors, progress=progress
+            )
     if as_json:
-        click.echo(to_json(_as_json(verdicts)))
+        click.echo(to_json(_as_json(verdict)))
     else:
-        for verdict in verdicts:
-            _print(verdict)
-    if any(verdict.found for verdict in verdicts):
+        _print(verdict)
+    if verdict.found:
         ctx.exit(FOUND_SOMETHING)
 
 
 def _print_head(head: Head, *, as_json: bool) -> None:
     click.echo(to_json(head._asdict()) if as_json else f"{head.seq} {head.hash}")
-
-
-def _verified(book: Book, anchors: tuple[Head, ...] = ()) -> Verdict:
-    with _progress(book.path) as progress:
-        return ledger_verify.verify(book.connection, book.path, anchors=anchors, progress=progress)
-
-
-def _of_archive(book: Book, file: Path) -> Verdict:
-    with Book(f"sqlite:///{file}") as archive:
-        if not ledger_verify.is_archive(archive.connection, archive.path):
-            msg = f"{archive.path} is no archive; keybrake archive makes them"
-            raise LedgerError(msg)
-        verdict = _verified(archive)
-        verdict.add(ledger_verify.copies(book.connection, archive.connection))
-        return verdict
 
 
 @contextlib.contextmanager
@@ -124,14 +95,7 @@ def _progress(path: Path) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _as_json(verdicts: list[Verdict]) -> dict[str, object]:
-    """Return the ledger's verdict, and those of its archives in it."""
-    ledger, *archives = map(_one_as_json, verdicts)
-    ok = not any(verdict.found for verdict in verdicts)
-    return {**ledger, "ok": ok, **({"archives": archives} if archives else {})}
-
-
-def _one_as_json(verdict: Verdict) -> dict[str, object]:
+def _as_json(verdict: Verdict) -> dict[str, object]:
     return {
         "ok": not verdict.found,
         "ledger": str(verdict.path),
@@ -157,8 +121,7 @@ def _print(verdict: Verdict) -> None:
     looked_at = ", ".join(
         (count(verdict.events, "event"), count(verdict.calls, "call"), count(verdict.runs, "run"))
     )
-    kind = "archive, " if verdict.archive else ""
-    click.echo(f"{safe(verdict.path)} is sound: {kind}{looked_at}{_left(verdict)}")
+    click.echo(f"{safe(verdict.path)} is sound: {looked_at}{_left(verdict)}")
 
 
 def _line(finding: Finding) -> str:

@@ -46,30 +46,40 @@ class Stage:
         if self._is_shown:
             table.show(lines)
 
-    def act(self, number: int, title: str) -> None:
-        """Begin an act."""
+    def act(self, number: int, title: str, *story: str) -> None:
+        """Begin an act: its title, and what it is about."""
         self.rest(4)
         rule = "─" * max(0, _ACT_WIDTH - len(title) - 6)
         self.say("")
         self.say((f"── {number} ", "cyan"), (title, "bold cyan"), (f" {rule}", "cyan"))
         self.rest(2)
+        for line in story:
+            self.say(line)
+        if story:
+            self.say("")
+            self.rest(4)
 
-    def sent(self, who: str, what: str, spent: Decimal, cap: int) -> None:
+    def line(self, who: str, what: str, came_of_it: str, style: str, why: str) -> None:
+        """Tell of a call and what came of it."""
+        outcome = (f"{came_of_it:<9}", f"bold {style}")
+        self.say((f"  {who:<14}", "bold"), f"{what:<34}", outcome, (why, style))
+
+    def sent(self, who: str, what: str, spent: Decimal, cap: str) -> None:
         """Tell of a call that went out, and of how full its cap is now."""
-        full = int(_BAR * spent / cap)
+        full = int(_BAR * spent / Decimal(cap))
         self.say(
             (f"  {who:<14}", "bold"),
             f"{what:<34}",
             ("sent     ", "green"),
             ("━" * full, "yellow"),
             ("─" * (_BAR - full), "dim"),
-            (f" ${spent:.2f} of ${cap}", "dim"),
+            (f" ${spent} of ${cap}", "dim"),
         )
         self.rest()
 
     def refused(self, who: str, what: str, why: str) -> None:
         """Tell of a call that did not go out."""
-        self.say((f"  {who:<14}", "bold"), f"{what:<34}", ("REFUSED  ", "bold red"), (why, "red"))
+        self.line(who, what, "REFUSED", "red", why)
         self.rest(3)
 
     def command(self, text: str) -> None:

@@ -12,7 +12,6 @@ from typing import Any, Self
 from keybrake.errors import LedgerError
 from keybrake.ledger import RunRecord, doubts
 from keybrake.ledger import statements as sql
-from keybrake.ledger.audit.verify import is_archive
 from keybrake.ledger.stores.sqlite import ledger_files
 from keybrake.ledger.stores.sqlite.identity import older_than_seal
 from keybrake.model import clock, vault_key
@@ -108,25 +107,17 @@ class Book:
             msg = f"the ledger {self.path} cannot be read: {error}"
             raise LedgerError(msg) from error
         try:
-            self._check_schema()
+            ledger_files.check_schema(self.connection, self.path)
         except (ledger_files.Unusable, sqlite3.Error) as error:
             self.connection.close()
             msg = f"the ledger {self.path} cannot be read: {error}"
             raise LedgerError(msg) from error
         self.connection.create_function("means", 4, matches, deterministic=True)
 
-    def _check_schema(self) -> None:
-        version = ledger_files.check_schema(self.connection, self.path)
-        if version < ledger_files.SCHEMA_VERSION:
-            msg = "it was written by an older keybrake; the next run brings it up to date"
-            raise ledger_files.Unusable(msg)
-
     def is_not_the_newest(self) -> str | None:
         """Return why this may not be all of the ledger; None: nothing speaks against it."""
         if (words := ledger_files.second_name(self.path)) is not None:
             return words
-        if is_archive(self.connection, self.path):
-            return None
         uid, newest = self.connection.execute(ledger_files.NAME).fetchone()
         return older_than_seal(self.path, uid, newest)
 

@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 from keybrake.ledger.audit.event_reader import PAGE, Finding
-from keybrake.ledger.audit.replay import UNSAID, Replay
+from keybrake.ledger.audit.replay import Replay
 from keybrake.model import data_files
 
 Key = tuple[Any, ...]
@@ -102,10 +102,9 @@ def expected_of(replay: Replay, connection: sqlite3.Connection) -> list[tuple[Ta
             "SELECT position FROM call WHERE seq = ? AND position IS NOT NULL", (call,)
         )
     )
-    buckets = replay.buckets()
     return [
         (SCOPES, {(pk,): row for pk, row in replay.scopes().items()}),
-        (BUCKETS, {key: row for key, row in buckets.items() if key[0] not in replay.emptied}),
+        (BUCKETS, replay.buckets()),
         (POSITIONS, _Positions(tracked)),
     ]
 
@@ -120,9 +119,7 @@ class _Positions(dict[Key, tuple[object, ...]]):
         return (0, key[0], "settled", 1)
 
 
-def suspects(
-    connection: sqlite3.Connection, table: Table, expected: Rows, emptied: set[int]
-) -> set[Key]:
+def suspects(connection: sqlite3.Connection, table: Table, expected: Rows) -> set[Key]:
     """Return the keys of the rows that differ, that lack or that are too many."""
     found, seen = set(), 0
     for page in pages(connection, table):
@@ -130,9 +127,7 @@ def suspects(
             key = row[: table.key]
             wanted = _wanted(expected, key)
             seen += key in expected
-            if wanted is None and table is BUCKETS and key[0] in emptied:
-                continue
-            if wanted is None or not _same(wanted, row[table.key :]):
+            if wanted is None or wanted != row[table.key :]:
                 found.add(key)
     if seen != len(expected):
         found |= {key for key in expected if _one(connection, table, key) is None}
@@ -144,12 +139,6 @@ def _wanted(expected: Rows, key: Key) -> tuple[object, ...] | None:
         return expected[key]
     except KeyError:
         return None
-
-
-def _same(expected: tuple[object, ...], found: tuple[object, ...]) -> bool:
-    if expected == found:
-        return True
-    return all(e is UNSAID or e == f for e, f in zip(expected, found, strict=True))
 
 
 def _one(connection: sqlite3.Connection, table: Table, key: Key) -> tuple[Any, ...] | None:
@@ -171,7 +160,7 @@ def differences(
                 yield Finding("row", name, *map(_there, (wanted, found)))
             continue
         for column, want, have in zip(table.columns, wanted, found, strict=True):
-            if want is not UNSAID and want != have:
+            if want != have:
                 yield Finding(column, name, want, have)
 
 
@@ -193,32 +182,18 @@ def suspect_calls(
     """Yield the calls among *rows*, and between them, that are not as the events say."""
     for seq, *found in rows:
         yield from (n for n in range(after + 1, seq) if replay.call(n) is not None)
-        if not _call_is(replay.call(seq), found):
+        if replay.call(seq) != (*found,):
             yield seq
         after = seq
     if up_to is not None:
         yield from (n for n in range(after + 1, up_to + 1) if replay.call(n) is not None)
 
 
-def _call_is(wanted: tuple[str, int, int] | None, found: list[Any]) -> bool:
-    return (
-        wanted is not None
-        and wanted[0] == found[0]
-        and wanted[1] in (-1, found[1])
-        and wanted[2] == found[2]
-    )
-
-
 def differing_calls(
     connection: sqlite3.Connection, replay: Replay, calls: Iterable[int]
 ) -> Iterator[Finding]:
     """Yield what is wrong with *calls*."""
-    expected = {}
-    for seq in calls:
-        wanted = replay.call(seq)
-        if wanted is not None:
-            state, reserved, cost = wanted
-            expected[(seq,)] = (state, UNSAID if reserved < 0 else reserved, cost)
+    expected = {(seq,): wanted for seq in calls if (wanted := replay.call(seq)) is not None}
     yield from differences(connection, CALLS, expected, {(seq,) for seq in calls})
 
 
@@ -237,7 +212,6 @@ def differing_stakes(connection: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding("stake", f"{key} of call {call}", wanted, have)
 
 
-# A call that was moved to an archive has ended.
 _STAKES = """
 SELECT stake.object, stake.call, stake.ended IS NULL
 FROM stake LEFT JOIN call ON call.seq = stake.call

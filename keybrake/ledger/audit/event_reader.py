@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from keybrake.errors import LedgerError
 from keybrake.ledger import event_chain
 
 PAGE = 2000
-_MANY = 500
 
 
 class Finding(NamedTuple):
@@ -27,8 +25,7 @@ class Event(NamedTuple):
     An event, and the row it is about.
 
     Attributes:
-        digest: Set once its call was moved to an archive.
-        here: The call or scope it is about, if that is in this file.
+        here: The call or scope it is about; None if that row lacks.
         began_at: When its call was admitted.
         facts: What the event fixes of that row, as it is now.
     """
@@ -41,14 +38,12 @@ class Event(NamedTuple):
     reserved: int
     spent: int
     detail: str | None
-    digest: bytes | None
     hash: bytes
     here: int | None
     scopes: str | None
     buckets: str | None
     began_at: int | None
     endpoint: str | None
-    process: str | None
     reason: str | None
     facts: tuple[object, ...]
 
@@ -71,15 +66,15 @@ class Event(NamedTuple):
         return "" if self.scope is None else f", scope {self.scope}{named}"
 
 
-_OWN = 17
+_OWN = 15
 _CALL = slice(_OWN, _OWN + len(event_chain.CALL_FACTS))
 _END = slice(_CALL.stop, _CALL.stop + len(event_chain.END_FACTS))
 _SCOPE = slice(_END.stop, _END.stop + len(event_chain.SCOPE_FACTS))
 _NOTHING = slice(0, 0)
 
-_OF_CALL = dict.fromkeys(("admitted", "refused", "noted", "unguarded", "carried"), _CALL)
+_OF_CALL = dict.fromkeys(("admitted", "refused", "noted", "unguarded"), _CALL)
 _OF_CALL |= dict.fromkeys(("settled", "voided"), _END)
-_OF_SCOPE = dict.fromkeys(("opened", "carried"), _SCOPE)
+_OF_SCOPE = {"opened": _SCOPE}
 
 
 def _slice(kind: str, call: int | None) -> slice:
@@ -93,8 +88,8 @@ def _qualified(table: str, columns: tuple[str, ...]) -> str:
 
 SELECT = f"""
 SELECT event.seq, event.at, event.kind, event.call, event.scope, event.reserved, event.spent,
-    event.detail, event.digest, event.hash, coalesce(call.seq, scope.id), call.scopes, call.buckets,
-    call.at, call.endpoint, call.process, call.reason,
+    event.detail, event.hash, coalesce(call.seq, scope.id), call.scopes, call.buckets, call.at,
+    call.endpoint, call.reason,
     {_qualified("call", event_chain.CALL_FACTS)},
     {_qualified("call", event_chain.END_FACTS)},
     {_qualified("scope", event_chain.SCOPE_FACTS)}
@@ -114,45 +109,15 @@ def events(
         after = page[-1][0]
 
 
-def intact(connection: sqlite3.Connection, seqs: Iterable[int]) -> Iterator[Event]:
-    """
-    Yield the events with these numbers, oldest first.
-
-    Raises:
-        LedgerError: One of them, or what it is about, is not what it was.
-    """
-    wanted = sorted(seqs)
-    for start in range(0, len(wanted), _MANY):
-        some = wanted[start : start + _MANY]
-        places, before = (", ".join(str(seq - less) for seq in some) for less in (0, 1))
-        links = dict(
-            connection.execute(f"SELECT seq + 1, hash FROM event WHERE seq IN ({before})")  # noqa: S608 -- numbers
-        )
-        rows = connection.execute(f"{SELECT} WHERE event.seq IN ({places}) ORDER BY event.seq")
-        for event in map(event_of, rows.fetchall()):
-            linked = event_chain.link(links.get(event.seq, b""), event.digested())
-            if event.here is None or linked != event.hash:
-                msg = f"{event} is not what was written; keybrake verify says more"
-                raise LedgerError(msg)
-            yield event
-
-
 def event_of(row: tuple[Any, ...]) -> Event:
     """Return one row of ``SELECT`` as an event."""
     return Event._make((*row[:_OWN], row[_slice(row[2], row[3])]))
 
 
 class Walk:
-    """
-    One walk along the chain: is each event what it was, and does none lack.
+    """One walk along the chain of the ledger *uid*: is each event what it was, and does none lack."""
 
-    Args:
-        uid: The ledger's id.
-        whole: False for an archive, which has but some of the events.
-    """
-
-    def __init__(self, uid: str, *, whole: bool = True) -> None:
-        self._whole = whole
+    def __init__(self, uid: str) -> None:
         self.seq, self.at, self.hash = 0, 0, event_chain.root(uid)
 
     def check(self, event: Event) -> list[Finding]:
@@ -163,7 +128,7 @@ class Walk:
             if digested is not None and event_chain.link(self.hash, digested) != event.hash:
                 expected = event_chain.link(self.hash, digested)
                 findings.append(_differs("chain", event, expected, event.hash))
-        elif self._whole:
+        else:
             missing = f"event {self.seq + 1}"
             findings.append(Finding("chain", missing, "an event", f"none before {event}"))
         if event.at < self.at:
@@ -171,19 +136,12 @@ class Walk:
         self.seq, self.at, self.hash = event.seq, event.at, event.hash
         return findings
 
-    def _digest(self, event: Event) -> tuple[bytes | None, list[Finding]]:
-        """Return the digest that its hash has to be made of."""
-        if event.digest is None:
-            if event.here is not None or not event.fixes_facts:
-                return event.digested(), []
-            return None, [Finding("chain", str(event), "what it is about", "nothing there")]
-        if event.here is None and event.fixes_facts:
-            return event.digest, []
-        if event.here is not None and self._whole:
-            return event.digested(), [Finding("chain", str(event), "its call moved", "it is here")]
-        if event.digested() != event.digest:
-            return event.digest, [_differs("chain", event, event.digested(), event.digest)]
-        return event.digest, []
+    @staticmethod
+    def _digest(event: Event) -> tuple[bytes | None, list[Finding]]:
+        """Return the digest that its hash has to be made of; None: what it is about lacks."""
+        if event.here is not None or not event.fixes_facts:
+            return event.digested(), []
+        return None, [Finding("chain", str(event), "what it is about", "nothing there")]
 
 
 def _differs(what: str, event: Event, expected: bytes, found: bytes) -> Finding:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from keybrake.errors import LedgerError
 from keybrake.ledger import lifting
-from keybrake.ledger.audit.verify import is_archive
 from keybrake.ledger.event_chain import Writing
 from keybrake.ledger.protocol import Busy
 from keybrake.ledger.stores.sqlite import ledger_files, owners, seal_file
@@ -74,10 +73,7 @@ def _of_seal(path: Path) -> Iterator[Trouble]:
                 tuple(left),
             )
         return
-    known = _inside(path)
-    if known is None:
-        return
-    uid, newest, at = known
+    uid, newest, at = _inside(path)
     has = f"its newest event is {newest}, of {clock.iso(at)}"
     as_it_is = f"The ledger is taken as it is: {has}"
     try:
@@ -110,14 +106,12 @@ def _newest(seal: seal_file.Seal) -> int | None:
         return None
 
 
-def _inside(path: Path) -> tuple[str, int, int] | None:
-    """Return the ledger's id, its newest event and its moment; None: it needs no seal."""
+def _inside(path: Path) -> tuple[str, int, int]:
+    """Return the ledger's id, its newest event and its moment."""
     try:
         ledger_files.check_file(path)
         with closing(ledger_files.connect(path, read_only=True)) as ledger:
-            version = ledger_files.check_schema(ledger, path)
-            if version < ledger_files.SCHEMA_VERSION or is_archive(ledger, path):
-                return None
+            ledger_files.check_schema(ledger, path)
             damage = ledger.execute("PRAGMA quick_check(1)").fetchone()[0]
             if damage != "ok":
                 raise _cannot(path, f"it is damaged: {damage}")

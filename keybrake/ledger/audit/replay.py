@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import json
 from array import array
-from collections.abc import Iterable
-from hashlib import sha256
 from typing import Any
 
 from keybrake.ledger.audit.event_reader import Event, Finding
@@ -15,14 +13,10 @@ from keybrake.model import clock
 STATES = ("", "reserved", "unknown", "settled", "voided", "refused", "unguarded")
 _CODE = {state: code for code, state in enumerate(STATES)}
 _NONE, _RESERVED, _UNKNOWN = 0, 1, 2
-_MOVED = 128
 
 _BEGINS = {"admitted": "reserved", "refused": "refused", "noted": "settled"}
 _BEGINS |= {"unguarded": "unguarded"}
 _MOMENTS = {"closed": 0, "revoked": 1, "paused": 2, "resumed": 2}
-
-UNSAID = object()
-"""What no event says: of a ledger of an older version."""
 
 Sums = list[int]
 """Spent, reserved, calls and refused calls."""
@@ -35,7 +29,6 @@ class Replay:
     Attributes:
         open: The calls that have not ended.
         days: Sums by UTC day and endpoint.
-        emptied: The scopes some calls of which were moved to an archive.
         findings: What cannot have happened.
     """
 
@@ -44,14 +37,11 @@ class Replay:
         self.know_of(newest_call)
         self._charged: dict[str, Sums] = {}
         self._in_buckets: dict[str, Sums] = {}
-        self._moved: dict[int, Sums] = {}
         self._moments: dict[int, list[Any]] = {}
         self.open: set[int] = set()
         self.unknown: dict[int, str | None] = {}
         self.days: dict[tuple[int, str], Sums] = {}
-        self.emptied: set[int] = set()
         self.findings: list[Finding] = []
-        self._stubs, self._archived = [0, 0], [0, 0]
 
     def know_of(self, newest_call: int) -> None:
         """Make room for the calls up to *newest_call*."""
@@ -75,9 +65,7 @@ class Replay:
             self._wrong(event, f"a call up to {len(self._state) - 1}", event.call)
         else:
             self._take_state(event, event.call)
-            if event.here is None:
-                self._take_stub(event, event.call)
-            else:
+            if event.here is not None:
                 self.count(event)
 
     def _wrong(self, event: Event, expected: object, found: object) -> None:
@@ -86,12 +74,12 @@ class Replay:
     # Calls
 
     def _take_state(self, event: Event, call: int) -> None:
-        kind, before = event.kind, self._state[call] & ~_MOVED
-        begins = event.detail if kind == "carried" else _BEGINS.get(kind)
+        kind, before = event.kind, self._state[call]
+        begins = _BEGINS.get(kind)
         if begins is not None:
             if before != _NONE:
                 self._wrong(event, "one event that begins a call", "a second")
-            self._begin(event, call, _CODE.get(begins, _NONE))
+            self._begin(event, call, _CODE[begins])
         elif kind == "recounted":
             if before in (_NONE, _RESERVED, _UNKNOWN):
                 self._wrong(event, "a call that has ended", STATES[before] or "none")
@@ -103,11 +91,10 @@ class Replay:
 
     def _begin(self, event: Event, call: int, code: int) -> None:
         self._state[call] = code
-        known = event.kind != "carried" or code in (_RESERVED, _UNKNOWN)
-        self._reserved[call] = event.reserved if known else -1
-        if code in (_RESERVED, _UNKNOWN):
+        self._reserved[call] = event.reserved
+        if code == _RESERVED:
             self.open.add(call)
-        elif event.here is not None and event.detail != event.reason and event.kind in _BEGINS:
+        elif event.here is not None and event.detail != event.reason:
             self.findings.append(Finding("reason", str(event), event.detail, event.reason))
 
     def _go_on(self, event: Event, call: int) -> None:
@@ -123,47 +110,21 @@ class Replay:
         assert event.scopes is not None
         assert event.began_at is not None
         _listed(event.scopes)  # what is no list is found here, not when it is added up
-        admitted, counted, refused = _counts_as(event)
+        admitted, refused = event.kind == "admitted", event.kind == "refused"
         sums = (event.spent, event.reserved, admitted, refused)
         _add(self._charged, event.scopes, *sums)
         if event.buckets is not None:
             _listed(event.buckets)
             _add(self._in_buckets, event.buckets, *sums)
         day = (event.began_at // clock.DAY, event.endpoint or "")
-        _add(self.days, day, event.spent, event.reserved, counted, refused)
+        logged = admitted or event.kind == "noted"
+        _add(self.days, day, event.spent, event.reserved, logged, refused)
 
     def call(self, seq: int) -> tuple[str, int, int] | None:
-        """Return state, reservation (-1: not said) and cost of a call; None: it is not here."""
-        if not 0 < seq < len(self._state) or not 0 < self._state[seq] < _MOVED:
+        """Return state, reservation and cost of a call; None: it is not here."""
+        if not 0 < seq < len(self._state) or self._state[seq] == _NONE:
             return None
         return STATES[self._state[seq]], self._reserved[seq], self._cost[seq]
-
-    # What was moved to an archive
-
-    def _take_stub(self, event: Event, call: int) -> None:
-        if event.digest is None:
-            return  # the walk along the chain has found it
-        self._state[call] |= _MOVED
-        self._stubs[0] += 1
-        self._stubs[1] = (self._stubs[1] + fingerprint(event, event.digest)) % 2**256
-
-    def _take_archived(self, event: Event) -> None:
-        said = json.loads(event.detail or "{}")
-        self._archived[0] += said["events"]
-        self._archived[1] = (self._archived[1] + int(said["sum"], 16)) % 2**256
-        for scope, spent, calls, refused in said["scopes"]:
-            _add(self._moved, scope, spent, 0, calls, refused)
-            self.emptied.add(scope)
-        for day, endpoint, spent, calls, refused in said["totals"]:
-            _add(self.days, (day, endpoint), spent, 0, calls, refused)
-
-    def moved_calls(self) -> Iterable[Finding]:
-        """Yield what is wrong with the events that were left of moved calls."""
-        if self._stubs[0] != self._archived[0]:
-            yield Finding("archived", "events of moved calls", self._archived[0], self._stubs[0])
-        elif self._stubs[1] != self._archived[1]:
-            sums = (f"{self._archived[1]:064x}"[:16], f"{self._stubs[1]:064x}"[:16])
-            yield Finding("archived", "events of moved calls", *sums)
 
     # Scopes
 
@@ -171,27 +132,22 @@ class Replay:
         if event.scope is None:
             return
         known = self._moments.get(event.scope)
-        if event.kind in ("opened", "carried"):
+        if event.kind == "opened":
             if known is not None:
                 self._wrong(event, "one event that opens a scope", "a second")
-            self._moments[event.scope] = [None if event.kind == "opened" else UNSAID] * 3
+            self._moments[event.scope] = [None] * 3
         elif known is None:
             self._wrong(event, "a scope that was opened", "none")
-        elif event.kind == "archived":
-            self._take_archived(event)
         elif event.kind in _MOMENTS:
             known[_MOMENTS[event.kind]] = None if event.kind == "resumed" else event.at
 
     def scopes(self) -> dict[int, tuple[object, ...]]:
         """Return by scope: spent, reserved, calls, refused, and when closed, revoked, paused."""
         sums = {**{pk: [0, 0, 0, 0] for pk in self._moments}, **self.charged()}
-        for pk, more in self._moved.items():
-            _add(sums, pk, *more)
-        unsaid = [UNSAID] * 3
-        return {pk: (*found, *self._moments.get(pk, unsaid)) for pk, found in sums.items()}
+        return {pk: (*found, *self._moments.get(pk, [None] * 3)) for pk, found in sums.items()}
 
     def charged(self) -> dict[int, Sums]:
-        """Return the sums of each scope's calls that were not moved."""
+        """Return the sums of each scope's calls."""
         sums: dict[int, Sums] = {}
         for text, more in self._charged.items():
             for pk in _listed(text):
@@ -205,22 +161,6 @@ class Replay:
             for scope, rule, at in _listed(text):
                 _add(sums, (scope, rule, at), *more)
         return {key: tuple(found[:3]) for key, found in sums.items()}
-
-
-def _counts_as(event: Event) -> tuple[bool, bool, bool]:
-    """Return if it adds a call to its scopes, a call to the totals, and a refused one to both."""
-    kind = event.kind
-    if kind != "carried":
-        return kind == "admitted", kind in ("admitted", "noted"), kind == "refused"
-    went_out = event.detail not in ("refused", "unguarded")
-    # Of an older version: keybrake's own look-ups are told from calls by their endpoint.
-    looked_up = event.process is None and (event.endpoint or "").endswith(".lookup")
-    return went_out and not looked_up, went_out, event.detail == "refused"
-
-
-def fingerprint(event: Event, digest: bytes) -> int:
-    """Return what stands for an event in a sum that shows whether one was changed or lacks."""
-    return int.from_bytes(sha256(repr(tuple(event[:8])).encode() + digest).digest())
 
 
 def _add(

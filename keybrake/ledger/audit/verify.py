@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from keybrake.errors import LedgerError
 from keybrake.ledger.audit import comparison
 from keybrake.ledger.audit.event_reader import Event, Finding, Walk, events
 from keybrake.ledger.audit.replay import Replay
@@ -19,11 +17,8 @@ from keybrake.ledger.stores.sqlite import seal_file
 MOST_KEPT = 1000
 # So few events are taken in while the rows stand still.
 _NEARLY = 2000
-_TRIES = 3
 _HEAD = "SELECT seq, hash FROM event ORDER BY seq DESC LIMIT 1"
 _NEWEST_CALL = "SELECT coalesce(max(seq), 0) FROM call"
-ARCHIVED = -1
-"""In the place of ``ledger.folded``: the file is an archive, and no ledger to write to."""
 
 
 class Head(NamedTuple):
@@ -39,7 +34,6 @@ class Verdict:
 
     path: Path
     head: Head
-    archive: bool = False
     events: int = 0
     calls: int = 0
     runs: int = 0
@@ -54,13 +48,6 @@ class Verdict:
             self.found += 1
             if len(self.findings) < MOST_KEPT:
                 self.findings.append(finding)
-
-
-def is_archive(connection: sqlite3.Connection, path: Path) -> bool:
-    """Return whether the file is an archive: it says so, has no beginning and no seal."""
-    folded = connection.execute("SELECT folded FROM ledger").fetchone()[0]
-    first = connection.execute("SELECT 1 FROM event WHERE seq = 1").fetchone()
-    return folded == ARCHIVED and first is None and not os.path.lexists(seal_file.path_of(path))
 
 
 def head(connection: sqlite3.Connection) -> Head:
@@ -85,24 +72,14 @@ def verify(
         anchors: Heads that were noted down before and must be in the chain.
         progress: Is told how much has been done, and how much there is.
     """
-    for _ in range(_TRIES):
-        audit = _Audit(connection, path, progress)
-        try:
-            if not audit.is_damaged():
-                audit.look_at_guards()
-                audit.look_at_seal()
-                audit.walk()
-                audit.look_at_anchors(anchors)
-                audit.compare()
-        except _Moved:
-            continue
-        return audit.verdict
-    msg = f"calls of {path} are being moved to an archive; verify it once that is done"
-    raise LedgerError(msg)
-
-
-class _Moved(Exception):
-    """Calls were moved to an archive meanwhile: what was read of them is in the sums already."""
+    audit = _Audit(connection, path, progress)
+    if not audit.is_damaged():
+        audit.look_at_guards()
+        audit.look_at_seal()
+        audit.walk()
+        audit.look_at_anchors(anchors)
+        audit.compare()
+    return audit.verdict
 
 
 class _Audit:
@@ -111,13 +88,12 @@ class _Audit:
     ) -> None:
         self._connection, self._progress = connection, progress
         self._uid: str = connection.execute("SELECT uid FROM ledger").fetchone()[0]
-        self._archive = is_archive(connection, path)
         # The seal follows the ledger, so it is read first.
-        self._sealed = None if self._archive else _sealed(path)
-        self.verdict = Verdict(path, head(connection), self._archive)
+        self._sealed = _sealed(path)
+        self.verdict = Verdict(path, head(connection))
         self._newest_call: int = connection.execute(_NEWEST_CALL).fetchone()[0]
         self._replay = Replay(self._newest_call)
-        self._walk = Walk(self._uid, whole=not self._archive)
+        self._walk = Walk(self._uid)
         self._done, self._total = 0, self.verdict.head.seq + self._newest_call
 
     def is_damaged(self) -> bool:
@@ -135,13 +111,10 @@ class _Audit:
 
     def look_at_seal(self) -> None:
         """Compare the ledger with what is kept outside of it."""
-        if self._archive:
-            return
         newest = self.verdict.head.seq
         if isinstance(self._sealed, str):
             self.verdict.add([Finding("seal", str(self.verdict.path), "a seal", self._sealed)])
             return
-        assert self._sealed is not None
         uid, sealed = self._sealed
         if uid != self._uid:
             self.verdict.add([Finding("seal", str(self.verdict.path), self._uid, uid)])
@@ -154,7 +127,7 @@ class _Audit:
         for page in events(self._connection, after=self._walk.seq, up_to=self.verdict.head.seq):
             self._take(page)
             self._tick(len(page))
-        self.verdict.events = self.verdict.head.seq if not self._archive else self._done
+        self.verdict.events = self.verdict.head.seq
 
     def _take(self, page: Iterable[Event]) -> None:
         findings = self._replay.findings
@@ -193,7 +166,6 @@ class _Audit:
             self._count()
             self.verdict.add(comparison.differing_calls(self._connection, self._replay, calls))
             self.verdict.add(comparison.unknown_calls(self._connection, self._replay))
-            self.verdict.add(self._replay.moved_calls())
             expected = comparison.expected_of(self._replay, self._connection)
             for (table, rows), keys in zip(expected, suspects, strict=True):
                 self.verdict.add(comparison.differences(self._connection, table, rows, keys))
@@ -204,7 +176,7 @@ class _Audit:
 
     def _suspects(self) -> list[set[comparison.Key]]:
         return [
-            comparison.suspects(self._connection, table, rows, self._replay.emptied)
+            comparison.suspects(self._connection, table, rows)
             for table, rows in comparison.expected_of(self._replay, self._connection)
         ]
 
@@ -228,8 +200,6 @@ class _Audit:
     def _catch_up(self) -> None:
         self._replay.know_of(self._connection.execute(_NEWEST_CALL).fetchone()[0])
         for page in events(self._connection, after=self._walk.seq):
-            if any(event.kind == "archived" for event in page):
-                raise _Moved
             self._take(page)
 
     def _count(self) -> None:
@@ -255,28 +225,3 @@ def _sealed(path: Path) -> tuple[str, int] | str:
         return "one that cannot be read"
     finally:
         seal.close()
-
-
-def copies(connection: sqlite3.Connection, archive: sqlite3.Connection) -> Iterator[Finding]:
-    """
-    Yield where what an archive has is not what the ledger's chain says was moved there.
-
-    Args:
-        connection: To the ledger.
-        archive: To the archive.
-    """
-    mine = "SELECT uid FROM ledger"
-    uid, other = (c.execute(mine).fetchone()[0] for c in (connection, archive))
-    if uid != other:
-        yield Finding("archive", "ledger", uid, other)
-        return
-    columns = "seq, at, kind, call, scope, reserved, spent, detail"
-    stub = f"SELECT {columns}, digest, hash FROM event WHERE seq = ?"  # noqa: S608 -- constants
-    for page in events(archive):
-        for event in page:
-            row = connection.execute(stub, (event.seq,)).fetchone()
-            if row is None or row[:8] != event[:8] or row[9] != event.hash:
-                yield Finding("archive", str(event), "as in the ledger", "otherwise")
-            elif row[8] is not None and row[8] != event.digested():
-                wrong = (row[8].hex()[:16], event.digested().hex()[:16])
-                yield Finding("archive", str(event), *wrong)

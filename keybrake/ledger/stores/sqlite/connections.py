@@ -189,7 +189,7 @@ class Store:
     # Opening and closing
 
     def _open(self) -> sqlite3.Cursor:
-        """Open the file, making or upgrading it first."""
+        """Open the file, making it first."""
         if not self._identity.is_known and not os.path.lexists(self.path):
             self._identity.refuse_to_begin_anew()
             ledger_files.refuse_network(self.path)
@@ -212,8 +212,7 @@ class Store:
 
     def _set_up(self, writer: sqlite3.Connection) -> None:
         ledger_files.refuse_network(self.path)
-        if ledger_files.check_schema(writer, self.path) < ledger_files.SCHEMA_VERSION:
-            ledger_files.migrate(writer, self.path)
+        ledger_files.check_schema(writer, self.path)
         self._identity.learn(*writer.execute(ledger_files.NAME).fetchone())
         owners.sweep(self.path)
         for pragma in _PRAGMAS:

@@ -14,11 +14,11 @@ from urllib.parse import quote
 from keybrake.errors import PolicyError
 from keybrake.ledger import event_chain
 from keybrake.ledger.stores.sqlite import seal_file
-from keybrake.model import clock
+from keybrake.model import clock, data_files
 from keybrake.model.shown import shown
 
 APPLICATION_ID = 0x6B627231  # "kbr1"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
 # The WAL-reset bug: a writer and a checkpoint of two connections may corrupt the file. Fixed in
@@ -174,8 +174,10 @@ def create(path: Path) -> None:
         connection.execute("PRAGMA page_size=2048")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         uid, now = uuid.uuid4().hex, clock.now()
-        _bring_up_to_date(connection)
+        schema = data_files.read("keybrake.ledger.stores.sqlite", "schema.sql")
+        connection.executescript(f"BEGIN;\n{schema}\nCOMMIT;")
         connection.execute("INSERT INTO ledger (id, uid, created_at) VALUES (1, ?, ?)", (uid, now))
         event_chain.begin(connection, uid, now)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -185,23 +187,6 @@ def create(path: Path) -> None:
     draft.rename(path)
     sync(path.parent)
     seal_file.write(path, uid, 1)
-
-
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring a ledger to this version's schema, and seal it. Call it under the ledger's lock."""
-    _bring_up_to_date(connection, sealed=path)
-
-
-def _bring_up_to_date(connection: sqlite3.Connection, sealed: Path | None = None) -> None:
-    # Needed once in a ledger's life.
-    from keybrake.ledger.stores.sqlite.schema import apply
-
-    apply(connection)
-    if sealed is not None:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        uid, newest = connection.execute(NAME).fetchone()
-        seal_file.write(sealed, uid, newest)
-    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
 def side_files(path: Path) -> tuple[Path, Path]:
@@ -218,12 +203,12 @@ def sync(path: Path) -> None:
         os.close(fd)
 
 
-def check_schema(connection: sqlite3.Connection, path: Path) -> int:
+def check_schema(connection: sqlite3.Connection, path: Path) -> None:
     """
-    Return the schema version of a ledger.
+    Refuse a file that is no ledger, or one whose schema this version does not know.
 
     Raises:
-        Unusable: The file is no ledger, or one of a newer keybrake.
+        Unusable: It is such a file.
     """
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         msg = f"{path} is a database, but not a keybrake ledger; name another file"
@@ -235,7 +220,9 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> int:
             f"{SCHEMA_VERSION}); upgrade keybrake here"
         )
         raise Unusable(msg)
-    return version
+    if version != SCHEMA_VERSION:
+        msg = f"{path} has schema {version}, which no released keybrake has written; name another file"
+        raise Unusable(msg)
 
 
 def sqlite_fault(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> str | None:

@@ -23,8 +23,6 @@ CREATE TABLE event (
     reserved INTEGER NOT NULL,
     spent INTEGER NOT NULL,
     detail TEXT,
-    -- The digest of what it says, kept where that was moved to an archive.
-    digest BLOB CHECK (length(digest) = 32),
     hash BLOB NOT NULL CHECK (length(hash) = 32)
 ) STRICT;
 
@@ -191,9 +189,8 @@ SELECT
     call.endpoint AS endpoint,
     event.spent AS spent,
     event.reserved AS reserved,
-    event.kind IN ('admitted', 'noted')
-        OR (event.kind = 'carried' AND event.detail NOT IN ('refused', 'unguarded')) AS calls,
-    event.kind = 'refused' OR (event.kind = 'carried' AND event.detail = 'refused') AS refused
+    event.kind IN ('admitted', 'noted') AS calls,
+    event.kind = 'refused' AS refused
 FROM event JOIN call ON call.seq = event.call
 WHERE event.seq > (SELECT folded FROM ledger);
 
