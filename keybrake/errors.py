@@ -8,6 +8,7 @@ Every error keybrake raises, drawn as one tree.
     ├── UnsupportedSDK         a vendor SDK this version cannot guard, told at install (also an ImportError)
     ├── LedgerError            the ledger was asked for something it does not have
     ├── CredentialError        a reference to a credential that cannot be read
+    ├── CallStopped            the call was sent, and led to another address: its money counts
     └── CallRefused            the guard's no: nothing was sent
         ├── CapExceeded            the money does not fit into a cap
         ├── CallLimitReached       the number of calls is used up
@@ -33,6 +34,7 @@ __all__ = [
     "AmountTooLarge",
     "CallLimitReached",
     "CallRefused",
+    "CallStopped",
     "CapExceeded",
     "CredentialError",
     "CredentialUnavailable",
@@ -72,28 +74,9 @@ class CredentialError(KeybrakeError):
     """A reference to a credential cannot be understood or read."""
 
 
-class CallRefused(KeybrakeError):
-    """
-    The guard's no: nothing was sent.
+class _Fields:
+    """The fields that a refused and a stopped call share; see ``CallRefused``."""
 
-    Amounts are ``Decimal`` US dollars; a field that says nothing about this refusal is None.
-
-    Attributes:
-        reason: A stable snake_case code, the same as in the call log.
-        run_id: The run the call was made in.
-        label: That run's label.
-        scope: Which scope said no: ``run``, ``parent run_…``, ``tool NAME``, and which of its limits.
-        endpoint: ``vendor.resource.verb``.
-        cap: The cap that binds.
-        spent: What that cap has counted already.
-        reserved: What it holds for calls that have not ended.
-        requested: What this call may cost at most.
-        remaining: ``cap - spent - reserved``.
-        hint: What a person can do about it.
-        retryable: Always False: the same call would be refused again.
-    """
-
-    retryable: ClassVar[bool] = False
     _fields: ClassVar[tuple[str, ...]] = (
         "reason",
         "run_id",
@@ -124,7 +107,7 @@ class CallRefused(KeybrakeError):
         remaining: Decimal | None = None,
         hint: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message)  # type: ignore[call-arg]  # the error beside this class takes it
         self.message = message
         self.reason = reason
         self.run_id = run_id
@@ -155,8 +138,42 @@ class CallRefused(KeybrakeError):
         return _rebuild, (type(self), self.message, self.fields)
 
 
-def _rebuild(cls: type[CallRefused], message: str, fields: dict[str, Any]) -> CallRefused:
+def _rebuild(cls: Any, message: str, fields: dict[str, Any]) -> Any:
     return cls(message, **fields)
+
+
+class CallRefused(_Fields, KeybrakeError):
+    """
+    The guard's no: nothing was sent.
+
+    Amounts are ``Decimal`` US dollars; a field that says nothing about this refusal is None.
+
+    Attributes:
+        reason: A stable snake_case code, the same as in the call log.
+        run_id: The run the call was made in.
+        label: That run's label.
+        scope: Which scope said no: ``run``, ``parent run_…``, ``tool NAME``, and which of its limits.
+        endpoint: ``vendor.resource.verb``.
+        cap: The cap that binds.
+        spent: What that cap has counted already.
+        reserved: What it holds for calls that have not ended.
+        requested: What this call may cost at most.
+        remaining: ``cap - spent - reserved``.
+        hint: What a person can do about it.
+        retryable: Always False: the same call would be refused again.
+    """
+
+    retryable: ClassVar[bool] = False
+
+
+class CallStopped(_Fields, KeybrakeError):
+    """
+    The call was sent, and then led to another address than was decided on.
+
+    The vendor may have carried it out, so its money counts until a person resolves it. It is no
+    ``CallRefused``: making the call in another way may pay twice. The fields are those of
+    ``CallRefused``.
+    """
 
 
 class CapExceeded(CallRefused):

@@ -7,6 +7,8 @@ from typing import Any
 
 import keybrake
 from keybrake.credentials import Credential
+from keybrake.guard.call import guarded
+from keybrake.guard.steps import run_steps, run_steps_async
 from keybrake.model.call import Lookup, Reply, Request
 from keybrake.vendors import VENDORS
 
@@ -88,3 +90,13 @@ def refund(**facts: Any) -> Request:
 
 
 ASKED = VENDORS["stripe"].describe(request(), keybrake.config.settings.current().money)
+
+
+def take(door: Any) -> Any:
+    """Take a call the whole way in this thread."""
+    return run_steps(guarded(door))
+
+
+async def take_async(door: Any) -> Any:
+    """Take a call the whole way in a task."""
+    return await run_steps_async(guarded(door))

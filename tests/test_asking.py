@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import keybrake
-from keybrake.guard.task_batching import Books, ask, gathering
+from keybrake.guard.task_batching import Ask, ask, task_batches
 from keybrake.ledger.event_chain import Writing
 from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
 from keybrake.ledger.stores.sqlite.write_lock import LedgerLock
@@ -41,19 +41,19 @@ def commits(ledger) -> list[int]:
     return seen
 
 
-def admission(ledger: SQLiteLedger, run: int) -> Books:
+def admission(ledger: SQLiteLedger, run: int) -> Ask:
     """Return the step that admits one dollar, as the guard takes it."""
-    return Books(
+    return Ask(
         lambda wait: ledger.admit(asking(1, run), wait=wait),
-        undo=lambda held: ledger.settle(held, Outcome(State.VOIDED, note="cancelled")),
+        undo_work=lambda held: ledger.settle(held, Outcome(State.VOIDED, note="cancelled")),
         ledger=ledger,
-        durable=True,
+        durably=True,
     )
 
 
-def settlement(ledger: SQLiteLedger, held: Any) -> Books:
+def settlement(ledger: SQLiteLedger, held: Any) -> Ask:
     """Return the step that settles it."""
-    return Books(lambda wait: ledger.settle(held, settled(1), wait=wait), ledger=ledger)
+    return Ask(lambda wait: ledger.settle(held, settled(1), wait=wait), ledger=ledger)
 
 
 def test_tasks_share_a_transaction(ledger, commits):
@@ -61,8 +61,8 @@ def test_tasks_share_a_transaction(ledger, commits):
     run = opened(ledger)
 
     async def task() -> None:
-        held = await gathering().ask(admission(ledger, run))
-        await gathering().ask(settlement(ledger, held))
+        held = await task_batches().ask(admission(ledger, run))
+        await task_batches().ask(settlement(ledger, held))
 
     async def main() -> None:
         await asyncio.gather(*(task() for _ in range(TASKS)))
@@ -78,7 +78,7 @@ def test_each_task_has_its_own_answer(ledger):
     run = opened(ledger, cap=10)
 
     async def main() -> list[Any]:
-        asks = (gathering().ask(admission(ledger, run)) for _ in range(TASKS))
+        asks = (task_batches().ask(admission(ledger, run)) for _ in range(TASKS))
         return await asyncio.gather(*asks, return_exceptions=True)
 
     answers = asyncio.run(main())
@@ -94,8 +94,8 @@ def test_one_that_fails_leaves_the_others_alone(ledger):
     ledger.settle(held, settled(1))
 
     async def main() -> list[Any]:
-        asks = [gathering().ask(admission(ledger, run)) for _ in range(5)]
-        asks.insert(2, gathering().ask(settlement(ledger, held)))
+        asks = [task_batches().ask(admission(ledger, run)) for _ in range(5)]
+        asks.insert(2, task_batches().ask(settlement(ledger, held)))
         return await asyncio.gather(*asks, return_exceptions=True)
 
     answers = asyncio.run(main())
@@ -118,7 +118,7 @@ def test_the_loop_goes_on_while_the_lock_is_held(ledger, commits):
         ticks = 0
         with held_elsewhere(ledger):
             asks = [
-                asyncio.ensure_future(gathering().ask(admission(ledger, run))) for _ in range(8)
+                asyncio.ensure_future(task_batches().ask(admission(ledger, run))) for _ in range(8)
             ]
             for _ in range(20):
                 await asyncio.sleep(0.005)
@@ -139,7 +139,7 @@ def test_a_cancelled_admission_is_not_kept(ledger, turns):
     run = opened(ledger)
 
     async def main() -> bool:
-        asks = [asyncio.ensure_future(gathering().ask(admission(ledger, run))) for _ in range(4)]
+        asks = [asyncio.ensure_future(task_batches().ask(admission(ledger, run))) for _ in range(4)]
         for _ in range(turns):
             await asyncio.sleep(0)
         kept = not asks[1].cancel()
@@ -161,8 +161,8 @@ def test_a_cancelled_settlement_is_written_all_the_same(ledger, turns):
     held = ledger.admit(asking(1, run))
 
     async def main() -> None:
-        other = asyncio.ensure_future(gathering().ask(admission(ledger, run)))
-        ask = asyncio.ensure_future(gathering().ask(settlement(ledger, held)))
+        other = asyncio.ensure_future(task_batches().ask(admission(ledger, run)))
+        ask = asyncio.ensure_future(task_batches().ask(settlement(ledger, held)))
         for _ in range(turns):
             await asyncio.sleep(0)
         ask.cancel()
@@ -178,7 +178,7 @@ def test_a_coroutine_that_is_closed_settles_first(ledger):
     held = ledger.admit(asking(1, run))
 
     async def main() -> None:
-        asked = gathering().ask(settlement(ledger, held))
+        asked = task_batches().ask(settlement(ledger, held))
         asked.send(None)
         asked.close()
         assert ledger.run(run).spent == 10**6
@@ -194,7 +194,7 @@ def test_a_ledger_that_is_lost_refuses_every_task(ledger):
     ledger.path.unlink()
 
     async def main() -> list[Any]:
-        asks = (gathering().ask(admission(ledger, run)) for _ in range(3))
+        asks = (task_batches().ask(admission(ledger, run)) for _ in range(3))
         return await asyncio.gather(*asks, return_exceptions=True)
 
     answers = asyncio.run(main())

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 import keybrake
-from keybrake.guard import call as guard_call
 from keybrake.guard import caller
 from keybrake.model.call import Reply
-from tests._doors import PAID, URL, HandDoor, TaskDoor, fails, request
+from tests._doors import PAID, URL, HandDoor, TaskDoor, fails, request, take, take_async
 
 # There and back
 
@@ -25,7 +24,7 @@ def test_an_answer_comes_back_untouched_and_is_on_record(ledger_url, rows):
 
     @keybrake.tool
     def pay() -> object:
-        return guard_call.call(door)
+        return take(door)
 
     with keybrake.run("agent", cap=9):
         answer = pay()
@@ -43,7 +42,7 @@ def test_the_callers_own_key_is_kept(ledger_url, rows):
     """A key that the caller chose goes out as it is."""
     door = HandDoor(request(idempotency_key="mine"))
     with keybrake.run("agent", cap=9):
-        guard_call.call(door)
+        take(door)
 
     assert door.keys == ["mine"]
     assert rows()[0]["idempotency_key"] == "mine"
@@ -58,7 +57,7 @@ def test_while_it_is_under_way_the_books_have_it_in_full(ledger_url, rows):
         return PAID
 
     with keybrake.run("agent", cap=9):
-        guard_call.call(HandDoor(request(account="acct_1"), send))
+        take(HandDoor(request(account="acct_1"), send))
 
     (row,) = seen
     assert (row["state"], row["reserved"], row["account"]) == ("reserved", 5_000_000, "acct_1")
@@ -77,7 +76,7 @@ def test_a_read_keeps_no_request(ledger_url, rows):
         request("/v1/charges/ch_1", "GET", params={}), lambda: seen.extend(rows()) or Reply(200)
     )
     with keybrake.run("agent", cap=9):
-        guard_call.call(door)
+        take(door)
 
     assert [row["request"] for row in seen] == [None]
 
@@ -92,9 +91,9 @@ def test_a_vault_key_says_whose_call_it_is(ledger_url, rows, monkeypatch, place)
         door.vault_key = key
     else:
         monkeypatch.setenv("KEYBRAKE_VAULT_KEY", key)
-    guard_call.call(door)
+    take(door)
     with pytest.raises(keybrake.CapExceeded):
-        guard_call.call(door)
+        take(door)
 
     assert [(row["state"], row["run"]) for row in rows()] == [("settled", 1), ("refused", 1)]
 
@@ -103,7 +102,7 @@ def test_a_task_goes_the_same_way(ledger_url, rows):
     """Awaited where it is sent, looked up and answered as in a thread."""
     door = TaskDoor(request())
     with keybrake.run("agent", cap=9):
-        answer = asyncio.run(guard_call.call_async(door))
+        answer = asyncio.run(take_async(door))
 
     assert answer is PAID
     assert [row["state"] for row in rows()] == ["settled"]
@@ -114,7 +113,7 @@ def test_without_a_run_nothing_is_asked_and_nothing_added(ledger_url, rows, tmp_
     """A process that never opened a run calls as if keybrake were not there."""
     door = HandDoor(request())
 
-    assert guard_call.call(door) is PAID
+    assert take(door) is PAID
     assert door.keys == [None]
     assert not (tmp_path / "ledger.db").exists()
 
@@ -125,7 +124,7 @@ def test_an_error_of_the_vendors_goes_on_and_counts(ledger_url, rows):
     door = HandDoor(request(), fails(broken))
     with keybrake.run("agent", cap=9) as run:
         with pytest.raises(ConnectionResetError) as raised:
-            guard_call.call(door)
+            take(door)
         assert (run.spent, run.reserved) == (0, 5)
 
     (row,) = rows()
@@ -139,7 +138,7 @@ def test_an_answer_is_read_with_the_configured_rates(ledger_url, rows):
     keybrake.configure(usd_per={"eur": "1.10"}, margin_bps=0)
     paid = str(PAID.body).replace("usd", "eur")
     with keybrake.run("agent", cap=9):
-        guard_call.call(HandDoor(request(), lambda: Reply(200, {}, paid)))
+        take(HandDoor(request(), lambda: Reply(200, {}, paid)))
 
     assert rows()[0]["cost"] == 5_500_000
 
@@ -152,13 +151,13 @@ def test_what_cannot_be_read_counts_in_full(ledger_url, rows, caplog):
             raise LookupError
 
     with keybrake.run("agent", cap=9), caplog.at_level(logging.ERROR, "keybrake"):
-        assert guard_call.call(Odd(request())) is PAID
+        assert take(Odd(request())) is PAID
 
     (row,) = rows()
     assert (row["state"], row["reason"]) == ("unknown", "the answer could not be read")
     (record,) = caplog.records
     assert record.getMessage() == (
-        "stripe.payment_intents.create: what came back cannot be read; the call counts in full"
+        "stripe.payment_intents.create: the answer cannot be read; the call counts in full"
     )
     assert record.exc_info is not None
 
@@ -171,7 +170,7 @@ def test_what_an_error_says_may_be_unreadable_too(ledger_url, rows):
             raise LookupError
 
     with keybrake.run("agent", cap=9), pytest.raises(TimeoutError):
-        guard_call.call(Odd(request(), fails(TimeoutError())))
+        take(Odd(request(), fails(TimeoutError())))
 
     assert rows()[0]["reason"] == "the answer could not be read"
 
@@ -183,7 +182,7 @@ def test_a_refusal_is_one_of_the_sdks_errors_and_sends_nothing(ledger_url, rows)
     """The door dresses it last of all, and its own cause stays."""
     door = HandDoor(request())
     with keybrake.run("agent", cap=1), pytest.raises(keybrake.CapExceeded) as raised:
-        guard_call.call(door)
+        take(door)
 
     assert raised.value.hint == "as the SDK's users catch it"
     assert raised.value.__cause__ is None
@@ -196,7 +195,7 @@ def test_a_refusal_keeps_its_cause(ledger_url, tmp_path):
     with keybrake.run("agent", cap=9):
         (tmp_path / "ledger.db").rename(tmp_path / "away")
         with pytest.raises(keybrake.LedgerUnavailable) as raised:
-            guard_call.call(HandDoor(request()))
+            take(HandDoor(request()))
         (tmp_path / "away").rename(tmp_path / "ledger.db")
 
     assert type(raised.value.__cause__).__name__ == "Unusable"
@@ -210,7 +209,7 @@ def outside(ledger_url) -> Callable[[HandDoor], keybrake.CallRefused]:
         token = caller.active.set(None)
         try:
             with pytest.raises(keybrake.NoActiveRun) as raised:
-                guard_call.call(door)
+                take(door)
         finally:
             caller.active.reset(token)
         return raised.value
@@ -246,7 +245,7 @@ def test_a_tool_without_a_ledger_is_refused_without_a_row(ledger_url, tmp_path):
 
     @keybrake.tool(cap=1)
     def pay() -> object:
-        return guard_call.call(HandDoor(request()))
+        return take(HandDoor(request()))
 
     with pytest.raises(keybrake.NoActiveRun):
         pay()
@@ -258,7 +257,7 @@ def test_an_unguarded_call_goes_out_once_it_is_in_writing(ledger_url, rows):
     seen: list[dict[str, Any]] = []
     door = HandDoor(request(), lambda: seen.extend(rows()) or PAID)
     with keybrake.run("agent", cap=1) as run, keybrake.unguarded("an errand"):
-        assert guard_call.call(door) is PAID
+        assert take(door) is PAID
 
     (row,) = seen
     assert (row["state"], row["reason"], row["run"]) == ("unguarded", "an errand", 1)
@@ -289,7 +288,7 @@ def test_an_outcome_that_cannot_be_written_is_told(full, rows, caplog, ledger_ur
     """The answer goes back; warning and log name the run, the reason and the ledger."""
     with keybrake.run("agent", cap=9) as run:
         with pytest.warns(RuntimeWarning) as warned:
-            assert guard_call.call(HandDoor(request(), full)) is PAID
+            assert take(HandDoor(request(), full)) is PAID
         assert (run.spent, run.reserved) == (0, 5)
 
     (warning,) = warned
@@ -309,8 +308,8 @@ def test_a_warning_that_is_an_error_hides_no_answer(full, caplog):
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("error")
-        assert guard_call.call(HandDoor(request(), full)) is PAID
+        assert take(HandDoor(request(), full)) is PAID
 
     first, second = caplog.records
     assert (first.levelno, second.levelno) == (logging.WARNING, logging.DEBUG)
-    assert second.getMessage() == "warnings are errors here; the log has this one"
+    assert second.getMessage() == "warnings are errors in this process; the log has this one"

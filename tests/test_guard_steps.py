@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 import keybrake
-from keybrake.guard import call as guard_call
 from keybrake.guard import caller as callers
+from keybrake.guard import lookups
+from keybrake.guard.call import guarded
 from keybrake.guard.caller import Caller
-from keybrake.guard.steps import walk
-from keybrake.guard.task_batching import Books
+from keybrake.guard.steps import run_steps
+from keybrake.guard.task_batching import LedgerStep
 from keybrake.ledger import Admission, Busy, Ledger
 from keybrake.model.call import Call, Effect, Lookup, Outcome, Position, Reply, State
-from tests._doors import ASKED, INTENT, PAID, HandDoor, refund, request
+from tests._doors import ASKED, INTENT, PAID, HandDoor, refund, request, take
 
 
 @pytest.fixture
@@ -37,14 +38,14 @@ class Polite:
 
     def __init__(self, ledger: Ledger) -> None:
         self.lock = ledger.path.with_name(ledger.path.name + ".lock")
-        self.waited: list[Books] = []
+        self.waited: list[LedgerStep] = []
 
     def walk(self, way: Any) -> Any:
         step = next(way)
         try:
             while True:
                 try:
-                    result = self.take(step) if isinstance(step, Books) else step.send()
+                    result = self.take(step) if isinstance(step, LedgerStep) else step.send()
                 except keybrake.CallRefused as error:
                     step = way.throw(error)
                 else:
@@ -52,16 +53,16 @@ class Polite:
         except StopIteration as end:
             return end.value
 
-    def take(self, step: Books) -> Any:
+    def take(self, step: LedgerStep) -> Any:
         """Take a step that is told not to wait; if it had to, tell it that it may."""
         other = os.open(self.lock, os.O_RDWR)
         fcntl.flock(other, fcntl.LOCK_EX)
         try:
-            return step.work(False)
+            return step.take(wait=False)
         except Busy:
             self.waited.append(step)
             threading.Timer(0.05, fcntl.flock, (other, fcntl.LOCK_UN)).start()
-            return step.work(True)
+            return step.take(wait=True)
         finally:
             os.close(other)
 
@@ -75,56 +76,60 @@ def polite(caller: Caller) -> Polite:
 def test_a_call_waits_for_the_books_only_if_it_may(caller: Caller, polite):
     """Two writes of one ledger, the first one durable: to admit it, and to settle it."""
     door = HandDoor(request())
-    answer = polite.walk(guard_call._way(door))
+    answer = polite.walk(guarded(door))
     admit, settle = polite.waited
 
     assert answer is PAID
-    assert (admit.ledger, admit.durable) == (caller.ledger, True)
-    assert (settle.ledger, settle.durable, settle.undo) == (caller.ledger, False, None)
+    assert (admit.shared_ledger, admit.durable) == (caller.ledger, True)
+    assert (settle.shared_ledger, settle.durable, settle.can_undo) == (caller.ledger, False, False)
 
 
 def test_a_read_needs_no_durable_admission(polite):
     """It reserves nothing that a power cut could lose."""
     door = HandDoor(request("/v1/charges/ch_1", "GET", params={}))
-    polite.walk(guard_call._way(door))
+    polite.walk(guarded(door))
 
     assert [step.durable for step in polite.waited] == [False, False]
 
 
 def test_a_look_up_and_a_new_tool_wait_as_politely(caller: Caller, polite, rows):
     """The one is written down when it is over, the other when it is first called."""
-    look = guard_call._looked_up(HandDoor(request()), ASKED, Lookup(path="/v1/0"), caller)
+    look = lookups._looked_up(HandDoor(request()), ASKED, Lookup(path="/v1/0"), caller)
     polite.walk(look)
 
     @keybrake.tool
     def pay() -> None:
-        polite.walk(guard_call._way(HandDoor(request())))
+        polite.walk(guarded(HandDoor(request())))
 
     pay()
-    assert [step.ledger for step in polite.waited] == [caller.ledger, None, *[caller.ledger] * 2]
+    assert [step.shared_ledger for step in polite.waited] == [
+        caller.ledger,
+        None,
+        *[caller.ledger] * 2,
+    ]
     assert [row["tool"] for row in rows()] == [None, "pay"]
 
 
 def test_what_is_not_guarded_waits_as_politely(polite, rows):
     """An unguarded call, and a call outside of every run, are written down by themselves."""
     with keybrake.unguarded("an errand"):
-        polite.walk(guard_call._way(HandDoor(request())))
+        polite.walk(guarded(HandDoor(request())))
     token = callers.active.set(None)
     try:
         with pytest.raises(keybrake.NoActiveRun):
-            polite.walk(guard_call._way(HandDoor(request())))
+            polite.walk(guarded(HandDoor(request())))
     finally:
         callers.active.reset(token)
 
-    assert [step.ledger for step in polite.waited] == [None, None]
+    assert [step.shared_ledger for step in polite.waited] == [None, None]
     assert [row["state"] for row in rows()] == ["unguarded", "refused"]
 
 
 def test_an_admission_that_nobody_waits_for_is_taken_back(caller: Caller, rows):
     """A task that was cancelled while it waited for the ledger has sent nothing."""
-    way = guard_call._way(HandDoor(request()))
-    step = way.send(next(way).work(True))
-    step.undo(step.work(True))
+    way = guarded(HandDoor(request()))
+    step = way.send(next(way).take(wait=True))
+    step.undo(step.take(wait=True))
 
     (row,) = rows()
     assert (row["state"], row["reason"], row["cost"]) == ("voided", "cancelled", 0)
@@ -146,8 +151,8 @@ def test_what_the_ledger_knows_is_not_asked_of_the_vendor(ledger_url, rows):
     """A capture of what was counted already adds nothing to it."""
     door = HandDoor(request("/v1/payment_intents/pi_1/capture", params={}))
     with keybrake.run("agent", cap=5) as run:
-        guard_call.call(HandDoor(request()))
-        guard_call.call(door)
+        take(HandDoor(request()))
+        take(door)
 
     assert door.looked_up == []
     assert [row["reserved"] for row in rows()] == [5_000_000, 0]
@@ -161,12 +166,12 @@ def test_what_is_in_doubt_is_asked_of_the_vendor(ledger_url, rows):
     door.found = ({**INTENT, "amount_received": 700, "amount": 700}, 200)
 
     def meanwhile() -> Reply:
-        guard_call.call(door)
+        take(door)
         return PAID
 
     with keybrake.run("agent", cap=30):
-        guard_call.call(HandDoor(request(account="acct_1")))
-        guard_call.call(HandDoor(capture, meanwhile))
+        take(HandDoor(request(account="acct_1")))
+        take(HandDoor(capture, meanwhile))
 
     (look,) = door.looked_up
     assert look.path == "/v1/payment_intents/pi_1"
@@ -183,7 +188,7 @@ def test_a_look_up_is_on_record_with_the_tool_it_was_made_in(ledger_url, rows):
 
     @keybrake.tool
     def give_back() -> None:
-        guard_call.call(door)
+        take(door)
 
     with keybrake.run("agent", cap=20):
         give_back()
@@ -203,7 +208,7 @@ def test_what_cannot_be_found_out_is_refused(ledger_url, rows, caplog, found, st
         keybrake.run("agent", cap=20),
         pytest.raises(keybrake.UnknownCost),
     ):
-        guard_call.call(door)
+        take(door)
 
     assert [row[7] for row in looked_up(rows)] == [status]
     assert door.keys == []
@@ -216,7 +221,7 @@ def test_what_is_refused_anyway_is_not_looked_up(ledger_url, rows):
     """A run that may make no call asks the vendor nothing either."""
     door = HandDoor(refund())
     with keybrake.run("agent", cap=20, max_calls=0), pytest.raises(keybrake.CallLimitReached):
-        guard_call.call(door)
+        take(door)
 
     assert door.looked_up == []
     assert [row["reason"] for row in rows()] == ["call_limit_reached"]
@@ -243,7 +248,7 @@ def test_a_call_may_need_twenty_look_ups_and_no_more(caller: Caller, fill, refus
     door, vendor = HandDoor(request()), Curious(fill)
     door.found = ({"id": "x"}, 200)
     asking = ASKED._replace(lookup=Lookup(path="/v1/0"))
-    call = walk(guard_call._completed(door, vendor, asking, caller))
+    call = run_steps(lookups.complete(door, vendor, asking, caller))
 
     assert len(door.looked_up) == min(fill, 20)
     assert vendor.found == [{"id": "x"}] * min(fill, 20)
@@ -253,13 +258,13 @@ def test_a_call_may_need_twenty_look_ups_and_no_more(caller: Caller, fill, refus
 
 def test_a_look_up_that_takes_too_long_is_given_up(caller: Caller):
     """Each goes to the vendor with a limit of ten seconds, and what the door raises ends nothing."""
-    way = guard_call._looked_up(HandDoor(request()), ASKED, Lookup(path="/v1/0"), caller)
+    way = lookups._looked_up(HandDoor(request()), ASKED, Lookup(path="/v1/0"), caller)
     step = next(way)
 
     assert step.limit_s == 10
     books = way.throw(TimeoutError())
-    assert books.ledger is caller.ledger
-    books.work(True)
+    assert books.shared_ledger is caller.ledger
+    books.take(wait=True)
     with pytest.raises(StopIteration) as end:
         way.send(None)
     assert end.value.value == {}
@@ -270,7 +275,7 @@ def test_a_refusal_found_on_the_way_ends_the_looking(caller: Caller):
     door = HandDoor(request())
     asking = ASKED._replace(lookup=Lookup(path="/v1/0"), refusal=("no_rate", "none"))
 
-    assert walk(guard_call._completed(door, Curious(2), asking, caller)) is asking
+    assert run_steps(lookups.complete(door, Curious(2), asking, caller)) is asking
     assert door.looked_up == []
 
 
@@ -278,7 +283,7 @@ def test_what_the_ledger_does_not_know_and_the_vendor_is_not_asked_stays_open(ca
     """A look-up of a position that is not there, without a path, leaves the call as it is."""
     asking = ASKED._replace(lookup=Lookup(known_as="stripe::pi_none"))
 
-    assert walk(guard_call._completed(HandDoor(request()), Curious(2), asking, caller)) is asking
+    assert run_steps(lookups.complete(HandDoor(request()), Curious(2), asking, caller)) is asking
 
 
 def test_a_position_in_doubt_is_better_than_nothing(caller: Caller):
@@ -290,7 +295,7 @@ def test_a_position_in_doubt_is_better_than_nothing(caller: Caller):
     caller.ledger.admit(Admission("v", write, (caller.pk,)))
     vendor = Curious(1)
     asking = ASKED._replace(lookup=Lookup(known_as="stripe::pi_9"))
-    walk(guard_call._completed(HandDoor(request()), vendor, asking, caller))
+    run_steps(lookups.complete(HandDoor(request()), vendor, asking, caller))
 
     (found,) = vendor.found
     assert (found.key, found.in_doubt) == ("stripe::pi_9", True)
@@ -304,7 +309,7 @@ def test_a_request_is_kept_with_what_was_found_out():
     call = Call("stripe", "x", "POST", "/", Effect.MONEY, value_micros=7)
     call = call._replace(gathered=("a", 1), offsets="stripe::pi_1")
 
-    assert json.loads(guard_call._kept(call, {"amount": 5})) == {
+    assert json.loads(lookups._facts_kept(call, {"amount": 5})) == {
         "params": {"amount": 5},
         "value": 7,
         "gathered": ["a", 1],
@@ -326,7 +331,7 @@ def test_what_json_cannot_carry_is_not_kept(gathered, params):
     """Half of a request would be worse than none."""
     call = ASKED._replace(gathered=gathered)
 
-    assert guard_call._kept(call, params) is None
+    assert lookups._facts_kept(call, params) is None
 
 
 def test_a_request_that_refers_to_itself_is_not_kept():
@@ -334,13 +339,13 @@ def test_a_request_that_refers_to_itself_is_not_kept():
     params: dict[str, Any] = {}
     params["params"] = params
 
-    assert guard_call._kept(ASKED, params) is None
+    assert lookups._facts_kept(ASKED, params) is None
 
 
 def test_a_long_request_is_not_kept():
     """Up to 64 KiB are, to the letter."""
-    empty = len(guard_call._kept(ASKED, ""))
-    fits = guard_call._kept(ASKED, "x" * (64 * 1024 - empty))
+    empty = len(lookups._facts_kept(ASKED, ""))
+    fits = lookups._facts_kept(ASKED, "x" * (64 * 1024 - empty))
 
     assert len(fits) == 64 * 1024
-    assert guard_call._kept(ASKED, "x" * (64 * 1024 - empty + 1)) is None
+    assert lookups._facts_kept(ASKED, "x" * (64 * 1024 - empty + 1)) is None

@@ -1,4 +1,4 @@
-"""How the ledger is asked for a task: at once, together with other tasks, or in a thread."""
+"""How a task asks the ledger: at once, in one transaction with other tasks, or in a thread."""
 
 from __future__ import annotations
 
@@ -19,22 +19,67 @@ from keybrake.guard import trio_waiting
 from keybrake.ledger import Busy, Ledger, Spoiled
 
 
-@dataclass(frozen=True, slots=True)
-class Books:
-    """
-    A step that asks the ledger.
+class LedgerStep:
+    """A step that asks the ledger."""
 
-    Attributes:
-        work: Does it; takes whether it may wait.
-        undo: Takes its result back, where nobody is left to use it.
-        ledger: Which one, if the work is one transaction that others may share.
-        durable: See ``Ledger.together``.
-    """
+    __slots__ = ()
+
+    @property
+    def shared_ledger(self) -> Ledger | None:
+        """The ledger, if the step is one transaction that other tasks may share."""
+        return None
+
+    @property
+    def durable(self) -> bool:
+        """See ``Ledger.together``."""
+        return False
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether ``undo`` takes the result back."""
+        return False
+
+    def take(self, *, wait: bool) -> Any:
+        """Ask the ledger; raises ``Busy`` if *wait* is False and the answer would take waiting."""
+        del wait
+        raise AssertionError
+
+    def undo(self, result: Any) -> None:
+        """Take the result back, where no task is left to use it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask(LedgerStep):
+    """A step that calls *work* with whether it may wait, and *undo_work* with its result."""
 
     work: Callable[[bool], Any]
-    undo: Callable[[Any], None] | None = None
+    undo_work: Callable[[Any], None] | None = None
     ledger: Ledger | None = None
-    durable: bool = False
+    durably: bool = False
+
+    @property
+    def shared_ledger(self) -> Ledger | None:
+        """See ``LedgerStep.shared_ledger``."""
+        return self.ledger
+
+    @property
+    def durable(self) -> bool:
+        """See ``LedgerStep.durable``."""
+        return self.durably
+
+    @property
+    def can_undo(self) -> bool:
+        """See ``LedgerStep.can_undo``."""
+        return self.undo_work is not None
+
+    def take(self, *, wait: bool) -> Any:
+        """See ``LedgerStep.take``."""
+        return self.work(wait)
+
+    def undo(self, result: Any) -> None:
+        """See ``LedgerStep.undo``."""
+        if self.undo_work is not None:
+            self.undo_work(result)
 
 
 class _WaitingRoom:
@@ -86,7 +131,7 @@ class _Asked:
 
     __slots__ = ("_left", "answer", "error", "over", "step")
 
-    def __init__(self, step: Books) -> None:
+    def __init__(self, step: LedgerStep) -> None:
         self.step = step
         self.over = False
         self.answer: Any = None
@@ -111,7 +156,7 @@ class _Asked:
         """Do the work; what it raises is its answer."""
         self.error = None
         try:
-            self.answer = self.step.work(wait)
+            self.answer = self.step.take(wait=wait)
         except Busy:
             raise
         except Exception as error:  # noqa: BLE001 -- it is raised in the task it belongs to
@@ -129,7 +174,7 @@ class _Asked:
 
     def take_back(self, *_: object) -> None:
         """Undo what was done for a task that is gone."""
-        if self.over and self.error is None and self.step.undo is not None:
+        if self.over and self.error is None and self.step.can_undo:
             # Without a thread it stays reserved, which counts.
             with contextlib.suppress(LedgerUnavailable):
                 _waiting_room.submit(self.step.undo, self.answer)
@@ -156,7 +201,7 @@ class _Batch:
 
     def leave(self, asked: _Asked) -> None:
         """End a step of a task that is cancelled: take it back, or leave it to those that do it."""
-        if asked.step.undo is None or (not asked.over and asked.claim()):
+        if not asked.step.can_undo or (not asked.over and asked.claim()):
             return  # it is written all the same, or never begun
         if self.thread is None:
             asked.take_back()
@@ -165,17 +210,17 @@ class _Batch:
 
     def close(self, asked: _Asked) -> None:
         """End a step where it stands: the coroutine that asked is being closed and may not wait."""
-        if asked.step.undo is None and asked.claim():
+        if not asked.step.can_undo and asked.claim():
             with contextlib.suppress(LedgerError):
-                asked.step.work(True)  # noqa: FBT003 -- to wait; see Books
+                asked.step.take(wait=True)
         else:
             self.leave(asked)
 
 
-async def ask(step: Books) -> Any:
+async def ask(step: LedgerStep) -> Any:
     """Ask the ledger at once if it is free, else in a thread, so that the loop goes on."""
     try:
-        return step.work(False)  # noqa: FBT003 -- not to wait; see Books
+        return step.take(wait=False)
     except Busy:
         return await _ask_in_thread(_Asked(step))
 
@@ -201,7 +246,7 @@ async def _ask_in_thread(asked: _Asked) -> Any:
         await _end_of(thread)
     except BaseException:
         # Cancelled or closed. Nobody will learn that it was admitted, or why it was not.
-        if asked.step.undo is not None:
+        if asked.step.can_undo:
             thread.add_done_callback(asked.take_back)
         raise
     return asked.result()
@@ -216,37 +261,37 @@ async def _end_of(thread: Future[Any]) -> None:
         wait((thread,))
         return None
     waited = asyncio.wrap_future(thread)
-    waited.add_done_callback(_hear)
+    waited.add_done_callback(_retrieve_error)
     await asyncio.wait((waited,))
     return None
 
 
-def _hear(waited: asyncio.Future[Any]) -> None:
-    """Take note of how it ended, lest asyncio complain that nobody did."""
+def _retrieve_error(waited: asyncio.Future[Any]) -> None:
+    """Retrieve the error: else asyncio logs that it was never retrieved."""
     if not waited.cancelled():
         waited.exception()
 
 
-class Gathering:
+class TaskBatches:
     """
     The tasks of one event loop that ask the ledger in the same turn of the loop.
 
     They share one transaction, and with it one wait for the disk.
 
     Attributes:
-        ways: The calls that are on their way in this loop. One that is alone asks by itself. A call
-            that is lost on its way leaves by itself, too.
+        calls_in_flight: The calls that this loop has begun. A call that is alone asks by itself. The
+            set is weak: a call that is lost leaves it.
     """
 
     def __init__(self) -> None:
-        self.ways: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.calls_in_flight: weakref.WeakSet[Any] = weakref.WeakSet()
         self._batches: dict[Ledger, _Batch] = {}
 
-    async def ask(self, step: Books) -> Any:
+    async def ask(self, step: LedgerStep) -> Any:
         """Ask together with the other tasks that ask before the loop comes round."""
-        assert step.ledger is not None
+        assert step.shared_ledger is not None
         asked = _Asked(step)
-        batch = self._batch(step.ledger)
+        batch = self._batch(step.shared_ledger)
         batch.asked.append(asked)
         try:
             await asyncio.shield(batch.turn)
@@ -321,19 +366,19 @@ def _share(ledger: Ledger, claimed: Sequence[_Asked], *, wait: bool) -> None:
             asked.over = True
 
 
-_gatherings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Gathering] = (
+_batches_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, TaskBatches] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def gathering() -> Gathering | None:
-    """Return the gathering of the loop that runs this task; None: it is a task of no asyncio loop."""
+def task_batches() -> TaskBatches | None:
+    """Return the batches of the running loop; None: this is no task of an asyncio loop."""
     loop = None if trio_waiting.running() is not None else _running_loop()
     if loop is None:
         return None
-    found = _gatherings.get(loop)
+    found = _batches_of_loops.get(loop)
     if found is None:
-        found = _gatherings[loop] = Gathering()
+        found = _batches_of_loops[loop] = TaskBatches()
     return found
 
 

@@ -13,6 +13,7 @@ from keybrake.model.call import Call, Effect
 from keybrake.model.money import show, usd
 from keybrake.policy.clash import Clash
 from keybrake.policy.policy import METER, Rule, Terms, matches, names_exactly
+from keybrake.policy.refusals import plain
 
 
 class Used(NamedTuple):
@@ -421,17 +422,10 @@ def _state(
 
 def _name(scope: Standing, caller: Standing) -> str:
     if scope.kind == "tool":
-        return f"tool {_plain(scope.label)!r}"
+        return f"tool {plain(scope.label)!r}"
     if scope.pk == caller.pk:
         return "this run"
-    return f"the parent run {_plain(scope.label)!r}"
-
-
-def _plain(label: str) -> str:
-    """Return a label on one line, without anything a terminal or a model could take for more."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in label
-    )
+    return f"the parent run {plain(scope.label)!r}"
 
 
 def _scope_word(scope: Standing, caller: Standing, limit: str | None) -> str:
@@ -455,7 +449,7 @@ def _refusal(  # noqa: PLR0913 -- the parts of one sentence
     **amounts: Decimal,
 ) -> CallRefused:
     message = (
-        f"{_plain(caller.label)}: {call.endpoint} refused: {why}. Nothing was sent. {retry} {hint}"
+        f"{plain(caller.label)}: {call.endpoint} refused: {why}. Nothing was sent. {retry} {hint}"
     )
     return kind(
         message,
@@ -466,34 +460,4 @@ def _refusal(  # noqa: PLR0913 -- the parts of one sentence
         endpoint=call.endpoint,
         hint=hint,
         **amounts,
-    )
-
-
-def stopped(label: str, run_id: str, endpoint: str, why: str, *, nothing_sent: bool) -> CallRefused:
-    """
-    Return the refusal of a call that was let through, and went, or was led, elsewhere.
-
-    Args:
-        label: Of the run it was made in.
-        run_id: Of the same.
-        endpoint: What it was.
-        why: In what it was another than was decided on.
-        nothing_sent: Whether it was stopped before any attempt had left.
-    """
-    hint = (
-        "Leave the SDK's addresses, clients, sessions and proxies alone while calls are under way."
-    )
-    sent = "Nothing was sent." if nothing_sent else "What was sent may have arrived, and counts."
-    message = (
-        f"{_plain(label)}: {endpoint} stopped: {why}, which is not what was decided on. {sent} "
-        f"Do not retry: the same call will be stopped again. {hint}"
-    )
-    return errors.HostNotAllowed(
-        message,
-        reason="host_not_allowed",
-        run_id=run_id,
-        label=label,
-        scope="run",
-        endpoint=endpoint,
-        hint=hint,
     )

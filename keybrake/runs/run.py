@@ -192,9 +192,9 @@ class Run:
             if self._policy is None:
                 self._stand(ledger, self._record(ledger))
                 return self
-            step = task_batching.Books(
+            step = task_batching.Ask(
                 lambda wait: ledger.open_run(self._new(ledger, wait=wait), wait=wait),
-                undo=ledger.close_run,
+                undo_work=ledger.close_run,
             )
             self._stand(ledger, ledger.run(await task_batching.ask(step)))
             return self
@@ -210,10 +210,10 @@ class Run:
             frame = self._leave()
         from keybrake.guard import task_batching
 
-        await task_batching.ask(task_batching.Books(unguarded_connections.flush))
+        await task_batching.ask(task_batching.Ask(unguarded_connections.flush))
         if frame is not None:
             with self._only_warn("closed"):
-                step = task_batching.Books(lambda wait: frame.ledger.close_run(frame.pk, wait=wait))
+                step = task_batching.Ask(lambda wait: frame.ledger.close_run(frame.pk, wait=wait))
                 await task_batching.ask(step)
             if self._reconciles:
                 with self._only_warn("reconciled"):

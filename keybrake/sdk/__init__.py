@@ -73,6 +73,6 @@ def is_on() -> bool:
 
 def is_supported(vendor: str, version: str) -> bool:
     """Return whether a version of a vendor's SDK can be guarded."""
-    low, high = SUPPORTED[vendor]
-    major, minor, *_ = [*map(int, re.findall(r"[0-9]+", version)), 0, 0]
-    return low <= (major, minor) < high
+    low, below = SUPPORTED[vendor]
+    major = re.match(r"[0-9]+", version)
+    return major is not None and low <= int(major[0]) < below

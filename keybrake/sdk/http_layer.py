@@ -7,10 +7,12 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from keybrake.errors import CallRefused
-from keybrake.guard import call, caller
-from keybrake.guard.steps import Way, walk, walk_async
-from keybrake.sdk import patch, resend, stripe, twilio
+from keybrake.guard import caller
+from keybrake.guard.past_the_guard import past_the_guard
+from keybrake.guard.steps import Steps, run_steps, run_steps_async
+from keybrake.sdk import patch
 from keybrake.sdk.patch import Hook
+from keybrake.sdk.sdk_errors import as_sdk_error
 
 
 class _Asked(NamedTuple):
@@ -36,19 +38,16 @@ class _OnlyAdmitted:
     Makes the wrappers that refuse a request which no guarded call is making.
 
     Args:
-        vendor: Whose SDK it is.
-        as_sdk_error: Makes a refusal an error of the SDK's, too.
-        read: Reads the request out of what a function was called with.
+        vendor: The vendor of the SDK.
+        read: Reads the request out of the function's arguments.
     """
 
     def __init__(
         self,
         vendor: str,
-        as_sdk_error: Callable[[CallRefused, str, str], CallRefused],
         read: Callable[[Any, tuple[Any, ...], Mapping[str, Any]], _Asked] = _asked_of_client,
     ) -> None:
         self._vendor = vendor
-        self._as_sdk_error = as_sdk_error
         self._read = read
 
     def send(
@@ -63,9 +62,9 @@ class _OnlyAdmitted:
             return wrapped(*args, **kwargs)
         asked = self._read(instance, args, kwargs)
         try:
-            walk(self._judged(asked))
+            run_steps(self._judged(asked))
         except CallRefused as refusal:
-            raise self._as_sdk_error(refusal, *asked) from None
+            raise as_sdk_error(self._vendor, refusal, asked) from None
         with caller.calling(self._vendor):
             return wrapped(*args, **kwargs)
 
@@ -81,17 +80,17 @@ class _OnlyAdmitted:
             return await wrapped(*args, **kwargs)
         asked = self._read(instance, args, kwargs)
         try:
-            await walk_async(self._judged(asked))
+            await run_steps_async(self._judged(asked))
         except CallRefused as refusal:
-            raise self._as_sdk_error(refusal, *asked) from None
+            raise as_sdk_error(self._vendor, refusal, asked) from None
         with caller.calling(self._vendor):
             return await wrapped(*args, **kwargs)
 
     def _is_admitted(self) -> bool:
         return any(wire.vendor == self._vendor for wire in caller.on_the_wire())
 
-    def _judged(self, asked: _Asked) -> Way:
-        return call.past_the_guard(self._vendor, *asked, hook_was_out=patch.put_back())
+    def _judged(self, asked: _Asked) -> Steps:
+        return past_the_guard(self._vendor, *asked, hook_was_out=patch.put_back())
 
 
 def _defines(kind: str, name: str) -> Callable[[ModuleType], bool]:
@@ -106,10 +105,10 @@ def _of(module: str, kinds: str, names: str, wrapper: Callable[..., Any]) -> tup
     )
 
 
-_STRIPE = _OnlyAdmitted("stripe", stripe.as_sdk_error)
-_TWILIO = _OnlyAdmitted("twilio", twilio.as_sdk_error)
-_RESEND = _OnlyAdmitted("resend", resend.as_sdk_error)
-_RESEND_REQUEST = _OnlyAdmitted("resend", resend.as_sdk_error, _asked_of_request)
+_STRIPE = _OnlyAdmitted("stripe")
+_TWILIO = _OnlyAdmitted("twilio")
+_RESEND = _OnlyAdmitted("resend")
+_RESEND_REQUEST = _OnlyAdmitted("resend", _asked_of_request)
 
 _STRIPES = "RequestsClient UrlFetchClient PycurlClient UrllibClient Urllib2Client HTTPXClient AIOHTTPClient"
 

@@ -32,6 +32,7 @@ class Hook:
         parameters: Names the function must have, else it is not the one that is meant.
         check: Looks at the module first; raises ``UnsupportedSDK``.
         present: Says whether this version has the place at all; None: every one has.
+        binds: The wrapper itself finds its object in the arguments, if another wrapper passed it on.
     """
 
     module: str
@@ -40,6 +41,7 @@ class Hook:
     parameters: tuple[str, ...] = ()
     check: Callable[[ModuleType], None] | None = None
     present: Callable[[ModuleType], bool] | None = None
+    binds: bool = False
 
 
 _lock = Native()
@@ -201,7 +203,8 @@ def _put_in(hook: Hook, module: ModuleType) -> bool:
         msg = f"the hook of {hook.module}.{hook.name} has no wrapper"
         raise TypeError(msg)
     # A function of a module is never called as a method.
-    wrapper = _bound(hook.wrapper) if "." in hook.name else hook.wrapper
+    is_method = "." in hook.name and not hook.binds
+    wrapper = _bound(hook.wrapper) if is_method else hook.wrapper
     # A module may be found while install() is still at work, and is executed only after it.
     enabled = None if hook in _IMPORTS else is_on
     handle = wrapt.wrap_object(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,46 +12,53 @@ from typing import Any
 from urllib.parse import urlencode
 
 from keybrake.credentials import Credential
-from keybrake.errors import CallRefused, UnsupportedSDK
-from keybrake.guard import call
+from keybrake.errors import UnsupportedSDK
 from keybrake.model import vault_key
 from keybrake.model.call import Attempt, Lookup, Reply, Request
-from keybrake.sdk import extra_headers, injection, patch
+from keybrake.sdk import extra_headers, injection
+from keybrake.sdk.door import AsyncSDKDoor, SDKDoor, check_version, unfit_key
 from keybrake.sdk.patch import Hook
-from keybrake.sdk.resend_errors import dual, never_left, status_told
+from keybrake.sdk.resend_errors import never_left, status_told
 from keybrake.sdk.resend_wire import Flight, copied, flight_of, get_headers, make_request, under_way
 from keybrake.wire import hosts
 
-SUPPORTED = ((2, 0), (3, 0))
+SUPPORTED = (2, 3)  # from the first major version on, below the second
+_LONGEST_KEY = 256
 
 
-class _Door:
-    """One call of ``Request.perform`` on its way; see ``_guard.Door``."""
+class ResendDoor(SDKDoor):
+    """One call of ``Request.perform``."""
 
-    follows_redirects = True
+    vendor = "resend"
 
-    def __init__(self, wrapped: Callable[[], Any], request: Any) -> None:
-        resend = sys.modules["resend"]
-        self._wrapped = wrapped
+    def __init__(
+        self, wrapped: Callable[..., Any], instance: Any, given: Mapping[str, Any]
+    ) -> None:
+        super().__init__(wrapped, instance, given)
+        resend, request = sys.modules["resend"], instance
         self._sdk_request = request
         self._api_key = resend.api_key
         self._base, self._path = str(resend.api_url), str(request.path)
         self._options = _options(request)
-        # What the caller was handling when it made the call.
+        # The error that the caller was handling when it made the call.
         self._handled = sys.exc_info()[1]
-        # What is decided on and what is sent is one copy, whatever another thread does to the
-        # caller's dictionary meanwhile.
         self._params = copied(request.params)
         self._flight: Flight | None = None
-        self.credential: Credential | None = None
         self.vault_key = vault_key.vault_key_in(self._api_key)
         self.request = self._describe()
+
+    @classmethod
+    def is_under_way(cls, instance: Any, given: Mapping[str, Any]) -> bool:
+        """See ``SDKDoor.is_under_way``."""
+        del given
+        return flight_of(instance) is not None
 
     def _describe(self) -> Request:
         method = str(self._sdk_request.verb).upper()
         path, _, query = self._path.partition("?")
         key = self._own_key(method)
-        unfit = _unfit_key(key)
+        # A key that no header could carry would fail half-way.
+        unfit = None if key is None else unfit_key(key, _LONGEST_KEY)
         return Request(
             vendor="resend",
             method=method,
@@ -72,14 +78,14 @@ class _Door:
         return None if method != "POST" or given in (None, "") else str(given)
 
     def take(self, credential: Credential) -> tuple[str, str] | None:
-        """See ``_guard.Door.take``."""
+        """See ``Door.take``."""
         self.credential = credential
         self.request = replace(self.request, owner=credential.fingerprint)
         found = (injection.objection(client) for client in self._clients())
         return next((objection for objection in found if objection), None)
 
     def forward(self, idempotency_key: str | None) -> Any:
-        """See ``_guard.Door.forward``."""
+        """See ``Door.forward``."""
         if idempotency_key is None:
             return self._wrapped()
         key = self.request.idempotency_key or idempotency_key
@@ -99,7 +105,7 @@ class _Door:
             return self._wrapped()
 
     def look_up(self, lookup: Lookup) -> Any:
-        """See ``_guard.Door.look_up``."""
+        """See ``Door.look_up``."""
         question = self._question(lookup, sys.modules["resend.request"].Request)
         with under_way(question, question.request.params):
             try:
@@ -116,7 +122,7 @@ class _Door:
         return self._flown(request, f"{self._base}{path}", None)
 
     def reply(self, answer: Any) -> Reply:
-        """See ``_guard.Door.reply``."""
+        """See ``Door.reply``."""
         status, headers, raw = self._seen()
         # Versions that keep no status have none but a success to return.
         status = status or 200
@@ -125,7 +131,7 @@ class _Door:
         return Reply(status, headers, body, (Attempt(status),))
 
     def failure(self, error: BaseException) -> Reply:
-        """See ``_guard.Door.failure``."""
+        """See ``Door.failure``."""
         status, headers, body = self._seen()
         if status is None and not hasattr(self._sdk_request, "_response_status_code"):
             status = status_told(error)
@@ -147,25 +153,16 @@ class _Door:
         """Return the HTTP clients this call may have gone through."""
         return (getattr(sys.modules["resend"], "default_http_client", None),)
 
-    def as_sdk_error(self, refusal: CallRefused) -> CallRefused:
-        """See ``_guard.Door.as_sdk_error``."""
-        return as_sdk_error(refusal, self.request.method, self.request.url)
 
-
-def as_sdk_error(refusal: CallRefused, _method: str, _url: str) -> CallRefused:
-    """Return the refusal of one request as an error of the SDK's, too."""
-    return dual(type(refusal))(refusal.message, **refusal.fields)
-
-
-class _AsyncDoor(_Door):
-    """The same for ``AsyncRequest.perform``: only what goes to the wire is awaited."""
+class AsyncResendDoor(AsyncSDKDoor, ResendDoor):
+    """One call of ``AsyncRequest.perform``: sending is awaited, all else is the same."""
 
     async def _send(self, flight: Flight) -> Any:
         with injection.no_trace(flight), under_way(flight, self._params):
             return await self._wrapped()
 
     async def look_up(self, lookup: Lookup) -> Any:
-        """See ``_guard.Door.look_up``."""
+        """See ``Door.look_up``."""
         question = self._question(lookup, sys.modules["resend.async_request"].AsyncRequest)
         with under_way(question, question.request.params):
             try:
@@ -204,16 +201,6 @@ def _overridden(options: Mapping[str, Any]) -> tuple[str, str] | None:
     return extra_headers.overridden(extra) if isinstance(extra, Mapping) else None
 
 
-_KEY = re.compile(r"[!-~]([ -~]{0,254}[!-~])?")
-
-
-def _unfit_key(key: str | None) -> tuple[str, str] | None:
-    # Resend takes up to 256 characters; what no header could carry would fail half-way.
-    if key is None or _KEY.fullmatch(key):
-        return None
-    return "invalid_idempotency_key", "the idempotency key is not a text of 1 to 256 ASCII letters"
-
-
 def _elsewhere(base: str, path: str) -> tuple[str, str] | None:
     if not base.startswith(("https://", "http://")):
         return "path_not_canonical", f"the address {base!a:.100} is not an absolute one"
@@ -228,35 +215,9 @@ def _doubled(method: str, query: str) -> tuple[str, str] | None:
     return None
 
 
-def _perform(
-    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    if flight_of(instance) is not None:
-        return wrapped(*args, **kwargs)
-    patch.put_back()
-    return call.call(_Door(wrapped, instance))
-
-
-def _perform_async(
-    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    if flight_of(instance) is not None:
-        return wrapped(*args, **kwargs)
-    patch.put_back()
-    return call.call_async(_AsyncDoor(wrapped, instance))
-
-
 def _check_version(module: ModuleType) -> None:
     get_version = getattr(module, "get_version", None)
-    version = str(get_version() if callable(get_version) else "?")
-    major = version.partition(".")[0]
-    low, high = SUPPORTED
-    if not major.isdigit() or not low[0] <= int(major) < high[0]:
-        msg = (
-            f"resend {version} cannot be guarded: keybrake supports resend >={low[0]},<{high[0]}; "
-            f"install a supported version, or do not import resend where a run is open"
-        )
-        raise UnsupportedSDK(msg)
+    check_version("resend", str(get_version() if callable(get_version) else "?"), SUPPORTED)
 
 
 def _check_request(module: ModuleType) -> None:
@@ -274,7 +235,7 @@ def _check_request(module: ModuleType) -> None:
 
 def _hooks(module: str, kind: str, perform: Callable[..., Any]) -> tuple[Hook, ...]:
     return (
-        Hook(module, f"{kind}.perform", perform, check=_check_request),
+        Hook(module, f"{kind}.perform", perform, check=_check_request, binds=True),
         Hook(module, f"{kind}.make_request", make_request, ("url",)),
         Hook(module, f"{kind}._{kind}__get_headers", get_headers),
     )
@@ -282,7 +243,7 @@ def _hooks(module: str, kind: str, perform: Callable[..., Any]) -> tuple[Hook, .
 
 HOOKS = (
     Hook("resend", check=_check_version),
-    *_hooks("resend.request", "Request", _perform),
+    *_hooks("resend.request", "Request", ResendDoor.hook),
     # A module of its own, which versions before 2.23 do not have.
-    *_hooks("resend.async_request", "AsyncRequest", _perform_async),
+    *_hooks("resend.async_request", "AsyncRequest", AsyncResendDoor.hook),
 )

@@ -1,4 +1,4 @@
-"""What a Resend error proves, and how a refusal looks to those who catch Resend's errors."""
+"""Errors of the Resend SDK: what each proves, and a refusal as one of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from keybrake.errors import CallRefused
-from keybrake.sdk import network
+from keybrake.sdk import network, sdk_errors
+from keybrake.sdk.door import frames_of
+from keybrake.sdk.sdk_errors import Place
 
 
 def status_told(error: BaseException) -> int | None:
@@ -58,50 +59,31 @@ def _unprepared(error: BaseException | None, handled: BaseException | None) -> b
     seen: set[int] = set()
     while error is not None and error is not handled and id(error) not in seen:
         seen.add(id(error))
-        traceback = error.__traceback__
-        while traceback is not None:
-            code, module = traceback.tb_frame.f_code, traceback.tb_frame.f_globals.get("__name__")
-            if (module, code.co_name) in _PREPARING:
-                return True
-            traceback = traceback.tb_next
+        if not _PREPARING.isdisjoint(frames_of(error)):
+            return True
         error = error.__cause__ or error.__context__
     return False
 
 
-# Refusals that are Resend's own error as well, made when resend is there to inherit from.
-_duals: dict[tuple[type[CallRefused], type], type[CallRefused]] = {}
+class _ResendErrors:
+    """A refusal is ``ResendError``, too: 403, and no subclass that retrying code waits for."""
+
+    def sdk_class(self) -> type[Exception]:
+        """See ``ErrorShape.sdk_class``."""
+        from resend.exceptions import ResendError
+
+        return ResendError
+
+    def start(self, error: Any, message: str) -> None:
+        """See ``ErrorShape.start``."""
+        from resend.exceptions import ResendError
+
+        ResendError.__init__(error, code=403, error_type="", message=message, suggested_action="")
+
+    def finish(self, error: Any, place: Place) -> None:
+        """See ``ErrorShape.finish``."""
+        del place
+        error.error_type, error.suggested_action = error.reason, error.hint or ""
 
 
-def dual(kind: type[CallRefused]) -> type[CallRefused]:
-    """Return the class of a refusal that is an error of Resend's SDK, too."""
-    from resend.exceptions import ResendError
-
-    # An SDK that was imported anew has an error class of its own.
-    pair = (kind, ResendError)
-    if pair not in _duals:
-        # 403, as for a key that may not do this. No subclass of it that retriers wait for.
-        def of_resend(self: Any, message: str) -> None:
-            ResendError.__init__(
-                self, code=403, error_type="", message=message, suggested_action=""
-            )
-
-        def __init__(self: Any, message: str, **fields: Any) -> None:  # noqa: N807
-            kind.__init__(self, message, **fields)
-            self.error_type, self.suggested_action = self.reason, self.hint or ""
-
-        def __reduce__(self: Any) -> tuple[Any, ...]:  # noqa: N807
-            return _rebuild, (kind, self.message, self.fields)
-
-        theirs = type(ResendError.__name__, (ResendError,), {"__init__": of_resend})
-        body = {
-            "__init__": __init__,
-            "__reduce__": __reduce__,
-            "__module__": kind.__module__,
-            "__doc__": kind.__doc__,
-        }
-        _duals[pair] = type(kind.__name__, (kind, theirs), body)
-    return _duals[pair]
-
-
-def _rebuild(kind: type[CallRefused], message: str, fields: dict[str, Any]) -> CallRefused:
-    return dual(kind)(message, **fields)
+sdk_errors.register("resend", _ResendErrors())

@@ -14,18 +14,18 @@ from typing import Any
 
 from keybrake.config import settings
 from keybrake.credentials import Credential
-from keybrake.errors import CallRefused, UnsupportedSDK
-from keybrake.guard import call
 from keybrake.model import vault_key
 from keybrake.model.call import Attempt, Lookup, Reply, Request, takes_key
-from keybrake.sdk import injection, network, patch, redirects
+from keybrake.sdk import injection, network, redirects, sdk_errors
+from keybrake.sdk.door import AsyncSDKDoor, SDKDoor, check_version, copied, frames_of, unfit_key
 from keybrake.sdk.extra_headers import name_of, overridden
 from keybrake.sdk.handed import handed
 from keybrake.sdk.patch import Hook
-from keybrake.sdk.stripe_errors import dual
+from keybrake.sdk.sdk_errors import Place
 from keybrake.wire import hosts
 
-SUPPORTED = ((8, 0), (17, 0))
+SUPPORTED = (8, 17)  # from the first major version on, below the second
+_LONGEST_KEY = 255
 
 
 class _Seen(redirects.Flight):
@@ -47,43 +47,47 @@ class _Seen(redirects.Flight):
 _seen: ContextVar[_Seen | None] = ContextVar("keybrake_stripe_seen", default=None)
 
 
-class _Door:
-    """One call of ``_APIRequestor.request_raw`` on its way; see ``_guard.Door``."""
+# In the order in which every supported version takes them; install checks that they are there.
+_POSITIONAL = ("method", "url", "params", "options", "is_streaming")
 
-    follows_redirects = True
+
+class StripeDoor(SDKDoor):
+    """One call of ``_APIRequestor.request_raw``."""
+
+    vendor = "stripe"
+    parameters = _POSITIONAL
 
     def __init__(
-        self,
-        wrapped: Callable[..., Any],
-        requestor: Any,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
+        self, wrapped: Callable[..., Any], instance: Any, given: Mapping[str, Any]
     ) -> None:
-        bound = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
-        self._wrapped = wrapped
-        self._requestor = requestor
-        self._bound = bound
-        self._options: dict[str, Any] = dict(bound.get("options") or {})
-        # What is decided on and what is sent is one copy, whatever another thread does to the
-        # caller's dictionary meanwhile.
-        self._params = _copied(bound.get("params") or {})
-        self.credential: Credential | None = None
+        super().__init__(wrapped, instance, given)
+        self._requestor = requestor = instance
+        self._options: dict[str, Any] = dict(given.get("options") or {})
+        self._params = copied(given.get("params") or {})
         key = self._options.get("api_key") or requestor._options.api_key
         # A call that brings a key of its own has a requestor of its own.
         meant = getattr(requestor, _VAULT_KEY, None) or requestor._options.api_key
         self.vault_key = vault_key.vault_key_in(key) or vault_key.vault_key_in(meant)
         self.request = self._describe(vault_key.fingerprint(str(key or "")), key)
 
+    @classmethod
+    def is_under_way(cls, instance: Any, given: Mapping[str, Any]) -> bool:
+        """See ``SDKDoor.is_under_way``."""
+        del instance
+        seen = _seen.get()
+        return seen is not None and given.get("options") is seen.options
+
     def _describe(self, owner: str, given_key: object) -> Request:
-        method = str(self._bound["method"]).upper()
-        base = self._requestor._options.base_addresses.get(self._bound.get("base_address"))
-        path, _, query = str(self._bound["url"]).partition("?")
+        method = str(self._given["method"]).upper()
+        base = self._requestor._options.base_addresses.get(self._given.get("base_address"))
+        path, _, query = str(self._given["url"]).partition("?")
         given = dict(self._options.get("headers") or {})
         headers = {name_of(name).replace("_", "-"): value for name, value in given.items()}
         self._accounts = self._named_accounts(headers)
         account = next(iter(self._accounts), "")
         key = self._options.get("idempotency_key")
-        unfit = _unfit_key(key)
+        # A key that no header could carry would fail half-way.
+        unfit = unfit_key(key, _LONGEST_KEY) if key else None
         self._takes_key = takes_key(method, path)
         return Request(
             vendor="stripe",
@@ -107,7 +111,7 @@ class _Door:
         return "header_override", "the call brings an api_key of its own beside the vault key"
 
     def take(self, credential: Credential) -> tuple[str, str] | None:
-        """See ``_guard.Door.take``."""
+        """See ``Door.take``."""
         self.credential = credential
         self.request = replace(self.request, owner=credential.fingerprint)
         known = settings.current().accounts.get("stripe", ())
@@ -129,13 +133,13 @@ class _Door:
         return tuple(str(account) for account in found if account)
 
     def forward(self, idempotency_key: str | None) -> Any:
-        """See ``_guard.Door.forward``."""
+        """See ``Door.forward``."""
         if idempotency_key is None:
-            return self._wrapped(**self._bound)
+            return self._wrapped(**self._given)
         options = self._options
         if self._takes_key:
             options = {**options, "idempotency_key": idempotency_key}
-        return self._send({**self._bound, "params": self._params, "options": options})
+        return self._send({**self._given, "params": self._params, "options": options})
 
     def _send(self, arguments: Mapping[str, Any]) -> Any:
         self.seen = self._flight(arguments["options"], self.request.url)
@@ -148,7 +152,7 @@ class _Door:
         return seen
 
     def look_up(self, lookup: Lookup) -> Any:
-        """See ``_guard.Door.look_up``."""
+        """See ``Door.look_up``."""
         arguments = self._look_up_arguments(lookup)
         with _observed(self._flight(arguments["options"], self._look_up_url(lookup))):
             body, status, _ = self._wrapped(**arguments)
@@ -170,7 +174,7 @@ class _Door:
         }
 
     def reply(self, answer: Any) -> Reply:
-        """See ``_guard.Door.reply``."""
+        """See ``Door.reply``."""
         body, status, headers = answer
         return Reply(
             status=status,
@@ -180,7 +184,7 @@ class _Door:
         )
 
     def failure(self, error: BaseException) -> Reply:
-        """See ``_guard.Door.failure``."""
+        """See ``Door.failure``."""
         attempts = list(self.seen.attempts)
         if isinstance(error, hosts.Elsewhere) or (not attempts and _never_left_the_sdk(error)):
             attempts.append(Attempt(None, unsent=True))
@@ -189,18 +193,9 @@ class _Door:
             attempts.append(Attempt(None))
         return Reply(attempts=tuple(attempts))
 
-    def as_sdk_error(self, refusal: CallRefused) -> CallRefused:
-        """See ``_guard.Door.as_sdk_error``."""
-        return as_sdk_error(refusal, self.request.method, self.request.url)
 
-
-def as_sdk_error(refusal: CallRefused, _method: str, _url: str) -> CallRefused:
-    """Return the refusal of one request as an error of the SDK's, too."""
-    return dual(type(refusal))(refusal.message, **refusal.fields)
-
-
-class _AsyncDoor(_Door):
-    """The same for ``request_raw_async``: only what goes to the wire is awaited."""
+class AsyncStripeDoor(AsyncSDKDoor, StripeDoor):
+    """One call of ``request_raw_async``: sending is awaited, all else is the same."""
 
     async def _send(self, arguments: Mapping[str, Any]) -> Any:
         self.seen = self._flight(arguments["options"], self.request.url)
@@ -208,7 +203,7 @@ class _AsyncDoor(_Door):
             return await self._wrapped(**arguments)
 
     async def look_up(self, lookup: Lookup) -> Any:
-        """See ``_guard.Door.look_up``."""
+        """See ``Door.look_up``."""
         arguments = self._look_up_arguments(lookup)
         with _observed(self._flight(arguments["options"], self._look_up_url(lookup))):
             body, status, _ = await self._wrapped(**arguments)
@@ -222,16 +217,6 @@ def _found(body: Any, status: int) -> tuple[Any, int]:
     return (found if isinstance(found, dict) else None), status
 
 
-def _copied(value: Any) -> Any:
-    """Return containers copied, and whatever is in them as it is: files stay files."""
-    # Before 16 an object of Stripe's is a dict, too, but is sent as its id.
-    if isinstance(value, dict) and not hasattr(value, "stripe_id"):
-        return {name: _copied(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_copied(inner) for inner in value]
-    return value
-
-
 _ACCOUNT = re.compile(r"[A-Za-z0-9_/-]{0,200}")
 
 
@@ -239,16 +224,6 @@ def _foreign_account(account: str) -> tuple[str, str] | None:
     if _ACCOUNT.fullmatch(account):
         return None
     return "header_override", f"the account {account!a:.60} is not one Stripe would know"
-
-
-_KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
-
-
-def _unfit_key(key: Any) -> tuple[str, str] | None:
-    # Stripe takes up to 255 characters; what no header could carry would fail half-way.
-    if not key or (isinstance(key, str) and _KEY.fullmatch(key)):
-        return None
-    return "invalid_idempotency_key", "the idempotency key is not a text of 1 to 255 ASCII letters"
 
 
 def _elsewhere(method: str, path: str, query: str) -> tuple[str, str] | None:
@@ -261,30 +236,15 @@ def _elsewhere(method: str, path: str, query: str) -> tuple[str, str] | None:
 
 def _never_left_the_sdk(error: BaseException) -> bool:
     """Return whether *error* arose while the SDK prepared the request, before any HTTP client."""
-    traceback = error.__traceback__
-    while traceback is not None:
-        frame = traceback.tb_frame
-        # Merges options, builds the URL, encodes: all of it before anything is sent. stripe 8.0
-        # has no such function; there, such an error is unknown like any other.
-        if (
-            frame.f_code.co_name == "_args_for_request_with_retries"
-            and frame.f_globals.get("__name__") == "stripe._api_requestor"
-        ):
-            return True
-        traceback = traceback.tb_next
-    return False
+    # This function merges options, builds the URL and encodes, before anything is sent. stripe 8.0
+    # does not have it; there, such an error is unknown like any other.
+    return ("stripe._api_requestor", "_args_for_request_with_retries") in frames_of(error)
 
 
 @contextlib.contextmanager
 def _observed(seen: _Seen) -> Iterator[None]:
     with injection.no_trace(seen), redirects.under_way(seen, _seen):
         yield
-
-
-def _is_on_its_way(kwargs: Mapping[str, Any]) -> bool:
-    """Return whether this very call was hooked before, by way of somebody else's wrapper."""
-    seen = _seen.get()
-    return seen is not None and kwargs.get("options") is seen.options
 
 
 _VAULT_KEY = "_keybrake_vault_key"
@@ -299,24 +259,6 @@ def _requestor_of_one_call(
     if meant is not None and made is not instance:
         setattr(made, _VAULT_KEY, meant)
     return made
-
-
-def _request_raw(
-    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    if _is_on_its_way(kwargs):
-        return wrapped(*args, **kwargs)
-    patch.put_back()
-    return call.call(_Door(wrapped, instance, args, kwargs))
-
-
-def _request_raw_async(
-    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    if _is_on_its_way(kwargs):
-        return wrapped(*args, **kwargs)
-    patch.put_back()
-    return call.call_async(_AsyncDoor(wrapped, instance, args, kwargs))
 
 
 def _with_retries(
@@ -370,15 +312,33 @@ def _most_retries(adapter: Any) -> Any:
 
 
 def _check_version(module: ModuleType) -> None:
-    version = str(getattr(module, "VERSION", "") or getattr(module, "__version__", "") or "?")
-    major = version.partition(".")[0]
-    low, high = SUPPORTED
-    if not major.isdigit() or not low[0] <= int(major) < high[0]:
-        msg = (
-            f"stripe {version} cannot be guarded: keybrake supports stripe >={low[0]},<{high[0]}; "
-            f"install a supported version, or do not import stripe where a run is open"
-        )
-        raise UnsupportedSDK(msg)
+    version = getattr(module, "VERSION", "") or getattr(module, "__version__", "") or "?"
+    check_version("stripe", str(version), SUPPORTED)
+
+
+class _PermissionErrors:
+    """A refusal is ``stripe.PermissionError``, too: 403, which the SDK never retries."""
+
+    def sdk_class(self) -> type[Exception]:
+        """See ``ErrorShape.sdk_class``."""
+        import stripe
+
+        found: type[Exception] = stripe.PermissionError
+        return found
+
+    def start(self, error: Any, message: str) -> None:
+        """See ``ErrorShape.start``."""
+        import stripe
+
+        stripe.PermissionError.__init__(error, message, http_status=403)
+
+    def finish(self, error: Any, place: Place) -> None:
+        """See ``ErrorShape.finish``."""
+        del place
+        error.code = error.reason
+
+
+sdk_errors.register("stripe", _PermissionErrors())
 
 
 def _has_async(module: ModuleType) -> bool:
@@ -397,20 +357,25 @@ def _is_async(module: ModuleType) -> bool:
     return hasattr(module.HTTPClient, "request_with_retries_async")
 
 
-# In the order in which every supported version takes them; install checks that they are there.
-_POSITIONAL = ("method", "url", "params", "options", "is_streaming")
 _PARAMETERS = (*_POSITIONAL, "base_address", "api_mode")
 _RETRY_PARAMETERS = ("response", "api_connection_error")
 _SENT = ("method", "url", "headers", "post_data", "max_network_retries")
 
 HOOKS = (
     Hook("stripe", check=_check_version),
-    Hook("stripe._api_requestor", "_APIRequestor.request_raw", _request_raw, _PARAMETERS),
+    Hook(
+        "stripe._api_requestor",
+        "_APIRequestor.request_raw",
+        StripeDoor.hook,
+        _PARAMETERS,
+        binds=True,
+    ),
     Hook(
         "stripe._api_requestor",
         "_APIRequestor.request_raw_async",
-        _request_raw_async,
+        AsyncStripeDoor.hook,
         _PARAMETERS,
+        binds=True,
         present=_has_async,
     ),
     *(

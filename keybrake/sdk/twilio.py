@@ -12,43 +12,63 @@ from urllib.parse import parse_qsl
 
 from keybrake.config import settings
 from keybrake.credentials import Credential
-from keybrake.errors import CallRefused, UnsupportedSDK
-from keybrake.guard import call
 from keybrake.model import vault_key
 from keybrake.model.call import Lookup, Reply, Request
-from keybrake.sdk import extra_headers, injection, patch
+from keybrake.sdk import extra_headers, injection, sdk_errors
+from keybrake.sdk.door import AsyncSDKDoor, SDKDoor, check_version, copied
 from keybrake.sdk.patch import Hook
+from keybrake.sdk.sdk_errors import Place
 from keybrake.sdk.twilio_attempts import Seen, attempt, attempt_async, is_on_its_way, observed
 from keybrake.sdk.twilio_auth import Auth, forget
 
-SUPPORTED = ((8, 0), (10, 0))
+SUPPORTED = (8, 10)  # from the first major version on, below the second
 
 
-class _Door:
-    """One call of ``ClientBase.request`` on its way; see ``_guard.Door``."""
+# In the order in which every supported version takes them; install checks that they are there.
+_PARAMETERS = (
+    "method",
+    "uri",
+    "params",
+    "data",
+    "headers",
+    "auth",
+    "timeout",
+    "allow_redirects",
+)
 
-    def __init__(self, wrapped: Callable[..., Any], client: Any, bound: Mapping[str, Any]) -> None:
-        self._wrapped = wrapped
-        self._client = client
-        self._bound = bound
-        # What is decided on and what is sent is one copy, whatever another thread does to the
-        # caller's dictionaries meanwhile.
+
+class TwilioDoor(SDKDoor):
+    """One call of ``ClientBase.request``."""
+
+    vendor = "twilio"
+    parameters = _PARAMETERS
+
+    def __init__(
+        self, wrapped: Callable[..., Any], instance: Any, given: Mapping[str, Any]
+    ) -> None:
+        super().__init__(wrapped, instance, given)
+        self._client = client = instance
         self._decided = {
-            "params": _copied(self._bound.get("params")),
-            "data": _copied(self._bound.get("data")),
-            "headers": dict(self._bound.get("headers") or {}),
+            "params": copied(given.get("params")),
+            "data": copied(given.get("data")),
+            "headers": dict(given.get("headers") or {}),
             "allow_redirects": False,
         }
-        self.follows_redirects = bool(self._bound.get("allow_redirects"))
-        self.credential: Credential | None = None
-        pair = _pair(client, self._bound.get("auth"))
+        self.follows_redirects = bool(self._given.get("allow_redirects"))
+        pair = _pair(client, self._given.get("auth"))
         own = _pair(client, None)
         self.vault_key = _vault_key(pair) or _vault_key(own)
         self.request = self._describe(vault_key.fingerprint("".join(pair)), pair)
 
+    @classmethod
+    def is_under_way(cls, instance: Any, given: Mapping[str, Any]) -> bool:
+        """See ``SDKDoor.is_under_way``."""
+        del instance
+        return is_on_its_way(given.get("headers"))
+
     def _describe(self, owner: str, pair: tuple[str, ...]) -> Request:
-        method = str(self._bound["method"]).upper()
-        uri, misread = _final(self._client, self._bound["uri"])
+        method = str(self._given["method"]).upper()
+        uri, misread = _final(self._client, self._given["uri"])
         url, _, query = uri.partition("?")
         return Request(
             vendor="twilio",
@@ -77,7 +97,7 @@ class _Door:
         return "header_override", "the call brings an auth of its own beside the vault key"
 
     def take(self, credential: Credential) -> tuple[str, str] | None:
-        """See ``_guard.Door.take``."""
+        """See ``Door.take``."""
         self.credential = credential
         self.request = replace(self.request, owner=credential.fingerprint)
         if getattr(self._client, "credential_provider", None) is not None:
@@ -92,11 +112,11 @@ class _Door:
         return injection.objection(self._client.http_client)
 
     def forward(self, idempotency_key: str | None) -> Any:
-        """See ``_guard.Door.forward``."""
+        """See ``Door.forward``."""
         if idempotency_key is None:
-            return self._wrapped(**self._bound)
+            return self._wrapped(**self._given)
         # Twilio takes no idempotency key.
-        return self._send({**self._bound, **self._decided})
+        return self._send({**self._given, **self._decided})
 
     def _send(self, arguments: Mapping[str, Any]) -> Any:
         self.seen = self._flight(arguments["headers"], self.request.url)
@@ -124,7 +144,7 @@ class _Door:
                 forget(one, self.vault_key)
 
     def look_up(self, lookup: Lookup) -> Any:
-        """See ``_guard.Door.look_up``."""
+        """See ``Door.look_up``."""
         arguments = self._look_up_arguments(lookup)
         with self._on_the_wire(self._asking(arguments), arguments) as dressed:
             return _found(self._wrapped(**dressed))
@@ -136,7 +156,7 @@ class _Door:
         # As the caller, to the host of the call; nothing else of this call is the look-up's.
         origin = "/".join(self.request.url.split("/", 3)[:3])
         kept: dict[str, Any] = {
-            name: self._bound[name] for name in ("auth", "timeout") if name in self._bound
+            name: self._given[name] for name in ("auth", "timeout") if name in self._given
         }
         return {
             **kept,
@@ -147,7 +167,7 @@ class _Door:
         }
 
     def reply(self, answer: Any) -> Reply:
-        """See ``_guard.Door.reply``."""
+        """See ``Door.reply``."""
         status, body = int(answer.status_code), answer.text
         return Reply(
             status=status,
@@ -157,21 +177,12 @@ class _Door:
         )
 
     def failure(self, error: BaseException) -> Reply:
-        """See ``_guard.Door.failure``."""
+        """See ``Door.failure``."""
         return Reply(attempts=self.seen.all_of(self._client.http_client, error))
 
-    def as_sdk_error(self, refusal: CallRefused) -> CallRefused:
-        """See ``_guard.Door.as_sdk_error``."""
-        return as_sdk_error(refusal, self.request.method, self.request.url)
 
-
-def as_sdk_error(refusal: CallRefused, method: str, url: str) -> CallRefused:
-    """Return the refusal of one request as an error of the SDK's, too."""
-    return _rebuild(type(refusal), refusal.message, (method, url), refusal.fields)
-
-
-class _AsyncDoor(_Door):
-    """The same for ``request_async``: only what goes to the wire is awaited."""
+class AsyncTwilioDoor(AsyncSDKDoor, TwilioDoor):
+    """One call of ``request_async``: sending is awaited, all else is the same."""
 
     async def _send(self, arguments: Mapping[str, Any]) -> Any:
         self.seen = self._flight(arguments["headers"], self.request.url)
@@ -179,7 +190,7 @@ class _AsyncDoor(_Door):
             return await self._wrapped(**dressed)
 
     async def look_up(self, lookup: Lookup) -> Any:
-        """See ``_guard.Door.look_up``."""
+        """See ``Door.look_up``."""
         arguments = self._look_up_arguments(lookup)
         with self._on_the_wire(self._asking(arguments), arguments) as dressed:
             return _found(await self._wrapped(**dressed))
@@ -223,15 +234,6 @@ def _final(client: Any, uri: Any) -> tuple[str, tuple[str, str] | None]:
         return str(uri), ("path_not_canonical", f"{uri!a:.100} is no URL")
 
 
-def _copied(value: Any) -> Any:
-    """Return containers copied, and whatever is in them as it is."""
-    if isinstance(value, dict):
-        return {name: _copied(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_copied(inner) for inner in value]
-    return value
-
-
 def _merged(places: Iterable[Any]) -> dict[Any, list[Any]] | None:
     """Return every parameter of several places with all of its values; None: one is unreadable."""
     found: dict[Any, list[Any]] = {}
@@ -257,99 +259,49 @@ def _items(place: Any) -> Iterator[tuple[Any, Any]]:
         yield from place
 
 
-def _request(
-    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    bound = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
-    if is_on_its_way(bound.get("headers")):
-        return wrapped(**bound)
-    patch.put_back()
-    return call.call(_Door(wrapped, instance, bound))
-
-
-def _request_async(
-    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    bound = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
-    if is_on_its_way(bound.get("headers")):
-        return wrapped(**bound)
-    patch.put_back()
-    return call.call_async(_AsyncDoor(wrapped, instance, bound))
-
-
 def _check_version(module: ModuleType) -> None:
-    version = str(getattr(module, "__version__", "") or "?")
-    major = version.partition(".")[0]
-    low, high = SUPPORTED
-    if not major.isdigit() or not low[0] <= int(major) < high[0]:
-        msg = (
-            f"twilio {version} cannot be guarded: keybrake supports twilio >={low[0]},<{high[0]}; "
-            f"install a supported version, or do not import twilio where a run is open"
-        )
-        raise UnsupportedSDK(msg)
+    check_version("twilio", str(getattr(module, "__version__", "") or "?"), SUPPORTED)
 
 
-# In the order in which every supported version takes them; install checks that they are there.
-_PARAMETERS = (
-    "method",
-    "uri",
-    "params",
-    "data",
-    "headers",
-    "auth",
-    "timeout",
-    "allow_redirects",
-)
 _SENDING = ("method", "url")
 _SYNC, _ASYNC = "twilio.http.http_client", "twilio.http.async_http_client"
 
 HOOKS = (
     Hook("twilio", check=_check_version),
-    Hook("twilio.base.client_base", "ClientBase.request", _request, _PARAMETERS),
-    Hook("twilio.base.client_base", "ClientBase.request_async", _request_async, _PARAMETERS),
+    Hook("twilio.base.client_base", "ClientBase.request", TwilioDoor.hook, _PARAMETERS, binds=True),
+    Hook(
+        "twilio.base.client_base",
+        "ClientBase.request_async",
+        AsyncTwilioDoor.hook,
+        _PARAMETERS,
+        binds=True,
+    ),
     Hook(_SYNC, "TwilioHttpClient.request", attempt, _SENDING),
     Hook(_ASYNC, "AsyncTwilioHttpClient.request", attempt_async, _SENDING),
 )
 
-# Refusals that are Twilio's own error as well, made when twilio is there to inherit from.
-_duals: dict[tuple[type[CallRefused], type], Any] = {}
+
+class _RestErrors:
+    """A refusal is ``TwilioRestException``, too: 403, without a code of Twilio's."""
+
+    def sdk_class(self) -> type[Exception]:
+        """See ``ErrorShape.sdk_class``."""
+        from twilio.base.exceptions import (  # type: ignore[import-untyped]  # it has no types
+            TwilioRestException,
+        )
+
+        found: type[Exception] = TwilioRestException
+        return found
+
+    def start(self, error: Any, message: str) -> None:
+        """See ``ErrorShape.start``."""
+        kind: Any = self.sdk_class()
+        kind.__init__(error, 403, "", message)
+
+    def finish(self, error: Any, place: Place) -> None:
+        """See ``ErrorShape.finish``."""
+        error.method, error.uri = place
+        error.details = {"reason": error.reason, "hint": error.hint}
 
 
-def _dual(kind: type[CallRefused]) -> Any:
-    from twilio.base.exceptions import (  # type: ignore[import-untyped]  # it has no types
-        TwilioRestException,
-    )
-
-    # An SDK that was imported anew has an error class of its own.
-    pair = (kind, TwilioRestException)
-    if pair not in _duals:
-        # 403, as for a credential that may not do this, and no code of Twilio's for it.
-        def of_twilio(self: Any, message: str) -> None:
-            TwilioRestException.__init__(self, 403, "", message)
-
-        def __init__(  # noqa: N807
-            self: Any, message: str, place: tuple[str, str], **fields: Any
-        ) -> None:
-            kind.__init__(self, message, **fields)
-            self.method, self.uri = place
-            self.details = {"reason": self.reason, "hint": self.hint}
-
-        def __reduce__(self: Any) -> tuple[Any, ...]:  # noqa: N807
-            return _rebuild, (kind, self.message, (self.method, self.uri), self.fields)
-
-        theirs = type("TwilioRestException", (TwilioRestException,), {"__init__": of_twilio})
-        body = {
-            "__init__": __init__,
-            "__reduce__": __reduce__,
-            "__module__": kind.__module__,
-            "__doc__": kind.__doc__,
-        }
-        _duals[pair] = type(kind.__name__, (kind, theirs), body)
-    return _duals[pair]
-
-
-def _rebuild(
-    kind: type[CallRefused], message: str, place: tuple[str, str], fields: dict[str, Any]
-) -> CallRefused:
-    found: CallRefused = _dual(kind)(message, place, **fields)
-    return found
+sdk_errors.register("twilio", _RestErrors())

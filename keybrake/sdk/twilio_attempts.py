@@ -10,6 +10,7 @@ from typing import Any
 
 from keybrake.model.call import Attempt
 from keybrake.sdk import injection, network, redirects
+from keybrake.sdk.door import frames_of
 from keybrake.sdk.handed import handed
 from keybrake.wire import hosts
 
@@ -155,18 +156,9 @@ _PREPARING = {
 
 def _never_prepared(error: BaseException) -> bool:
     """Return whether *error* arose while the request was put together: a text no URL holds, say."""
-    return isinstance(error, Exception) and any(place in _PREPARING for place in _frames(error))
+    return isinstance(error, Exception) and not _PREPARING.isdisjoint(frames_of(error))
 
 
 def _never_left_the_sdk(error: BaseException) -> bool:
     """Return whether *error* is the SDK's own, from before it asked an HTTP client."""
-    return (_frames(error) or [("", "")])[-1][0] == "twilio.base.client_base"
-
-
-def _frames(error: BaseException) -> list[tuple[str, str]]:
-    found, traceback = [], error.__traceback__
-    while traceback is not None:
-        frame = traceback.tb_frame
-        found.append((str(frame.f_globals.get("__name__")), frame.f_code.co_name))
-        traceback = traceback.tb_next
-    return found
+    return [module for module, _ in frames_of(error)][-1:] == ["twilio.base.client_base"]

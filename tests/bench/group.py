@@ -6,15 +6,16 @@ import asyncio
 import statistics
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from keybrake.guard.steps import Wire, walk_async
-from keybrake.guard.task_batching import Books
+from keybrake.guard.steps import Steps, run_steps_async
+from keybrake.guard.task_batching import Ask
 from keybrake.ledger import Ledger, ending
 from keybrake.model.call import Outcome, State
+from tests._steps import Send
 from tests.bench._ledger import Ours
 from tests.bench._measure import interleaved, quantile, ratio
 from tests.bench._report import Aim, Chart, Section, Series, table
@@ -120,7 +121,7 @@ def _in_tasks(ours: Ours, many: int, calls: int, *, shared: bool) -> _Result:
     async def work() -> None:
         for _ in range(calls):
             began = time.perf_counter()
-            await walk_async(_way(ours, ledger))
+            await run_steps_async(_way(ours, ledger))
             times.append((time.perf_counter() - began) * 1000)
 
     async def crowd() -> float:
@@ -131,18 +132,18 @@ def _in_tasks(ours: Ours, many: int, calls: int, *, shared: bool) -> _Result:
     return asyncio.run(crowd()), times
 
 
-def _way(ours: Ours, ledger: Ledger | None) -> Generator[Books | Wire, Any, None]:
+def _way(ours: Ours, ledger: Ledger | None) -> Steps:
     """Go the way of a call, as the guard does, to a vendor that answers in the next turn."""
     asked = ours.admission()
-    admitted = yield Books(
+    admitted = yield Ask(
         lambda wait: ours.ledger.admit(asked, wait=wait),
-        undo=lambda held: ours.ledger.settle(held, Outcome(State.VOIDED)),
+        undo_work=lambda held: ours.ledger.settle(held, Outcome(State.VOIDED)),
         ledger=ledger,
-        durable=True,
+        durably=True,
     )
-    yield Wire(lambda: asyncio.sleep(0))
+    yield Send(lambda: asyncio.sleep(0))
     ended = ours.outcome()
-    yield Books(lambda wait: ours.ledger.settle(admitted, ended, wait=wait), ledger=ledger)
+    yield Ask(lambda wait: ours.ledger.settle(admitted, ended, wait=wait), ledger=ledger)
 
 
 def _alone(folder: Path, rounds: int) -> tuple[float, float]:
@@ -153,7 +154,7 @@ def _alone(folder: Path, rounds: int) -> tuple[float, float]:
     with ExitStack() as opened, asyncio.Runner() as runner:
 
         def in_task(ours: Ours, ledger: Ledger | None) -> None:
-            runner.run(walk_async(_way(ours, ledger)))
+            runner.run(run_steps_async(_way(ours, ledger)))
             ours.calls += 1
 
         for ours in all_ours:

@@ -15,11 +15,12 @@ import pytest
 
 import keybrake
 from keybrake.guard import caller, task_batching
-from keybrake.guard.steps import Way, Wire, walk, walk_async
-from keybrake.guard.task_batching import Books
+from keybrake.guard.steps import Steps, run_steps, run_steps_async
+from keybrake.guard.task_batching import Ask
 from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
 from keybrake.ledger.stores.sqlite.write_lock import LedgerLock
 from keybrake.model.call import Outcome, State
+from tests._steps import Send
 from tests.faults._lines import Tracer, lines, traced
 from tests.ledger._queued import Struck
 from tests.ledger.test_contract import asking, opened, settled
@@ -31,7 +32,7 @@ PATIENCE_S = 20.0
 
 FILES = (
     *("keybrake/guard/task_batching.py", "keybrake/guard/steps.py", "keybrake/model/waiting.py"),
-    *("ledger/_turns.py", "ledger/_lock.py", "ledger/_stand_in.py"),
+    *(f"ledger/stores/sqlite/{name}.py" for name in ("group_commit", "write_lock", "lock_waiter")),
 )
 # For so long another process holds the lock that they wait for.
 HELD_S = 0.02
@@ -46,24 +47,24 @@ class Stage(NamedTuple):
     run: int
     sent: list[int]
 
-    def way(self, look: Callable[[], Any], send: Callable[[], Any]) -> Way:
+    def way(self, look: Callable[[], Any], send: Callable[[], Any]) -> Steps:
         """Go the way of one call of a dollar, which looks something up before."""
         ledger = self.ledger
-        yield Wire(look, 1.0)
-        held = yield Books(
+        yield Send(look, 1.0)
+        held = yield Ask(
             lambda wait: ledger.admit(asking(1, self.run), wait=wait),
-            undo=lambda held: ledger.settle(held, Outcome(State.VOIDED, note="cancelled")),
+            undo_work=lambda held: ledger.settle(held, Outcome(State.VOIDED, note="cancelled")),
             ledger=ledger,
-            durable=True,
+            durably=True,
         )
-        yield Wire(send)
-        yield Books(lambda wait: ledger.settle(held, settled(1), wait=wait), ledger=ledger)
+        yield Send(send)
+        yield Ask(lambda wait: ledger.settle(held, settled(1), wait=wait), ledger=ledger)
 
-    def in_a_thread(self) -> Way:
+    def in_a_thread(self) -> Steps:
         """Go it where the vendor is waited for."""
         return self.way(lambda: None, lambda: self.sent.append(1))
 
-    def in_a_task(self) -> Way:
+    def in_a_task(self) -> Steps:
         """Go it where the vendor is awaited."""
 
         async def send() -> None:
@@ -105,7 +106,7 @@ def held_elsewhere(ledger: SQLiteLedger, seconds: float) -> Iterator[None]:
 
 async def in_tasks(stage: Stage, count: int) -> list[Any]:
     """Have so many tasks call at once; return what each ended with."""
-    tasks = [asyncio.ensure_future(walk_async(stage.in_a_task())) for _ in range(count)]
+    tasks = [asyncio.ensure_future(run_steps_async(stage.in_a_task())) for _ in range(count)]
     _, stuck = await asyncio.wait(tasks, timeout=PATIENCE_S)
     assert not stuck, "a task waits for ever"
     return [task.exception() for task in tasks]
@@ -118,7 +119,7 @@ def in_threads(stage: Stage, count: int) -> list[Any]:
     def call() -> None:
         error = None
         try:
-            walk(stage.in_a_thread())
+            run_steps(stage.in_a_thread())
         except BaseException as raised:  # noqa: BLE001 -- the test decides what it means
             error = raised
         ended.append(error)

@@ -122,16 +122,20 @@ def test_a_first_ledger_loads_nothing_that_it_does_not_need(tmp_path, tool):
 
 _LOOK_UP = """
 import asyncio, keybrake.guard.steps as steps
+class Drip(steps.SendStep):
+    limit_s = 0.3
+    def send(self):
+        return drip()
 {tool}
 async def drip():
     await asyncio.get_running_loop().create_future()
 def way():
     try:
-        yield steps.Wire(drip, 0.3)
+        yield Drip()
     except TimeoutError:
         return "given up"
 with stopped:
-    print(asyncio.run(steps.walk_async(way())))
+    print(asyncio.run(steps.run_steps_async(way())))
 """
 
 

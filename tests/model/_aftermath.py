@@ -10,7 +10,6 @@ from contextvars import copy_context
 from typing import Any
 
 from keybrake.errors import LedgerError
-from keybrake.guard import call as guard_call
 from keybrake.guard import caller
 from keybrake.guard.caller import RunFrame
 from keybrake.ledger import NewRun
@@ -21,6 +20,7 @@ from keybrake.model.call import InDoubt, Outcome, Reply, State
 from keybrake.policy.policy import Policy, terms_of
 from keybrake.vendors import VENDORS
 from keybrake.vendors.inquiry import call_of, shown_as_answer
+from tests._doors import take
 from tests.model._agents import CREATE
 from tests.model._flight import VirtualDoor, deliver
 from tests.model._invariants import CENT, OPEN, require
@@ -130,7 +130,7 @@ def _read_everything(world: World, ledger: SQLiteLedger) -> None:
     context = copy_context()
     context.run(caller.active.set, frame)
     for made in world.vendor.intents:
-        context.run(guard_call.call, _QuietDoor(world, "GET", f"{CREATE}/{made}", {}, None))
+        context.run(take, _QuietDoor(world, "GET", f"{CREATE}/{made}", {}, None))
 
 
 def _nothing_is_left_in_doubt(world: World) -> None:

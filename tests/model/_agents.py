@@ -11,8 +11,8 @@ from keybrake.errors import KeybrakeError
 from keybrake.guard import call as guard_call
 from keybrake.guard import caller
 from keybrake.guard.caller import RunFrame, ToolFrame
-from keybrake.guard.steps import Wire
-from keybrake.guard.task_batching import Books
+from keybrake.guard.steps import SendStep
+from keybrake.guard.task_batching import LedgerStep
 from keybrake.ledger import Busy
 from keybrake.policy.policy import Terms
 from tests.model._flight import Flight, VirtualDoor
@@ -49,7 +49,7 @@ class Agent:
         self._context.run(caller.active.set, frame)
         self._way: Any = None
         self._door: VirtualDoor | None = None
-        self._step: Books | Wire | None = None
+        self._step: LedgerStep | SendStep | None = None
         self._flight: Flight | None = None
         self._again: tuple[Any, ...] | None = None
 
@@ -62,7 +62,7 @@ class Agent:
         """Take one step."""
         if self._way is None:
             self._begin()
-        elif isinstance(self._step, Books):
+        elif isinstance(self._step, LedgerStep):
             self._ask(self._step)
         else:
             assert self._flight is not None
@@ -73,11 +73,11 @@ class Agent:
     def _begin(self) -> None:
         self.left -= 1
         self._door = self._choose()
-        self._way = guard_call._way(self._door)
+        self._way = guard_call.guarded(self._door)
         self._world.ways.append(self._way)
         self._go(next)
 
-    def _ask(self, step: Books) -> None:
+    def _ask(self, step: LedgerStep) -> None:
         dice = self._world.dice
         self._world.trap = dice.choices(
             [None, *TRAPS], [1000 - sum(TRAPS.values()), *TRAPS.values()]
@@ -85,7 +85,7 @@ class Agent:
         # As a task does: at once, or again later; a thread waits, and at last gives up.
         wait = self._world.is_locked and dice.random() < 0.2
         try:
-            result = self._context.run(step.work, wait)
+            result = self._context.run(lambda: step.take(wait=wait))
         except Busy:
             if dice.random() < 0.05:
                 self._throw(asyncio.CancelledError())
@@ -103,9 +103,9 @@ class Agent:
             return
         self._send(result)
 
-    def _cancelled(self, step: Books, result: Any) -> None:
+    def _cancelled(self, step: LedgerStep, result: Any) -> None:
         """Be cancelled while the ledger did its work: what can be taken back is."""
-        if step.undo is not None:
+        if step.can_undo:
             with contextlib.suppress(KeybrakeError):  # then it stays reserved
                 self._context.run(step.undo, result)
         self._throw(asyncio.CancelledError())
@@ -140,7 +140,7 @@ class Agent:
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- it is how that agent ended
             self._over(type(error).__name__)
         else:
-            if isinstance(self._step, Wire):
+            if isinstance(self._step, SendStep):
                 self._flight = self._context.run(self._step.send)
 
     def _over(self, how: Any) -> None:

@@ -7,7 +7,7 @@ import pytest
 import keybrake
 from keybrake.guard import call
 from keybrake.guard.caller import RunFrame, active
-from keybrake.guard.task_batching import Books
+from keybrake.guard.task_batching import LedgerStep
 from keybrake.ledger import NewRun
 from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
 from keybrake.policy.policy import Policy, terms_of
@@ -36,17 +36,17 @@ def ledger(made: World) -> Iterator[SQLiteLedger]:
 def test_a_run_that_is_resumed_meanwhile_sends_nothing_unpriced(made, ledger):
     """A call whose amount nobody looked up, its run being paused, is refused when that goes on."""
     door = VirtualDoor(made, "POST", "/v1/payment_intents/pi_9/confirm", {}, None)
-    way = call._way(door)
+    way = call.guarded(door)
     made.ways.append(way)
     who_is_calling = next(way)
 
     # Given a run that is paused when the guard asks whether the vendor is to be asked at all
     ledger.pause("run_1")
-    admit = way.send(who_is_calling.work(True))
-    assert isinstance(admit, Books)
+    admit = way.send(who_is_calling.take(wait=True))
+    assert isinstance(admit, LedgerStep)
 
     # When it goes on before the call is admitted
     ledger.resume("run_1")
 
     with pytest.raises(keybrake.CallRefused):
-        admit.work(True)
+        admit.take(wait=True)

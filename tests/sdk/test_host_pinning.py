@@ -386,7 +386,7 @@ def test_a_server_that_redirects(  # noqa: PLR0917
 ):
     """An own host that sends the call on is not followed, and that is said; nobody knows what it did."""
     server.otherwise = (307, {}, {"Location": f"{elsewhere.url}/v1/payment_intents"})
-    with pytest.raises(keybrake.HostNotAllowed, match="the answer 307 leads on to") as caught:
+    with pytest.raises(keybrake.CallStopped, match="the answer 307 leads on to") as caught:
         caller(vendor, way, key, server.url, monkeypatch).call()
     assert caught.value.reason == "host_not_allowed"
     assert (len(server.seen), elsewhere.seen) == (1, [])

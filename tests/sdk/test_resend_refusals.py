@@ -227,11 +227,11 @@ def test_a_refusal_survives_another_process(refusal):
 
 def test_every_refusal_has_resends_shape():
     """Each kind of refusal is one of Resend's errors as well."""
-    from keybrake.sdk import resend_errors
+    from keybrake.sdk import sdk_errors
 
     for kind in vars(keybrake.errors).values():
         if isinstance(kind, type) and issubclass(kind, keybrake.CallRefused):
-            made = resend_errors.dual(kind)("no", reason="why", hint="Ask.")
+            made = sdk_errors.as_sdk_error("resend", kind("no", reason="why", hint="Ask."))
             assert isinstance(made, ResendError)
             assert pickle.loads(pickle.dumps(made)).fields == made.fields
 

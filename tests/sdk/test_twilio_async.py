@@ -203,7 +203,7 @@ def test_async_redirects_are_not_followed(wire, in_async, fake_twilio, rows, sta
 
     async def main(client):
         client.http_client.fake_url = wire.url
-        with pytest.raises(keybrake.HostNotAllowed, match=f"the answer {status} leads on to"):
+        with pytest.raises(keybrake.CallStopped, match=f"the answer {status} leads on to"):
             await client.request_async(
                 "POST",
                 f"https://api.twilio.com/2010-04-01/Accounts/{fake_twilio.account_sid}/Messages.json",

@@ -431,7 +431,7 @@ def test_redirects_are_not_followed(wire, ledger_url, rows):
             wire.otherwise = (status, {}, away)
             with client_at(wire.url) as client, keybrake.run("agent", cap=1) as run:
                 ask = {"data": {"To": SMS["to"], "From": SMS["from_"], "Body": "x"}}
-                with pytest.raises(keybrake.HostNotAllowed, match=f"the answer {status} leads on"):
+                with pytest.raises(keybrake.CallStopped, match=f"the answer {status} leads on"):
                     client.request("POST", f"{API}/Messages.json", **ask, allow_redirects=True)
                 # Who does not ask to be led on sees where to.
                 assert client.request("GET", f"{API}/Calls.json").status_code == status

@@ -275,7 +275,7 @@ def test_a_proxy_that_comes_between_two_attempts(key, wire, elsewhere, rows, mon
 
     deed = Deed(lambda: monkeypatch.setenv("HTTP_PROXY", elsewhere.url))
     wire.script.append((500, {"error": {"message": "no"}}, deed))
-    with pytest.raises(keybrake.HostNotAllowed, match="the proxy"):
+    with pytest.raises(keybrake.CallStopped, match="the proxy"):
         client.v1.payment_intents.create(ASK)
     assert (len(wire.seen), elsewhere.seen) == (1, [])
     assert [row["state"] for row in rows()] == ["unknown"]

@@ -225,6 +225,9 @@ def handle_refusals() -> Decimal | None:
         assert_type(refusal.hint, str | None)
         assert_type(refusal.retryable, bool)
         return refusal.remaining
+    except keybrake.CallStopped as stopped:
+        assert_type(stopped.reason, str)
+        return None
     except (
         keybrake.RunRevoked,
         keybrake.RunPaused,

@@ -93,9 +93,7 @@ def sdks() -> Iterator[Finding]:
         yield Finding("sdk", "note", detail)
 
 
-def _sdk(
-    name: str, supported: tuple[tuple[int, int], tuple[int, int]] | None
-) -> tuple[str, str, str]:
+def _sdk(name: str, supported: tuple[int, int] | None) -> tuple[str, str, str]:
     from importlib import metadata
 
     try:
@@ -104,9 +102,9 @@ def _sdk(
         return name, "ok", ""
     if supported is None:
         return name, "note", f"{version} is installed, but this keybrake does not guard it"
-    low, high = supported
-    wanted = f">={low[0]},<{high[0]}"
-    if low <= _numbers(version) < high:
+    low, below = supported
+    wanted = f">={low},<{below}"
+    if low <= _numbers(version)[0] < below:
         return name, "ok", f"{version} is supported ({wanted})"
     return name, "wrong", f"{version} cannot be guarded; install {name}{wanted}"
 

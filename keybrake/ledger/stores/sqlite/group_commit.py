@@ -185,30 +185,29 @@ class Turns:
             deadline_s = store.lock_timeout_s if patience_s is None else patience_s
         try:
             self._lock_file(deadline_s)
-            # An event loop takes nobody along: it may not wait for SQLite in their stead.
-            if not (self._waiting and wait):
-                return self._alone(turn, wait=wait)
-            batch = [turn]
-            with contextlib.suppress(IndexError):
-                while len(batch) < _MOST_TOGETHER:
-                    batch.append(self._waiting.popleft())
-            self._carry_out(batch)
-            return self._outcome(turn)
+            # An event loop commits nobody else's work: it may not wait for SQLite in their place.
+            if self._waiting and wait:
+                return self._lead_others(turn)
+            try:
+                writing = store.begin(durable=turn.durable, wait=wait, check=turn.check)
+                result = turn.work(writing)
+                store.commit(writing)
+            except FAULTS as error:
+                store.roll_back()
+                if not wait and _is_busy(error):
+                    raise Busy from None
+                raise store.unavailable(error) from error
+            return result
         finally:
             self._abandon()
 
-    def _alone(self, turn: _Turn, *, wait: bool) -> Any:
-        store = self._store
-        try:
-            writing = store.begin(durable=turn.durable, wait=wait, check=turn.check)
-            result = turn.work(writing)
-            store.commit(writing)
-        except FAULTS as error:
-            store.roll_back()
-            if not wait and _is_busy(error):
-                raise Busy from None
-            raise store.unavailable(error) from error
-        return result
+    def _lead_others(self, turn: _Turn) -> Any:
+        batch = [turn]
+        with contextlib.suppress(IndexError):
+            while len(batch) < _MOST_TOGETHER:
+                batch.append(self._waiting.popleft())
+        self._carry_out(batch)
+        return self._outcome(turn)
 
     def _carry_out(self, batch: list[_Turn]) -> None:
         """Do the work of several threads; none of them is left waiting, whatever strikes."""
