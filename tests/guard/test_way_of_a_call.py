@@ -11,7 +11,7 @@ import stripe
 
 import keybrake
 
-HOUSE = os.path.dirname(keybrake.__file__) + os.sep
+HOUSE = f"{Path(keybrake.__file__).parent}{os.sep}"
 
 
 class Way(NamedTuple):
