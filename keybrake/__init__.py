@@ -1,40 +1,30 @@
-"""The brake between AI agents and the vendors they can spend money at."""
+"""
+The brake between AI agents and the vendors they can spend money at.
 
-from keybrake import errors
-from keybrake.config.settings import configure
-from keybrake.errors import (
-    AmountTooLarge,
-    CallLimitReached,
-    CallRefused,
-    CallStopped,
-    CapExceeded,
-    CredentialError,
-    CredentialUnavailable,
-    EndpointNotAllowed,
-    HostNotAllowed,
-    KeybrakeError,
-    LedgerError,
-    LedgerUnavailable,
-    NoActiveRun,
-    PolicyError,
-    RunClosed,
-    RunExpired,
-    RunPaused,
-    RunRevoked,
-    UnknownCost,
-    UnsupportedSDK,
-)
-from keybrake.ledger import open_ledger
-from keybrake.model.vault_key import VaultKey
-from keybrake.policy.policy import Limit, Policy
-from keybrake.runs.control import bind, current_run, pause, resume, revoke, unguarded
-from keybrake.runs.install import install, uninstall
-from keybrake.runs.run import Run, run
-from keybrake.runs.status import status
-from keybrake.runs.tool import tool
-from keybrake.runs.vault_key import issue_vault_key
+Each public name is loaded when it is first used: ``import keybrake`` is cheap in programs that
+may never open a run. ``__init__.pyi`` has the same names for type checkers.
+"""
+
+import importlib
 
 __version__ = "0.1.0"
+
+# Reads the vault key that this process was started with, before the program can change os.environ.
+importlib.import_module("keybrake.config.started_under")
+
+_HOMES = {
+    "keybrake.config.settings": "configure",
+    "keybrake.ledger": "open_ledger",
+    "keybrake.model.vault_key": "VaultKey",
+    "keybrake.policy.policy": "Limit Policy",
+    "keybrake.runs.control": "bind current_run pause resume revoke unguarded",
+    "keybrake.runs.install": "install uninstall",
+    "keybrake.runs.run": "Run run",
+    "keybrake.runs.status": "status",
+    "keybrake.runs.tool": "tool",
+    "keybrake.runs.vault_key": "issue_vault_key",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "AmountTooLarge",
@@ -78,3 +68,19 @@ __all__ = [
     "unguarded",
     "uninstall",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module, and keep it."""
+    if name not in __all__:
+        msg = f"module 'keybrake' has no attribute {name!r}"
+        raise AttributeError(msg)
+    if name == "errors":
+        return importlib.import_module("keybrake.errors")
+    found = getattr(importlib.import_module(_HOME_OF.get(name, "keybrake.errors")), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

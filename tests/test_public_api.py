@@ -1,5 +1,7 @@
 """Is what is public there, written down, typed, and light to import?"""
 
+import ast
+import importlib
 import inspect
 import json
 import os
@@ -21,14 +23,40 @@ HEAVY = [
 
 def test_all_is_what_is_there():
     """``__all__`` names each public name once, and every one of them exists."""
-    public = {
-        name
-        for name, value in vars(keybrake).items()
-        if not name.startswith("_") and (not inspect.ismodule(value) or name == "errors")
+    for name in keybrake.__all__:
+        assert getattr(keybrake, name) is not None
+    assert dir(keybrake) == keybrake.__all__
+    with pytest.raises(AttributeError, match="no attribute 'runn'"):
+        _ = keybrake.runn
+    assert sorted(keybrake.__all__) == keybrake.__all__
+
+
+def test_the_stub_has_the_names_of_the_module():
+    """Type checkers read ``__init__.pyi``: it imports each name from the module that has it."""
+    tree = ast.parse(Path(keybrake.__file__).with_suffix(".pyi").read_text("utf-8"))
+    imported = {
+        alias.name: node.module
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     }
 
-    assert sorted(public | {"__version__"}) == sorted(keybrake.__all__)
-    assert sorted(keybrake.__all__) == keybrake.__all__
+    assert sorted({*imported, "__version__"}) == keybrake.__all__
+    for name, home in imported.items():
+        assert getattr(importlib.import_module(home), name) is getattr(keybrake, name)
+
+
+def test_importing_loads_no_more_than_the_start_of_the_process():
+    """The modules behind the public names are loaded when a name is first used."""
+    code = "import sys, keybrake; print([m for m in sys.modules if m.startswith('keybrake.')])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = ast.literal_eval(ran.stdout)
+
+    assert "keybrake.config.started_under" in loaded
+    assert not [
+        name for name in loaded if not name.startswith(("keybrake.config", "keybrake.model"))
+    ]
+    assert "importlib.metadata" not in ran.stdout
 
 
 def test_the_names_of_the_design_are_public():
