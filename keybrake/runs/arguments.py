@@ -33,7 +33,7 @@ UNSAID: Final = Unsaid()
 LONGEST_LABEL = 200
 
 
-def said_of(**given: Any) -> dict[str, Any]:
+def given_arguments(**given: Any) -> dict[str, Any]:
     """Return the arguments that the caller gave, without those that were left out."""
     return {name: value for name, value in given.items() if value is not UNSAID}
 
@@ -119,7 +119,7 @@ def _check_endpoints(policy: Policy, *, where: str = "") -> None:
             raise PolicyError(msg)
 
 
-def label_of(label: object, *, field: str = "label") -> str:
+def parse_label(label: object, *, field: str = "label") -> str:
     """Return *label* if it is a text of 1 to 200 characters; else raise ``PolicyError``."""
     if not isinstance(label, str) or not 0 < len(label) <= LONGEST_LABEL:
         msg = f"{field}={shown(label)} cannot be meant; write a text of 1 to {LONGEST_LABEL} characters"
@@ -137,10 +137,10 @@ def reason_of(reason: object) -> str:
     if isinstance(reason, str) and not reason.strip():
         msg = "reason='' is empty; write why, for whoever reads the call log"
         raise PolicyError(msg)
-    return label_of(reason, field="reason")
+    return parse_label(reason, field="reason")
 
 
-def key_of(key: object) -> str:
+def parse_key(key: object) -> str:
     """
     Return a vault key as it is; whether it is one shows when the run is entered.
 
@@ -153,7 +153,7 @@ def key_of(key: object) -> str:
     return key
 
 
-def ledger_of(wanted: object) -> Ledger:
+def parse_ledger(wanted: object) -> Ledger:
     """
     Return the ledger that is meant: the one named, else that of the run around, else the default.
 

@@ -28,11 +28,11 @@ from keybrake.runs.arguments import (
     Amount,
     Limits,
     Unsaid,
-    key_of,
-    label_of,
-    ledger_of,
+    given_arguments,
+    parse_key,
+    parse_label,
+    parse_ledger,
     policy_from,
-    said_of,
 )
 from keybrake.runs.install import install
 
@@ -89,7 +89,7 @@ def run(  # noqa: PLR0913 -- one keyword per promise
     if mode not in ("enforce", "report"):
         msg = f'mode={shown(mode)} is unknown; write "enforce" or "report"'
         raise PolicyError(msg)
-    said = said_of(
+    said = given_arguments(
         cap=cap,
         daily_usd_cap=daily_usd_cap,
         max_calls=max_calls,
@@ -105,10 +105,10 @@ def run(  # noqa: PLR0913 -- one keyword per promise
             msg = f"run(key=…) takes its policy from the key; open a child run inside to narrow {named}"
             raise PolicyError(msg)
         return Run(
-            label_of(label) if label is not None else "", None, key=key_of(key), ledger=ledger
+            parse_label(label) if label is not None else "", None, key=parse_key(key), ledger=ledger
         )
     made = policy_from(policy, said)
-    return Run(label_of(label), made, mode=mode, reconcile=reconcile, ledger=ledger)
+    return Run(parse_label(label), made, mode=mode, reconcile=reconcile, ledger=ledger)
 
 
 class Run:
@@ -227,7 +227,7 @@ class Run:
         if self._policy is None:
             caller.check(self.key)
         install()
-        ledger = ledger_of(self._wanted_ledger)
+        ledger = parse_ledger(self._wanted_ledger)
         self._entered = True
         return ledger
 

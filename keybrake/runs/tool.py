@@ -11,7 +11,7 @@ from keybrake.guard.caller import ToolFrame
 from keybrake.policy import policy
 from keybrake.policy.policy import Terms
 from keybrake.runs import wrapping
-from keybrake.runs.arguments import Amount, Limits, label_of, policy_from
+from keybrake.runs.arguments import Amount, Limits, parse_label, policy_from
 from keybrake.runs.install import install
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -94,7 +94,7 @@ def _decorated(function: F, name: str | None, terms: Terms) -> F:
             f"A name is given as @keybrake.tool(name=…)."
         )
         raise TypeError(msg)
-    label = label_of(function.__name__ if name is None else name, field="name")
+    label = parse_label(function.__name__ if name is None else name, field="name")
 
     def begin() -> wrapping.Here:
         # The hooks have to be in even where no run is open: then every call is refused.

@@ -18,10 +18,10 @@ from keybrake.runs.arguments import (
     Amount,
     Limits,
     Unsaid,
-    label_of,
-    ledger_of,
+    given_arguments,
+    parse_label,
+    parse_ledger,
     policy_from,
-    said_of,
 )
 from keybrake.runs.install import install
 
@@ -80,11 +80,11 @@ def issue_vault_key(  # noqa: PLR0913 -- one keyword per promise
         _check_cap(cap, daily_usd_cap)
         # A daily cap alone is a cap in writing. An expiry of its own is only the policy's to leave out.
         given |= {"cap": None, "expires_in": "1h"}
-    given |= said_of(cap=cap, expires_in=expires_in)
+    given |= given_arguments(cap=cap, expires_in=expires_in)
     made = policy_from(policy, given)
-    name = label_of(session_id) if label is None else label_of(label)
+    name = parse_label(session_id) if label is None else parse_label(label)
     install()
-    opened = ledger_of(ledger)
+    opened = parse_ledger(ledger)
     uid = f"run_{secrets.token_hex(8)}"
     key = VaultKey(vault_key.make(), uid)
     opened.open_run(
