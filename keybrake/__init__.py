@@ -1,5 +1,5 @@
 """
-The brake between AI agents and the vendors they can spend money at.
+Spending limits for AI agents that call Stripe, Twilio or Resend.
 
 Each public name is loaded when it is first used: ``import keybrake`` is cheap in programs that
 may never open a run. ``__init__.pyi`` has the same names for type checkers.

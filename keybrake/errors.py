@@ -1,26 +1,26 @@
 """
-Every error keybrake raises, drawn as one tree.
+Every error that keybrake raises, as one tree.
 
 ::
 
     KeybrakeError
-    ├── PolicyError            a cap, label, duration, pattern or config that cannot be meant (also a ValueError)
-    ├── UnsupportedSDK         a vendor SDK this version cannot guard, told at install (also an ImportError)
-    ├── LedgerError            the ledger was asked for something it does not have
-    ├── CredentialError        a reference to a credential that cannot be read
+    ├── PolicyError            a cap, label, duration, pattern or config is invalid (also a ValueError)
+    ├── UnsupportedSDK         keybrake cannot guard the installed SDK version (also an ImportError)
+    ├── LedgerError            the ledger does not have the requested run, or cannot do the operation
+    ├── CredentialError        a reference to a credential cannot be read
     ├── CallStopped            the call was sent, and led to another address: its money counts
-    └── CallRefused            the guard's no: nothing was sent
-        ├── CapExceeded            the money does not fit into a cap
+    └── CallRefused            the guard refused the call; nothing was sent
+        ├── CapExceeded            the call may cost more than a cap has left
         ├── CallLimitReached       the number of calls is used up
         ├── AmountTooLarge         one call asks for more than ``max_amount``
-        ├── EndpointNotAllowed     not on the allowlist, or nothing is known about it
-        ├── UnknownCost            nobody can say what it would cost at most
-        ├── RunRevoked             somebody ended the run
-        ├── RunPaused              somebody stopped the run for a while
-        ├── RunExpired             the run's time is over
+        ├── EndpointNotAllowed     the endpoint is not on the allowlist, or keybrake does not know it
+        ├── UnknownCost            the highest possible cost cannot be determined
+        ├── RunRevoked             the run was revoked
+        ├── RunPaused              the run is paused
+        ├── RunExpired             the run has expired
         ├── RunClosed              the ``with`` block has ended
-        ├── NoActiveRun            a run is open in this process, but not around this call
-        ├── HostNotAllowed         not an address of the vendor
+        ├── NoActiveRun            a run is open in this process, but the call was made outside it
+        ├── HostNotAllowed         the request would not go to a host of the vendor
         ├── LedgerUnavailable      the ledger cannot be opened, locked in time or written
         └── CredentialUnavailable  there is no credential to send the call with
 """
@@ -55,23 +55,23 @@ __all__ = [
 
 
 class KeybrakeError(Exception):
-    """Root of every error keybrake raises."""
+    """Base class of every error that keybrake raises."""
 
 
 class PolicyError(KeybrakeError, ValueError):
-    """A cap, label, duration, pattern or config cannot be meant; nothing was written."""
+    """A cap, label, duration, pattern or config is invalid; nothing was written."""
 
 
 class UnsupportedSDK(KeybrakeError, ImportError):
-    """This version of a vendor's SDK cannot be guarded, so it may not be used here."""
+    """The installed version of a vendor's SDK cannot be guarded, so no run may use it."""
 
 
 class LedgerError(KeybrakeError):
-    """The ledger was asked for something it does not have or cannot do."""
+    """The ledger does not have the requested run, or cannot do the requested operation."""
 
 
 class CredentialError(KeybrakeError):
-    """A reference to a credential cannot be understood or read."""
+    """A reference to a credential is invalid, or its source does not return the secret."""
 
 
 class _Fields:
@@ -132,8 +132,8 @@ class _Fields:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message!r}, reason={self.reason!r})"
 
-    # Exceptions pickle by their positional arguments; ours has keywords, and has to come
-    # back whole from a process pool.
+    # By default an exception pickles its positional arguments only, so it would lose our keywords
+    # on the way back from a process pool.
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.fields)
 
@@ -144,22 +144,22 @@ def _rebuild(cls: Any, message: str, fields: dict[str, Any]) -> Any:
 
 class CallRefused(_Fields, KeybrakeError):
     """
-    The guard's no: nothing was sent.
+    The guard refused the call; nothing was sent.
 
-    Amounts are ``Decimal`` US dollars; a field that says nothing about this refusal is None.
+    Amounts are ``Decimal`` US dollars. A field that does not apply to this refusal is None.
 
     Attributes:
         reason: A stable snake_case code, the same as in the call log.
         run_id: The run the call was made in.
         label: That run's label.
-        scope: Which scope said no: ``run``, ``parent run_…``, ``tool NAME``, and which of its limits.
+        scope: The scope that refused: ``run``, ``parent run_…`` or ``tool NAME``, then its limit.
         endpoint: ``vendor.resource.verb``.
-        cap: The cap that binds.
-        spent: What that cap has counted already.
-        reserved: What it holds for calls that have not ended.
-        requested: What this call may cost at most.
+        cap: The cap that the call would exceed.
+        spent: Money already counted against that cap.
+        reserved: Money set aside under that cap for calls that have not ended.
+        requested: The most that this call may cost.
         remaining: ``cap - spent - reserved``.
-        hint: What a person can do about it.
+        hint: How a person can fix it.
         retryable: Always False: the same call would be refused again.
     """
 
@@ -177,11 +177,11 @@ class CallStopped(_Fields, KeybrakeError):
 
 
 class CapExceeded(CallRefused):
-    """The call's worst case does not fit into what is left of a cap."""
+    """The call may cost more than a cap has left."""
 
 
 class CallLimitReached(CallRefused):
-    """The scope has made as many calls as it may."""
+    """The scope has used up its number of calls."""
 
 
 class AmountTooLarge(CallRefused):
@@ -189,39 +189,39 @@ class AmountTooLarge(CallRefused):
 
 
 class EndpointNotAllowed(CallRefused):
-    """The endpoint is not on the allowlist, or nothing is known about what it does."""
+    """The endpoint is not on the allowlist, or keybrake does not know its effect on money."""
 
 
 class UnknownCost(CallRefused):
-    """Nobody can say before the call what it would cost at most."""
+    """The most the call may cost cannot be determined before it is sent."""
 
 
 class RunRevoked(CallRefused):
-    """Somebody ended the run for good."""
+    """The run, or one of its parents, was revoked."""
 
 
 class RunPaused(CallRefused):
-    """Somebody stopped the run for a while."""
+    """The run, or one of its parents, is paused."""
 
 
 class RunExpired(CallRefused):
-    """The run's time is over."""
+    """The run, or one of its parents, has expired."""
 
 
 class RunClosed(CallRefused):
-    """The run's block has ended; something it left behind is still calling."""
+    """The run's block has ended, but code started inside it still makes calls."""
 
 
 class NoActiveRun(CallRefused):
-    """A run is open in this process, but this call stands in none."""
+    """A run is open in this process, but the call was made outside every run."""
 
 
 class HostNotAllowed(CallRefused):
-    """The call would go somewhere else than to the vendor."""
+    """The request would go to a host that is not the vendor's."""
 
 
 class LedgerUnavailable(CallRefused):
-    """The ledger cannot be opened, locked in time or written, so no call may go out."""
+    """The ledger cannot be opened, locked in time or written, so no call may be sent."""
 
 
 class CredentialUnavailable(CallRefused):

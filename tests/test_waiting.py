@@ -63,7 +63,7 @@ def test_those_that_wait_longer_go_first():
     waits.start()
     while not mutex._line:
         time.sleep(0.001)
-    mutex._inside.clear()  # as it is for a moment, before the next one looks
+    mutex._owner.clear()  # as it is for a moment, before the next one looks
     assert not mutex.acquire(0) or got
     assert mutex.acquire(0, since=since) or got
     mutex.release()

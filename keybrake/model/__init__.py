@@ -1,1 +1,1 @@
-"""The nouns that every folder speaks: call, money, clock, vault key. They import nothing above."""
+"""Basic types that every folder uses: call, money, clock, vault key. They import only errors."""

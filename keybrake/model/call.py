@@ -1,4 +1,4 @@
-"""The nouns: what a call is on its way in, what it is known to be, and how it ended."""
+"""Data types of one call: the request, its price, the reply and the outcome."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class State(StrEnum):
-    """How a call stands in the ledger."""
+    """The state of a call in the ledger."""
 
     REFUSED = "refused"
     RESERVED = "reserved"
@@ -21,18 +21,18 @@ class State(StrEnum):
 
 
 class Effect(StrEnum):
-    """What sort of thing an endpoint does, as far as money is concerned."""
+    """The effect of an endpoint on money."""
 
     READ = "read"
     MONEY = "money"
     FREE = "free"
     AUTHORITY = "authority"
-    """Standing authority: what is done with it later cannot be priced."""
+    """Standing authority, such as an API key or an issued card: its later use cannot be priced."""
     UNCLASSIFIED = "unclassified"
 
 
 class Meter(StrEnum):
-    """Which kind of money a call is about; ``limits={"meter:outflow": …}`` caps one of them."""
+    """The kind of money that a call moves; ``limits={"meter:outflow": …}`` caps one kind."""
 
     CHARGE_IN = "charge_in"
     OUTFLOW = "outflow"
@@ -44,17 +44,18 @@ class Meter(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Request:
     """
-    One call as HTTP would carry it, before it is encoded.
+    One call as an HTTP request, before encoding.
 
     Attributes:
         vendor: ``stripe``, ``twilio`` or ``resend``.
         method: Upper case.
-        url: Where it goes, absolute, as the SDK would send it, without the query of a read.
-        params: Body or query, not yet encoded. The door hands down exactly this object.
-        account: The vendor account it acts on, where the caller named one.
-        owner: Fingerprint of the credential: an idempotency key means something to one owner only.
-        idempotency_key: The caller's own, if any.
-        refusal: A reason the door already found that this call may not go out, and its words.
+        url: Absolute, as the SDK would send it, but without the query of a GET.
+        params: Body or query, not yet encoded; the same object that the SDK passed in.
+        account: The vendor account that the call acts on, if the caller named one.
+        owner: Fingerprint of the credential. The vendor keeps idempotency keys per account, so the
+            ledger compares them per owner.
+        idempotency_key: The caller's key, if any.
+        refusal: Reason code and text, if the SDK hook already found that the call must be refused.
     """
 
     vendor: str
@@ -69,10 +70,10 @@ class Request:
 
 def takes_key(method: str, path: str) -> bool:
     """
-    Return whether the vendor heeds an idempotency key of such a request.
+    Return whether the vendor honours an idempotency key on such a request.
 
-    Every POST has one, and so has a DELETE of Stripe's v2 API. Stripe's v1 API ignores the key of a
-    DELETE: two that carry the same key are two requests.
+    Vendors honour it on every POST, and Stripe's v2 API on DELETE as well. Stripe's v1 API ignores
+    the key of a DELETE: two requests with the same key both take effect.
     """
     return method == "POST" or (method == "DELETE" and path.startswith("/v2/"))
 
@@ -80,13 +81,13 @@ def takes_key(method: str, path: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """
-    What has to be known before a call can be priced.
+    A question that must be answered before a call can be priced.
 
     Attributes:
-        known_as: Key of a position that answers it, if the ledger has that position.
-        path: What to ask the vendor for otherwise; None: do without.
-        method: GET, or POST where the vendor has a preview that changes nothing.
-        params: Query or body of that look-up.
+        known_as: Key of the position that has the answer, if the ledger knows that position.
+        path: Path of the request to the vendor if the ledger does not; None: send no request.
+        method: GET, or POST for a preview endpoint that changes nothing.
+        params: Query or body of that request.
     """
 
     known_as: str | None = None
@@ -97,32 +98,33 @@ class Lookup:
 
 class Call(NamedTuple):
     """
-    What a request is, and what it can cost at most.
+    A request after classification: its endpoint and the most it can cost.
 
-    A tuple rather than a dataclass: it is refined several times on its way, and this is the
-    cheapest thing to copy with a change.
+    A tuple, not a dataclass: the guard copies a call with changes several times, and
+    ``_replace()`` of a tuple is cheaper.
 
     Attributes:
         endpoint: ``stripe.payment_intents.create``.
-        path: Canonical, without host and query.
-        amount: In the vendor's minor unit, as sent; None where the request names none.
+        path: Canonical path, without host and query.
+        amount: In the vendor's minor unit, as sent; None: the request names no amount.
         value_micros: The most the position can be worth after this call, in micro-USD. None:
-            the call changes nothing about the position.
-        position: Key of the position the call acts on, where the request says it.
-        usd_per_unit: The rate this call was priced with, frozen for its outcome.
-        refusal: A reason this call may not go out, found while describing it, and its words.
-        lookup: What to find out first, where the request alone does not say enough. ``complete``
-            may ask for one more.
-        gathered: What earlier look-ups of this call brought; the vendor's own business.
-        meter: Which kind of money it is about.
-        contingent_micros: What it may come to if a person acts on it; recorded, not counted.
-        recurring: More of it follows in later periods, outside of every run.
-        offsets: Key of the position that a refund takes back, where refunds count net.
-        absorbs: Keys of positions that become a part of this call's, such as items of an invoice:
-            what the same run spent on them is not counted again.
-        priced_by: Keys of the objects at the vendor whose state a look-up read to price this call.
-            While the call is open, nothing may make one of them dearer.
-        may_raise: Keys of the objects that this call can make dearer for a call priced by them.
+            the call does not change the position.
+        position: Key of the position that the call acts on, if the request names it.
+        usd_per_unit: The exchange rate that priced this call; its outcome uses the same rate.
+        refusal: Reason code and text, if ``describe`` found that the call must be refused.
+        lookup: The look-up to make before pricing, if the request alone is not enough.
+            ``complete`` may ask for another one.
+        gathered: Results of earlier look-ups for this call; only the vendor's module reads them.
+        meter: The kind of money that the call moves.
+        contingent_micros: The cost if a person later acts on the object, such as paying a link;
+            recorded, but not counted against a cap.
+        recurring: Whether the vendor repeats the charge in later periods, outside every run.
+        offsets: Key of the position that a refund reduces, with ``refunds = "net"``.
+        absorbs: Keys of positions that become part of this call's position, such as the items of
+            an invoice. Money that the same run spent on them is not counted twice.
+        priced_by: Keys of the vendor objects that a look-up read to price this call. While this
+            call is open, the guard refuses calls that could raise the price of such an object.
+        may_raise: Keys of the objects whose price this call can raise.
     """
 
     vendor: str
@@ -155,7 +157,7 @@ class Position:
     """
     One economic event at the vendor, as the ledger counts it.
 
-    *in_doubt*: a write on it is under way or unknown, so the vendor may know more by now.
+    *in_doubt*: a write to it is in flight or unknown, so the vendor's state may differ.
     """
 
     key: str
@@ -168,7 +170,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One HTTP attempt of a call: a status, or no answer and whether it provably never left."""
+    """One HTTP attempt of a call. *unsent*: there is proof that no byte left this machine."""
 
     status: int | None
     unsent: bool = False
@@ -177,13 +179,13 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class Reply:
     """
-    What came back for one call, over all its attempts.
+    The vendor's answer to one call, after all its attempts.
 
     Attributes:
-        status: Of the last answer; None if none came.
-        headers: Of the last answer, as the HTTP client spells them.
-        body: Undecoded; None if it was streamed or never came.
-        attempts: In order. Empty when the door could not see them.
+        status: Status of the last answer; None: no attempt got an answer.
+        headers: Headers of the last answer, as the HTTP client spells them.
+        body: Raw body of the last answer; None: it was streamed, or there was no answer.
+        attempts: In order; empty if the SDK hook cannot see single attempts.
     """
 
     status: int | None = None
@@ -193,12 +195,12 @@ class Reply:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the last answer says that it was done."""
+        """Whether the last answer has a 2xx status."""
         return self.status is not None and 200 <= self.status < 300
 
     @property
     def replayed(self) -> bool:
-        """Whether the vendor says that it only repeats what it answered before."""
+        """Whether the vendor marks the answer as a replay of an earlier one."""
         return any(
             name.lower() == "idempotent-replayed" and value.lower() == "true"
             for name, value in self.headers.items()
@@ -212,17 +214,18 @@ class Outcome:
 
     Attributes:
         state: settled, voided or unknown.
-        position: Key of the position the answer speaks of.
+        position: Key of the position that the answer describes.
         position_state: open, in_flight, held, estimated, needs_human, settled or released.
-        value_micros: What that position is worth now at most. None: the answer says nothing new,
+        value_micros: The most that position can be worth now. None: the answer names no value, so
             the reservation becomes the cost.
-        observed: The call only looked: a position may shrink by it, and grow only from an estimate.
-        replayed: The vendor repeated an older answer: it says nothing about how things are now.
-        conclusive: It speaks for every call that was made under the same idempotency key.
+        observed: The call was a read. It may lower a position; it may raise one only if its value
+            was an estimate.
+        replayed: The vendor replayed an earlier answer, which does not show the current state.
+        conclusive: The outcome holds for every call with the same idempotency key.
         offsets: See ``Call.offsets``.
         absorbs: See ``Call.absorbs``.
-        contingent_micros: See ``Call.contingent_micros``; None: what the call said stands.
-        currency: That of the object now; *usd_per_unit* is the rate *value_micros* was made with.
+        contingent_micros: See ``Call.contingent_micros``; None: keep the value of the call.
+        currency: Current currency of the object; *usd_per_unit* is the rate behind *value_micros*.
         object_id: The vendor's id of the object.
     """
 
@@ -245,9 +248,10 @@ class Outcome:
 
 class InDoubt(NamedTuple):
     """
-    A call whose outcome nobody knows yet; money and moments in micros. *request*: JSON.
+    A call without a known outcome. Money is in micro-USD, times are in microseconds.
 
-    *process_lives*: it is still reserved, and the process that admitted it may yet end it.
+    *request* is JSON. *process_lives*: the call is still reserved, and the process that admitted it
+    is alive, so it may still settle the call.
     """
 
     seq: int
@@ -280,14 +284,14 @@ class InDoubt(NamedTuple):
 
     @property
     def sent_key(self) -> str | None:
-        """Return the idempotency key that the vendor knows it by; None: the request had none."""
+        """Return the idempotency key that was sent to the vendor; None: the request had none."""
         if not takes_key(self.method, self.path):
             return None
         return self.idempotency_key or f"kb-{self.uid}"
 
 
 class Estimated(NamedTuple):
-    """A position whose price the vendor has yet to name, and the call that was charged for it."""
+    """A position without a final price from the vendor yet, and the call that created it."""
 
     key: str
     value: int
@@ -306,12 +310,12 @@ class Estimated(NamedTuple):
 
 class Finding(NamedTuple):
     """
-    What reconciling found about one call.
+    The result of reconciling one call.
 
     Attributes:
-        result: settled, voided, estimated or unknown: how it stands now.
-        cost_micros: What it costs now; None: nobody knows, its reservation counts.
-        words: The evidence, or why there is none.
+        result: The state of the call now: settled, voided, estimated or unknown.
+        cost_micros: The cost now; None: still unknown, so its reservation counts.
+        words: The evidence, or the reason why there is none.
     """
 
     seq: int

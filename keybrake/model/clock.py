@@ -1,4 +1,4 @@
-"""What time is it, and how long is ``"2h"``: microseconds since 1970 in UTC."""
+"""Times and durations as integer microseconds: the wall clock, and texts such as ``"2h"``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DAY = 24 * HOUR
 LONGEST = 3650 * DAY
 
 _UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
-# [0-9], not \d: int() would take digits of any script.
+# [0-9], not \d: \d and int() accept the digits of every script.
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 
 
@@ -32,10 +32,10 @@ def duration(value: object, *, field: str) -> int:
     Args:
         value: ``"30s"``, ``"30m"``, ``"2h"``, ``"7d"`` or a ``timedelta``, longer than 0 and at
             most ten years.
-        field: What it is called where it was written, for the error.
+        field: Name of the argument or setting, for the error text.
 
     Raises:
-        PolicyError: It is anything else.
+        PolicyError: The value is not such a duration.
     """
     micros = None
     if isinstance(value, timedelta):

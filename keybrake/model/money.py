@@ -1,4 +1,4 @@
-"""How much is it: integer micro-USD inside, ``Decimal`` dollars at the edge."""
+"""Amounts of money: integer micro-USD inside keybrake, ``Decimal`` dollars in its public API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MICROS = 1_000_000
 """Micro-USD in one US dollar."""
 
 MOST_MICROS = 10**15
-"""The largest cap: a billion dollars, far below where an int64 or a float would slip."""
+"""The largest cap: a billion dollars. Sums stay far below the limit of an int64."""
 
 _CENT = 10_000
 _MICRO_DIGITS = 6
@@ -23,15 +23,15 @@ _PLAIN = re.compile(r"[0-9]{1,16}(\.[0-9]{1,32})?")
 
 def micros_of(value: object, *, field: str) -> int:
     """
-    Return an amount in USD as whole micros, rounded down: a cap never grows by rounding.
+    Return an amount in USD as whole micros, rounded down so that no cap grows.
 
     Args:
         value: An int, Decimal, str or float (a float through ``Decimal(str(x))``) from 0 to
             1,000,000,000. A string is plain ASCII digits with at most one point.
-        field: What it is called where it was written, for the error.
+        field: Name of the argument or setting, for the error text.
 
     Raises:
-        PolicyError: It is a bool, NaN, infinite, negative, too large, or no amount at all.
+        PolicyError: The value is a bool, NaN, infinite, negative, too large, or not a number.
     """
     amount = _decimal(value)
     if amount is None or not amount.is_finite():
@@ -51,7 +51,7 @@ def _decimal(value: object) -> Decimal | None:
         return value
     if isinstance(value, Integral):
         number = int(value)
-        # Beyond this the digits alone could exhaust memory; any such number is too large anyway.
+        # Decimal() of a gigantic int could exhaust memory; the caller rejects 1E+40 as too large.
         return Decimal(number) if abs(number) < 10**40 else Decimal("1E+40")
     if isinstance(value, float):
         return Decimal(str(float(value)))
@@ -68,25 +68,25 @@ def _not_an_amount(field: str, value: object, why: str) -> PolicyError:
 
 
 def usd(micros: int) -> Decimal:
-    """Return micros as Decimal dollars, with two decimals where these are enough."""
+    """Return micros as Decimal dollars: two decimals, or more if the amount has parts of a cent."""
     if micros % _CENT == 0:
         return (Decimal(micros) / MICROS).quantize(Decimal("0.01"))
     return (Decimal(micros) / MICROS).normalize()
 
 
 def show(micros: int) -> str:
-    """Return micros as people write dollars: ``$1,234.50``."""
+    """Return micros as text in dollars: ``$1,234.50``."""
     amount = usd(abs(micros))
     return f"{'-' if micros < 0 else ''}${amount:,f}"
 
 
 def convert(minor: int, exponent: int, usd_per_unit: Fraction) -> int:
     """
-    Return what *minor* units of a currency are in micro-USD, rounded up: a cost never shrinks.
+    Return *minor* units of a currency in micro-USD, rounded up so that no cost shrinks.
 
     Args:
-        minor: The amount in the currency's minor unit, as the vendor takes it.
-        exponent: How many decimals that minor unit has at the vendor (2: cents).
+        minor: The amount in the vendor's minor unit of the currency.
+        exponent: Decimals of that minor unit at the vendor (2: cents).
         usd_per_unit: US dollars for one major unit, margin included.
     """
     if usd_per_unit == 1 and exponent <= _MICRO_DIGITS:

@@ -1,4 +1,4 @@
-"""How a value that cannot be meant is shown in the error that says so."""
+"""Show invalid values in error texts: short, and with secrets redacted."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 
 MOST_CHARACTERS = 60
 
-# What may be a secret that stands where it should not: the user part of a URL, also of one that is
-# cut off, the vendors' keys, vault keys, and a Twilio token.
+# Text that may be a misplaced secret: the user part of a URL (even if the URL is truncated), vendor
+# keys, vault keys, and Twilio tokens.
 _SECRET = re.compile(
     r"(?<=://)[^\s'\"]*(?:(?=@)|…)|\b(?:sk|rk|pk|kb|whsec|re)_\w{6,}|\bSG\.[\w.-]{6,}|\b[0-9a-f]{32}\b"
 )
@@ -15,15 +15,15 @@ NOT_SHOWN = "<not shown>"
 
 
 def without_secrets(text: str) -> str:
-    """Return an error text without what may be a secret in it."""
+    """Return *text* with every possible secret redacted."""
     return _SECRET.sub(NOT_SHOWN, text)
 
 
 def shown(value: object) -> str:
-    """Return a short ``repr`` of *value*, without what may be a secret; any value has one, and none is long."""
+    """Return a ``repr`` of *value* with secrets redacted, cut to 60 characters; this never raises."""
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 -- a number of 5,000 digits refuses to be printed, say
+    except Exception:  # noqa: BLE001 -- any repr may raise: an int of 5,000 digits does
         text = f"<{type(value).__name__} that cannot be shown>"
     text = without_secrets(text)
     return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"

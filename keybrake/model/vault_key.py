@@ -1,4 +1,4 @@
-"""What a vault key looks like: making one, telling a forged one, and what the ledger keeps of it."""
+"""The format of vault keys: create one, check its checksum, and hash it for the ledger."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class VaultKey(str):
     """
     A token that stands for a run and travels to other processes.
 
-    It is an ordinary string wherever one is needed; only its ``repr`` is redacted, so that it
-    does not end up in a log or a traceback by accident.
+    It works like any string; only its ``repr`` is redacted, so that logs and tracebacks do not
+    reveal it.
 
     Attributes:
-        run_id: The run it stands for.
+        run_id: Id of that run.
     """
 
     __slots__ = ("run_id",)
@@ -32,7 +32,7 @@ class VaultKey(str):
     run_id: str
 
     def __new__(cls, token: str, run_id: str) -> Self:
-        """Give a token the id of its run."""
+        """Create a string that also carries the id of its run."""
         key = super().__new__(cls, token)
         key.run_id = run_id
         return key
@@ -60,10 +60,10 @@ def is_wellformed(token: str) -> bool:
 
 def vault_key_in(slot: object) -> str | None:
     """
-    Return the vault key in an SDK's key slot; None: something else stands there.
+    Return the vault key in an SDK's key slot; None: the slot holds no vault key.
 
-    With a space before it, or as bytes, it is one still, and then one that nobody made: it must not
-    go out as if it were a credential.
+    A vault key as bytes, or with surrounding spaces, also counts: it is refused later as malformed.
+    If it passed as a credential, the SDK would send it to the vendor.
     """
     if isinstance(slot, bytes):
         slot = slot.decode("latin-1")
@@ -71,7 +71,7 @@ def vault_key_in(slot: object) -> str | None:
 
 
 def digest(token: str) -> bytes:
-    """Return the SHA-256 of a token: all that the ledger keeps of it."""
+    """Return the SHA-256 of a token; the ledger stores only this hash."""
     return hashlib.sha256(token.encode("ascii")).digest()
 
 
@@ -89,10 +89,9 @@ def _base62(number: int, width: int) -> str:
 
 def fingerprint(credential: str) -> str:
     """
-    Return 16 hex digits that tell one vendor credential from another, and nothing else of it.
+    Return 16 hex digits that identify a vendor credential without revealing it.
 
-    An idempotency key means the same call only to the same owner; what the owner's secret is,
-    the ledger must not know.
+    The ledger needs them because the same idempotency key under another credential is another call.
     """
     return hashlib.sha256(
         b"keybrake credential\0" + credential.encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""How a thread waits: by a clock that no test stops, and so that other greenlets go on meanwhile."""
+"""Waiting for threads: uses a clock that tests cannot freeze, and lets other greenlets run."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from time import CLOCK_MONOTONIC, clock_gettime
 from types import TracebackType
 from typing import Any
 
-# gevent and eventlet put greenlets in the place of threads and locks: before this module is loaded,
-# after it, or in part. What waits here has to be right in any order. So it stands on what neither of
-# them replaces, which is SimpleQueue, dictionaries, and two functions as Python has them, and looks
-# for a hub whenever it waits.
+# gevent and eventlet replace threads and locks with greenlet versions, before or after this module is
+# imported, and sometimes only in part. This module must work in every order. So it is built on objects
+# that neither library patches (C SimpleQueue, dict, original _thread functions), and it checks for a
+# running hub each time it waits.
 
-# A greenlet looks again after so many seconds, at first and at last.
+# A waiting greenlet polls: the first pause between two polls, and the longest.
 _FIRST_NAP_S, _LONGEST_NAP_S = 0.001, 0.02
-# One that was not told looks all the same: it may have been an interrupt that kept it from being told.
+# A waiting thread also polls at this interval: an interrupt in release() can lose a wake-up.
 _LOOK_AGAIN_S = 0.25
 
 
 def monotonic() -> float:
-    """Return seconds that only go forward; freezegun and time-machine leave this clock alone."""
+    """Return the monotonic clock in seconds; freezegun and time-machine do not patch this one."""
     return clock_gettime(CLOCK_MONOTONIC)
 
 
 def _native(name: str) -> Any:
-    """Return a function of ``_thread`` as Python has it, even if it was replaced before this import."""
+    """Return the original function of ``_thread``, even if gevent or eventlet has replaced it."""
     import _thread
 
     if (of_gevent := getattr(sys.modules.get("gevent.monkey"), "get_original", None)) is not None:
@@ -40,32 +40,33 @@ def _native(name: str) -> Any:
     return getattr(_thread, name)
 
 
-# Starts a thread of the system, never a greenlet: it may block in the kernel.
+# Starts an OS thread, never a greenlet, so that blocking in the kernel stops no other greenlet.
 start_new_thread: Callable[[Callable[..., object], tuple[Any, ...]], int] = _native(
     "start_new_thread"
 )
-# The number of a thread of the system, also where every greenlet has one of its own.
+# Returns the id of the OS thread; the patched version returns the id of the greenlet.
 _get_ident: Callable[[], int] = _native("get_ident")
 
 
 def here() -> tuple[int, Any]:
-    """Return what tells this thread, or this greenlet of it, from every other."""
+    """Return an identity of the current thread and, if there is one, its current greenlet."""
     module = sys.modules.get("greenlet")
     if module is None:
         return _get_ident(), None
     current = module.getcurrent() if hasattr(module, "getcurrent") else None
-    # A thread's first greenlet is the thread itself, also if greenlets come into it only later.
+    # The root greenlet of a thread has no parent. Use None for it: a thread must keep its identity
+    # when the greenlet module is imported later.
     return _get_ident(), None if getattr(current, "parent", None) is None else current
 
 
 def pause_of_hub() -> Callable[[float], None] | None:
-    """Return how to pause so that the other greenlets of this thread go on; None: there are none."""
-    # Another thread may be in the middle of importing them, so each part is there or not.
+    """Return a sleep function that lets other greenlets of this thread run; None: there is no hub."""
+    # Another thread may be importing gevent or eventlet right now, so any attribute may be missing.
     find = getattr(sys.modules.get("gevent._hub_local"), "get_hub_if_exists", None)
     pause = getattr(sys.modules.get("gevent"), "sleep", None)
     if find is not None and pause is not None and (hub := find()) is not None:
-        return None if hub is here()[1] else pause  # the hub itself may not pause
-    # get_hub() would make one.
+        return None if hub is here()[1] else pause  # the hub itself must not sleep
+    # Read eventlet's thread-local: its get_hub() would create a hub.
     hub = getattr(getattr(sys.modules.get("eventlet.hubs"), "_threadlocal", None), "hub", None)
     pause = getattr(sys.modules.get("eventlet"), "sleep", None)
     if hub is not None and pause is not None:
@@ -75,11 +76,11 @@ def pause_of_hub() -> Callable[[float], None] | None:
 
 class Native:
     """
-    A lock of Python's own, which its thread may take again, and under which nothing waits for long.
+    A re-entrant lock of Python, never patched; hold it only for short work that does not block.
 
-    gevent leaves it alone. eventlet looks for such locks in modules, dictionaries, lists and
-    attributes, and replaces them by its own, which a thread of the system cannot wait for; it does
-    not look into slots.
+    gevent does not patch existing locks. eventlet does: it searches modules, dictionaries, lists and
+    attributes for RLocks and replaces them with greenlet locks, on which an OS thread cannot wait.
+    It does not search slots, so this class has them.
     """
 
     __slots__ = ("lock",)
@@ -100,7 +101,7 @@ class Native:
 
 
 class Gate:
-    """Is opened by one thread or greenlet, once or again; another waits for that."""
+    """An auto-reset event: one thread or greenlet waits until another one opens it."""
 
     __slots__ = ("_opened",)
 
@@ -108,12 +109,12 @@ class Gate:
         self._opened: SimpleQueue[None] = SimpleQueue()
 
     def open(self) -> None:
-        """Let the one that waits go on, or the next one that does."""
+        """Wake the waiter; if there is none, the next ``wait()`` returns at once."""
         if self._opened.empty():
             self._opened.put(None)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until it is opened; return whether it was, within *timeout_s* seconds."""
+        """Wait for ``open()``; return whether it came within *timeout_s* seconds."""
         pause = pause_of_hub() if timeout_s > 0.0 else None
         if pause is None:
             return self._is_open(max(timeout_s, 0.0))
@@ -136,35 +137,36 @@ class Gate:
 
 class Mutex:
     """
-    Lets one thread or greenlet in at a time, and knows which.
+    A fair lock for threads and greenlets that survives a KeyboardInterrupt.
 
-    Who is inside is an entry of a dictionary. To write it where there is none, and to take it out,
-    is one operation of Python's each, so an interrupt finds it done or not done. One that strikes
-    before it could be taken out leaves its own thread inside: that one may enter again.
+    Its owner may take it again, but it does not count: one release frees it. The owner is one entry
+    of a dictionary. ``setdefault`` and ``pop`` are atomic, so an interrupt cannot leave the lock half
+    taken. An interrupt just before ``pop`` leaves the lock with its thread, which can take it again.
     """
 
     def __init__(self) -> None:
-        self._inside: dict[str, tuple[int, Any]] = {}
-        # Those that wait, in order, and from when until when.
+        self._owner: dict[str, tuple[int, Any]] = {}
+        # Waiters in order of arrival: gate, start of waiting, deadline.
         self._line: deque[tuple[Gate, float, float]] = deque()
 
     def is_mine(self) -> bool:
-        """Return whether this thread or greenlet is inside."""
-        return self._inside.get("") == here()
+        """Return whether this thread or greenlet holds the lock."""
+        return self._owner.get("") == here()
 
     def locked(self) -> bool:
-        """Return whether any thread is inside."""
-        return bool(self._inside)
+        """Return whether any thread or greenlet holds the lock."""
+        return bool(self._owner)
 
     def acquire(
         self, timeout: float = threading.TIMEOUT_MAX, *, since: float | None = None
     ) -> bool:
         """
-        Enter; return whether that was possible within *timeout* seconds.
+        Take the lock; return whether that succeeded within *timeout* seconds.
 
         Args:
-            timeout: 0: do not wait.
-            since: From when on it has waited elsewhere. Those that wait here for longer go first.
+            timeout: Seconds; 0: do not wait.
+            since: When the caller began to wait elsewhere, on the monotonic clock. Waiters that
+                began earlier go first.
         """
         if not (self._line and self._others_first(since)) and self._enter():
             return True
@@ -186,16 +188,16 @@ class Mutex:
 
     def _others_first(self, since: float | None) -> bool:
         now = monotonic()
-        # One that an interrupt made forget its place stands there until its time is over.
+        # After an interrupt a dead waiter can stay in the line, so ignore it after its deadline.
         return any(began < (since or now) and now < until for _, began, until in list(self._line))
 
     def _enter(self) -> bool:
         mine = here()
-        return self._inside.setdefault("", mine) == mine
+        return self._owner.setdefault("", mine) == mine
 
     def release(self) -> None:
-        """Leave, and let the next one look."""
-        self._inside.pop("", None)
+        """Release the lock and wake the first waiter."""
+        self._owner.pop("", None)
         for gate, _, _ in list(self._line)[:1]:
             gate.open()
 

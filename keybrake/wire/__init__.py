@@ -1,1 +1,1 @@
-"""Where a credential may travel: the vendors' own hosts and those that the operator named."""
+"""The hosts a credential may be sent to: the vendors' own, and hosts that the operator allows."""

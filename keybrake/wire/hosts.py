@@ -1,4 +1,4 @@
-"""Where a vendor's credential may go: the vendor's own hosts, and those the operator named."""
+"""Check the destination of a credential: vendor hosts, extra hosts and proxies in keybrake.toml."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from keybrake.errors import HostNotAllowed
 
 class Elsewhere(HostNotAllowed):
     """
-    A request was about to leave that is another than was decided on; it never did.
+    Stop a request that differs from the one the guard decided on; it was not sent.
 
-    This is how the HTTP libraries are stopped. Whoever made the call gets a ``HostNotAllowed`` of the
-    guard's, which knows of the run.
+    Raised inside the HTTP library. The guard catches it and raises a ``HostNotAllowed`` that names
+    the run to the caller.
 
     Args:
-        why: What it would have been.
+        why: How the request differs.
     """
 
     def __init__(self, why: str) -> None:
         super().__init__(why, reason="host_not_allowed")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Be made again from the words."""
+        """Pickle by the message, the only argument."""
         return type(self), (self.message,)
 
 
@@ -46,7 +46,7 @@ _OWN = {
 
 
 def is_own(vendor: str, origin: str) -> bool:
-    """Return whether *origin*, scheme and host and port, is the vendor's, or the operator's word for it."""
+    """Return whether *origin* (scheme, host, port) is the vendor's, or listed in ``extra_hosts``."""
     own = _OWN.get(vendor)
     if own is not None and own.fullmatch(origin):
         return True
@@ -55,10 +55,10 @@ def is_own(vendor: str, origin: str) -> bool:
 
 def vendors_at(host: str, port: object = None) -> list[str]:
     """
-    Return the vendors whose host a name or address is, by pattern or by the operator's word.
+    Return the vendors that a host name or address belongs to.
 
-    A host of the vendor's counts at every port, one that the operator named at its own port only:
-    other services listen at the same address.
+    A vendor's own host counts at every port. An extra host counts only at its configured port,
+    because other services may listen at the same address, such as localhost.
     """
     name = _canonical(host)
     for vendor, own in _OWN.items():
@@ -68,12 +68,12 @@ def vendors_at(host: str, port: object = None) -> list[str]:
     return [it for it, origins in named if any(_listens_at(one, name, port) for one in origins)]
 
 
-# Sites of the vendors' that match the pattern of their API's hosts.
+# Vendor websites for people, whose names match the pattern of the API hosts.
 _FOR_PEOPLE = frozenset({"www.twilio.com", "console.twilio.com"})
 
 
 def _canonical(host: str) -> str:
-    """Return a host as resolvers read it: small letters, no dot at its end, ASCII."""
+    """Return a host name as a resolver reads it: lower case, ASCII, no trailing dot."""
     name = host.lower().rstrip(".")
     if not name.isascii():
         with contextlib.suppress(UnicodeError):
@@ -88,15 +88,15 @@ def _listens_at(origin: str, name: str, port: object) -> bool:
 
 
 def origin_of(url: str) -> str:
-    """Return scheme, host and port of an absolute URL, to the letter."""
+    """Return scheme, host and port of an absolute URL, exactly as written."""
     return "/".join(url.split("/", 3)[:3])
 
 
 def objection(vendor: str, url: str) -> tuple[str, str] | None:
     """
-    Return why the vendor's credential may not go to *url*, with the reason's code; None: it may.
+    Return reason code and text if the credential must not go to *url*; None: it may.
 
-    Whatever is odd about the address, such as a user part or capitals, is not the vendor's.
+    The host must match exactly: a URL with a user part or capital letters is refused.
     """
     origin = origin_of(url)
     if not is_own(vendor, origin):
@@ -105,7 +105,7 @@ def objection(vendor: str, url: str) -> tuple[str, str] | None:
 
 
 def through(proxies: Iterable[str]) -> tuple[str, str] | None:
-    """Return why a credential may not go through *proxies*, as in ``objection``."""
+    """Return reason code and text if a credential must not pass *proxies*; None: it may."""
     named = settings.current().proxies
     for proxy in proxies:
         place = _place(proxy)
@@ -124,7 +124,7 @@ _PROXY = re.compile(
 
 
 def _place(proxy: str) -> str:
-    """Return where a proxy is, without whatever says who may use it; ``?`` if two could read it differently."""
+    """Return the origin of a proxy without user and password; ``?`` if the URL is ambiguous."""
     parts = _PROXY.fullmatch(proxy)
     if parts is None:
         return "?"
@@ -133,19 +133,19 @@ def _place(proxy: str) -> str:
 
 
 def _names_no_proxy() -> bool:
-    """Return whether no variable is about a proxy; a hundredth of the work of reading them all."""
+    """Return whether no proxy variable is set; 100 times faster than ``getproxies_environment()``."""
     if not os.supports_bytes_environ:
         return False
     return not any(name[-6:].lower() == b"_proxy" for name in os.environb)
 
 
 def _of_environment(origin: str) -> list[str]:
-    """Return the proxies that HTTP clients would take from the environment for *origin*."""
+    """Return the proxies that HTTP clients would use for *origin*, from the environment."""
     if _names_no_proxy():
         return []
     proxies = getproxies_environment()
     scheme, _, host = origin.partition("://")
-    # The names under which requests and httpx look for one.
+    # The keys that requests and httpx look up.
     names = (scheme, "all", f"{scheme}://{host}", f"all://{host}")
     found = [proxies[name] for name in names if proxies.get(name)]
     return [] if not found or proxy_bypass_environment(host, proxies) else found
