@@ -1,1 +1,1 @@
-"""The verbs that users say: run, vault key, tool, stop. They check arguments and open scopes."""
+"""The public functions: run, vault key, tool, pause, revoke. They check arguments, open scopes."""

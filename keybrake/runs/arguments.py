@@ -1,4 +1,4 @@
-"""What the caller asked for: arguments as people write them, checked before anything is done."""
+"""Check and convert the arguments of the public functions, before anything is written."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Limits = Mapping[str, Limit | Mapping[str, Any]]
 
 
 class Unsaid:
-    """What a parameter holds that was not given, where None means something."""
+    """Default of a parameter that the caller left out, where None has a meaning of its own."""
 
     def __repr__(self) -> str:
-        return "<to be said>"
+        return "<not given>"
 
 
 UNSAID: Final = Unsaid()
@@ -34,26 +34,26 @@ LONGEST_LABEL = 200
 
 
 def given_arguments(**given: Any) -> dict[str, Any]:
-    """Return the arguments that the caller gave, without those that were left out."""
+    """Return only the arguments that are not ``UNSAID``."""
     return {name: value for name, value in given.items() if value is not UNSAID}
 
 
-def policy_from(policy: object, said: Mapping[str, Any]) -> Policy:
+def policy_from(policy: object, given: Mapping[str, Any]) -> Policy:
     """
-    Return the policy that a name or object and the fields said beside it come to.
+    Return *policy*, an object or a name, with the fields in *given* replaced.
 
     Raises:
-        PolicyError: No cap is said, the name is unknown, or a field cannot be meant.
+        PolicyError: No cap is given, the name is unknown, or a field is invalid.
     """
     if policy is None:
-        if "cap" not in said:
+        if "cap" not in given:
             msg = "cap is missing; say an amount in USD, or cap=None for no cap, in writing"
             raise PolicyError(msg)
-        made = Policy(**said)
+        made = Policy(**given)
     elif isinstance(policy, str):
-        made = replace(_named_policy(policy), **said)
+        made = replace(_named_policy(policy), **given)
     elif isinstance(policy, Policy):
-        made = replace(policy, **said)
+        made = replace(policy, **given)
     else:
         msg = f"policy={shown(policy)} is neither a Policy nor the name of one"
         raise PolicyError(msg)
@@ -65,7 +65,7 @@ _checked: settings.Config | None = None
 
 
 def check_policies() -> None:
-    """Refuse a configuration with a policy that cannot be meant: at start, not when it is named."""
+    """Raise ``PolicyError`` if any policy in the configuration is invalid, even an unused one."""
     global _checked  # noqa: PLW0603 -- each configuration is checked once
     config = settings.current()
     if _checked is not config:
@@ -77,7 +77,7 @@ def check_policies() -> None:
 def _named_policy(name: str) -> Policy:
     config = settings.current()
     if name not in config.policies:
-        msg = f"policy={shown(name)} is unknown: {_where_policies_are(name, config)}"
+        msg = f"policy={shown(name)} is unknown: {_hint_at_policies(name, config)}"
         raise PolicyError(msg)
     where = f"{config.source}: policies.{name}"
     policy = Policy.from_mapping(config.policies[name], where=where)
@@ -85,8 +85,8 @@ def _named_policy(name: str) -> Policy:
     return policy
 
 
-def _where_policies_are(name: str, config: settings.Config) -> str:
-    """Return which policies there are, or which folders have no file with any."""
+def _hint_at_policies(name: str, config: settings.Config) -> str:
+    """Return a hint: the known policies, or the folders that were searched for a file."""
     if config.source == settings.NO_FILE:
         looked_in = ", ".join(config.looked_in) or "the folder where keybrake exec was started"
         return (
@@ -104,8 +104,8 @@ def _where_policies_are(name: str, config: settings.Config) -> str:
 
 
 def _check_endpoints(policy: Policy, *, where: str = "") -> None:
-    """Refuse a limit or permission for an endpoint that does not exist: it would never bind."""
-    # The tables of the vendors are read only when somebody names an endpoint.
+    """Raise ``PolicyError`` if a pattern names an endpoint that does not exist: it would never match."""
+    # Import the vendors' tables only if the policy names an endpoint; they take time to load.
     patterns = [
         p for p in (*(policy.allow or ()), *(policy.limits or ())) if not p.startswith(METER)
     ]
@@ -120,9 +120,9 @@ def _check_endpoints(policy: Policy, *, where: str = "") -> None:
 
 
 def parse_label(label: object, *, field: str = "label") -> str:
-    """Return *label* if it is a text of 1 to 200 characters; else raise ``PolicyError``."""
+    """Return *label*; raise ``PolicyError`` unless it is a text of 1 to 200 characters."""
     if not isinstance(label, str) or not 0 < len(label) <= LONGEST_LABEL:
-        msg = f"{field}={shown(label)} cannot be meant; write a text of 1 to {LONGEST_LABEL} characters"
+        msg = f"{field}={shown(label)} is invalid; write a text of 1 to {LONGEST_LABEL} characters"
         raise PolicyError(msg)
     try:
         label.encode("utf-8")
@@ -133,19 +133,19 @@ def parse_label(label: object, *, field: str = "label") -> str:
 
 
 def reason_of(reason: object) -> str:
-    """Return a reason as it is; raises ``PolicyError`` if it is none."""
+    """Return *reason*; raise ``PolicyError`` if it is blank, too long or no text."""
     if isinstance(reason, str) and not reason.strip():
-        msg = "reason='' is empty; write why, for whoever reads the call log"
+        msg = "reason='' is empty; write a reason for the call log"
         raise PolicyError(msg)
     return parse_label(reason, field="reason")
 
 
 def parse_key(key: object) -> str:
     """
-    Return a vault key as it is; whether it is one shows when the run is entered.
+    Return *key*. The ledger checks it later, when the run is entered.
 
     Raises:
-        PolicyError: It is no text.
+        PolicyError: *key* is not a string.
     """
     if not isinstance(key, str):
         msg = f"key={shown(key)} is not a vault key; write the one issue_vault_key() returned"
@@ -155,11 +155,11 @@ def parse_key(key: object) -> str:
 
 def parse_ledger(wanted: object) -> Ledger:
     """
-    Return the ledger that is meant: the one named, else that of the run around, else the default.
+    Return the wanted ledger, else the ledger of the enclosing run, else the default one.
 
     Raises:
-        PolicyError: It is no ledger, or another than that of the run around.
-        LedgerUnavailable: It cannot be opened.
+        PolicyError: *wanted* is not a ledger, or not the ledger of the enclosing run.
+        LedgerUnavailable: The ledger cannot be opened.
     """
     around = caller.run_around(caller.active.get())
     if wanted is None and around is not None:

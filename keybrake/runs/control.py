@@ -1,4 +1,4 @@
-"""The verbs that leave, find, carry and stop a run."""
+"""Public functions that act on a run: unguarded, current_run, bind, revoke, pause, resume."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class unguarded:  # noqa: N801 -- read as a verb: with unguarded("why")
     Let the vendor calls of a block, or of a function, go out unguarded, each on record.
 
     Args:
-        reason: Why, for whoever reads the call log: a non-empty text up to 200 characters.
+        reason: The reason, for the call log: a non-empty text of up to 200 characters.
 
     Raises:
-        PolicyError: There is no reason.
+        PolicyError: The reason is blank or too long.
     """
 
     def __init__(self, reason: str) -> None:
@@ -41,7 +41,7 @@ class unguarded:  # noqa: N801 -- read as a verb: with unguarded("why")
         return self
 
     def __call__(self, function: F) -> F:
-        """Decorate *function*: its own code runs unguarded."""
+        """Decorate *function* so that its code runs unguarded."""
 
         def begin() -> wrapping.Here:
             install()
@@ -62,19 +62,19 @@ class unguarded:  # noqa: N801 -- read as a verb: with unguarded("why")
 
 
 def current_run() -> Run | None:
-    """Return the run around the calling code; None: there is none."""
+    """Return the innermost active run; None: no run is active."""
     frame = caller.run_around(caller.active.get())
     return None if frame is None else frame.handle
 
 
 def bind(function: F) -> F:
     """
-    Return *function* so that it runs in the run around the call of ``bind()``.
+    Return a wrapper that runs *function* in the run that is active now.
 
-    For threads, pools and callbacks that keybrake does not see start.
+    Use it for threads, pools and callbacks whose start keybrake does not hook.
 
     Raises:
-        NoActiveRun: There is no run around here.
+        NoActiveRun: No run is active.
     """
     frame = caller.active.get()
     if caller.run_around(frame) is None:
@@ -85,33 +85,34 @@ def bind(function: F) -> F:
 
 def revoke(run_or_key: Run | str) -> None:
     """
-    End a run for good; it binds the next call of any process. Twice is once.
+    End a run for good; the next call in any process is refused. Revoking twice has no effect.
 
     Args:
-        run_or_key: A run, its id, a vault key, or a label that only one run has which has not ended.
+        run_or_key: A run, its id, its vault key, or its label. If several runs have the label,
+            exactly one of them must be open or paused.
 
     Raises:
-        LedgerError: There is no such run in the ledger, or more than one.
+        LedgerError: The ledger has no such run, or the label fits several.
     """
-    ledger, uid = _meant(run_or_key)
+    ledger, uid = _ledger_and_id(run_or_key)
     ledger.revoke(uid)
 
 
 def pause(run_or_key: Run | str) -> None:
-    """Stop a run for a while, in every process; see :func:`revoke`."""
-    ledger, uid = _meant(run_or_key)
+    """Refuse the calls of a run, in every process, until :func:`resume`; see :func:`revoke`."""
+    ledger, uid = _ledger_and_id(run_or_key)
     ledger.pause(uid)
 
 
 def resume(run_or_key: Run | str) -> None:
-    """Let a paused run go on; see :func:`revoke`. A revoked run stays revoked."""
-    ledger, uid = _meant(run_or_key)
+    """Allow the calls of a paused run again; see :func:`revoke`. A revoked run stays revoked."""
+    ledger, uid = _ledger_and_id(run_or_key)
     ledger.resume(uid)
 
 
-def _meant(run_or_key: object) -> tuple[Ledger, str]:
+def _ledger_and_id(run_or_key: object) -> tuple[Ledger, str]:
     if isinstance(run_or_key, Run):
-        return run_or_key._ledger(), run_or_key.id  # noqa: SLF001 -- same file
+        return run_or_key._ledger(), run_or_key.id  # noqa: SLF001 -- same folder
     if not isinstance(run_or_key, str):
         msg = f"{type(run_or_key).__name__} is neither a run nor an id, a label or a vault key"
         raise PolicyError(msg)
@@ -119,18 +120,18 @@ def _meant(run_or_key: object) -> tuple[Ledger, str]:
         ledger, record = caller.join(run_or_key)
         return ledger, record.uid
     ledger = open_ledger()
-    return ledger, run_or_key if ledger.runs(run_or_key) else _labelled(ledger, run_or_key)
+    return ledger, run_or_key if ledger.runs(run_or_key) else _id_by_label(ledger, run_or_key)
 
 
-def _labelled(ledger: Ledger, label: str) -> str:
-    """Return the id of the run with a label: the only one that has not ended, or else the only one."""
+def _id_by_label(ledger: Ledger, label: str) -> str:
+    """Return the id of the only run with *label*, or of the only one that is open or paused."""
     found = ledger.runs(label=label)
-    going_on = [run for run in found if run.state() in ("open", "paused")]
-    if len(found) > 1 and len(going_on) != 1:
-        named = ", ".join(f"{run.uid} ({run.state()})" for run in (going_on or found)[:5])
+    live = [run for run in found if run.state() in ("open", "paused")]
+    if len(found) > 1 and len(live) != 1:
+        named = ", ".join(f"{run.uid} ({run.state()})" for run in (live or found)[:5])
         msg = (
             f"{shown(label)} is the label of {len(found)} runs, such as {named}; name one by its id"
         )
         raise LedgerError(msg)
-    # An id that is unknown is told by the ledger.
-    return (going_on or found)[0].uid if found else label
+    # Without a match, return the text itself: the ledger raises LedgerError for the unknown id.
+    return (live or found)[0].uid if found else label

@@ -1,4 +1,4 @@
-"""``install()`` and ``uninstall()``: the hooks, and wrapt with them, load on first use."""
+"""``install()`` and ``uninstall()``: the SDK hooks, imported on first use together with wrapt."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ def install() -> None:
     """
     Hook every supported SDK that is, or will be, imported into this process.
 
-    ``run()`` and ``issue_vault_key()`` do this by themselves; a process that only has
-    ``KEYBRAKE_VAULT_KEY`` calls it before its first vendor call, and has the credentials that the
-    configuration names fetched now. Doing it twice is doing it once.
+    ``run()`` and ``issue_vault_key()`` call this. A process that opens no run but has
+    ``KEYBRAKE_VAULT_KEY`` in its environment must call it before its first vendor call; it then also
+    fetches the configured credentials. Calling it twice has no effect.
 
     Raises:
-        UnsupportedSDK: An SDK in this process is of a version that cannot be guarded, or does
-            not look the way that version should.
-        PolicyError: The configuration says something that cannot be meant.
+        UnsupportedSDK: keybrake cannot guard the version of an imported SDK, or that SDK lacks the
+            functions to hook.
+        PolicyError: The configuration is invalid.
     """
     from keybrake import credentials, sdk
 
@@ -27,10 +27,10 @@ def install() -> None:
 
 def uninstall() -> None:
     """
-    Take the hooks out again; wrappers of others stay as they are.
+    Remove the hooks from the SDKs; wrappers by other libraries stay.
 
     Raises:
-        PolicyError: A run is still open in this process; its calls would go out unguarded.
+        PolicyError: A run is open in this process; its calls would be unguarded.
     """
     from keybrake import sdk
 

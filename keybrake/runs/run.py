@@ -1,4 +1,4 @@
-"""``run()``: what a run is, and how it is entered, left and read."""
+"""``run()`` and ``Run``: open, join, close, read and stop a run."""
 
 from __future__ import annotations
 
@@ -60,12 +60,13 @@ def run(  # noqa: PLR0913 -- one keyword per promise
     """
     Guard every vendor call in a block: ``with``, ``async with``, or as a decorator.
 
-    Nothing is written before the block is entered. A run inside another is its child: both bind.
+    Nothing is written before the block is entered. A run inside another run is its child; the
+    policies of both apply to its calls.
 
     Args:
-        label: What the call log calls it: any non-empty text up to 200 characters.
-        cap: The most the run may move or cost, in USD. It has to be said; ``cap=None`` is "no
-            cap, in writing". A *policy* or *key* brings its own.
+        label: Name of the run in the call log: a non-empty text of up to 200 characters.
+        cap: The most the run may move or cost, in USD. Required, unless *policy* or *key* is given;
+            ``cap=None`` explicitly sets no cap.
         daily_usd_cap: The most per UTC calendar day, in USD.
         max_calls: The most vendor calls.
         max_amount: The most one call may ask for, in USD.
@@ -74,22 +75,22 @@ def run(  # noqa: PLR0913 -- one keyword per promise
         limits: Endpoint pattern → :class:`keybrake.Limit`.
         expires_in: ``"30m"``, ``"2h"``, ``"7d"``, a ``timedelta``, or None for never.
             By default 24 hours.
-        policy: A :class:`keybrake.Policy`, or the name of one in ``keybrake.toml``; what is given
-            beside it takes the place of its fields.
-        key: Join the run that this vault key stands for, and leave it open at the end.
-        mode: ``"enforce"``, or ``"report"``: what the policy would have refused goes out, and
-            its row says ``would_refuse``.
-        reconcile: Call :meth:`Run.reconcile` when the block has ended and the run is closed;
-            what goes wrong then is logged.
+        policy: A :class:`keybrake.Policy`, or the name of one in ``keybrake.toml``. Other arguments
+            override its fields.
+        key: Join the run of this vault key; the run stays open after the block.
+        mode: ``"enforce"``, or ``"report"``: a call that the policy would refuse is sent, and its
+            row in the call log has ``would_refuse``.
+        reconcile: Call :meth:`Run.reconcile` after the block, once the run is closed. Errors in it
+            are only logged.
         ledger: URL, path or open ledger; see :func:`keybrake.open_ledger`.
 
     Raises:
-        PolicyError: Something cannot be meant; the text names it. Nothing is written.
+        PolicyError: An argument is invalid; the text names it. Nothing is written.
     """
     if mode not in ("enforce", "report"):
         msg = f'mode={shown(mode)} is unknown; write "enforce" or "report"'
         raise PolicyError(msg)
-    said = given_arguments(
+    given = given_arguments(
         cap=cap,
         daily_usd_cap=daily_usd_cap,
         max_calls=max_calls,
@@ -99,15 +100,15 @@ def run(  # noqa: PLR0913 -- one keyword per promise
         expires_in=expires_in,
     )
     if key is not None:
-        if said or policy is not None or mode != "enforce" or reconcile:
+        if given or policy is not None or mode != "enforce" or reconcile:
             other = "mode" if mode != "enforce" else "reconcile"
-            named = next(iter(said), other if policy is None else "policy")
+            named = next(iter(given), other if policy is None else "policy")
             msg = f"run(key=…) takes its policy from the key; open a child run inside to narrow {named}"
             raise PolicyError(msg)
         return Run(
             parse_label(label) if label is not None else "", None, key=parse_key(key), ledger=ledger
         )
-    made = policy_from(policy, said)
+    made = policy_from(policy, given)
     return Run(parse_label(label), made, mode=mode, reconcile=reconcile, ledger=ledger)
 
 
@@ -115,12 +116,12 @@ class Run:
     """
     One execution of an agent, with a label and a policy. Made by :func:`keybrake.run`.
 
-    Readable before, inside and after its block; amounts are ``Decimal`` US dollars.
+    Its attributes work before, inside and after the block; amounts are ``Decimal`` US dollars.
 
     Attributes:
         id: ``run_…``, unique.
-        key: The vault key that stands for this run; hand it to another process.
-        label: What the call log calls it.
+        key: The vault key of this run; with it another process can join the run.
+        label: Name of the run in the call log.
     """
 
     def __init__(
@@ -144,9 +145,9 @@ class Run:
         self._entered = False
         self.left = False
         self._pid = 0
-        # So that the first call after it is noticed, if it is never entered.
+        # If this run is never entered, the audit hook warns at the next unguarded vendor call.
         audit_hook.add()
-        self._made = unentered_runs.made(self, repr(self), audit_hook.caller())
+        self._unentered = unentered_runs.made(self, repr(self), audit_hook.caller())
 
     def __repr__(self) -> str:
         return f"<Run {shown(self.label)} {self.id or 'not joined yet'}>"
@@ -155,15 +156,15 @@ class Run:
 
     def __enter__(self) -> Self:
         """
-        Open the run, or join it, and put it around the block.
+        Open or join the run, and make it the active one.
 
         Raises:
             LedgerUnavailable: The ledger cannot be opened, locked in time or written.
-            UnsupportedSDK: An imported SDK cannot be guarded.
+            UnsupportedSDK: keybrake cannot guard the version of an imported SDK.
         """
-        with self._whole():
+        with self._all_or_nothing():
             ledger = self._prepare()
-            self._stand(ledger, self._record(ledger))
+            self._activate(ledger, self._record(ledger))
             return self
 
     def __exit__(
@@ -172,8 +173,8 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the run; one that was joined, or is a forked parent's, stays open."""
-        with self._whole():
+        """Close the run; a joined run, or one opened before a fork by the parent, stays open."""
+        with self._all_or_nothing():
             frame = self._leave()
         unguarded_connections.flush()
         if frame is not None:
@@ -184,19 +185,19 @@ class Run:
                     self.reconcile()
 
     async def __aenter__(self) -> Self:
-        """See ``__enter__``; waits for the ledger without holding up the event loop."""
+        """See ``__enter__``; waits for the ledger without blocking the event loop."""
         from keybrake.guard import task_batching
 
-        with self._whole():
+        with self._all_or_nothing():
             ledger = self._prepare()
             if self._policy is None:
-                self._stand(ledger, self._record(ledger))
+                self._activate(ledger, self._record(ledger))
                 return self
             step = task_batching.Ask(
                 lambda wait: ledger.open_run(self._new(ledger, wait=wait), wait=wait),
                 undo_work=ledger.close_run,
             )
-            self._stand(ledger, ledger.run(await task_batching.ask(step)))
+            self._activate(ledger, ledger.run(await task_batching.ask(step)))
             return self
 
     async def __aexit__(
@@ -206,7 +207,7 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         """See ``__exit__``."""
-        with self._whole():
+        with self._all_or_nothing():
             frame = self._leave()
         from keybrake.guard import task_batching
 
@@ -223,7 +224,7 @@ class Run:
         if self._entered:
             msg = f"{self!r} was entered before; make a new run() for each block"
             raise PolicyError(msg)
-        self._made.settle()
+        self._unentered.settle()
         if self._policy is None:
             caller.check(self.key)
         install()
@@ -232,19 +233,19 @@ class Run:
         return ledger
 
     @contextlib.contextmanager
-    def _whole(self) -> Iterator[None]:
-        """Enter or leave whole or not at all: Python leaves no block twice, or one it never entered."""
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Undo a half-done enter or exit on an error: Python will not call ``__exit__`` after it."""
         try:
             yield
         except BaseException:
             if self._frame is not None:
-                self._step_out(self._frame)
+                self._deactivate(self._frame)
             raise
 
-    def _step_out(self, frame: RunFrame) -> None:
-        """Take the run from around the code after it, whatever strikes meanwhile."""
+    def _deactivate(self, frame: RunFrame) -> None:
+        """Make the run inactive, even if an interrupt hits in between."""
         try:
-            self.left = True  # from here on it is open no more; the rest is tidying up
+            self.left = True  # from here on the run counts as left; the rest is cleanup
         finally:
             caller.leave(frame)
             caller.open_runs.remove(frame)
@@ -269,7 +270,7 @@ class Run:
             parent=caller.parent_scope(caller.active.get(), ledger, wait=wait),
         )
 
-    def _stand(self, ledger: Ledger, record: RunRecord) -> None:
+    def _activate(self, ledger: Ledger, record: RunRecord) -> None:
         outer = caller.active.get()
         self._frame = caller.frame_of(ledger, record, outer=outer, handle=self)
         self._pid = os.getpid()
@@ -277,27 +278,27 @@ class Run:
         caller.active.set(self._frame)
 
     def _leave(self) -> RunFrame | None:
-        """Take the run from around the block; return its frame if it is ours to close."""
+        """Make the run inactive; return its frame if this process opened the run, so must close it."""
         frame = self._frame
         assert frame is not None
-        self._step_out(frame)
+        self._deactivate(frame)
         ours = self._policy is not None and self._pid == os.getpid()
         return frame if ours else None
 
     @contextlib.contextmanager
     def _only_warn(self, what: str) -> Any:
-        """An error while closing must not hide what the block did; the run still expires."""
+        """Log an error in closing: raised, it would hide the block's exception. The run still expires."""
         try:
             yield
         except KeybrakeError as error:
             _log.warning("%r could not be %s: %s", self, what, error)
 
     def __call__(self, function: F) -> F:
-        """Decorate *function*: each of its calls is a run of its own under this policy, or joins the key's."""
-        self._made.settle()
-        return wrapping.around(function, lambda: _Stay(self._again()))
+        """Decorate *function*: each call opens a new run with this policy, or joins the run of the key."""
+        self._unentered.settle()
+        return wrapping.around(function, lambda: _DecoratedCall(self._copy()))
 
-    def _again(self) -> Run:
+    def _copy(self) -> Run:
         if self._policy is None:
             return Run(self.label, None, key=self.key, ledger=self._wanted_ledger)
         return Run(
@@ -308,7 +309,7 @@ class Run:
             ledger=self._wanted_ledger,
         )
 
-    # Reading and steering
+    # Reading and stopping
 
     @property
     def state(self) -> str:
@@ -317,17 +318,17 @@ class Run:
 
     @property
     def spent(self) -> Decimal:
-        """What its calls cost, in USD; counts open, held and estimated positions."""
+        """Counted cost of its calls, in USD, including open, held and estimated positions."""
         return usd(0 if self._frame is None else self._now().spent)
 
     @property
     def reserved(self) -> Decimal:
-        """What is set aside for calls in flight or of unknown outcome, in USD."""
+        """Money set aside for calls in flight or of unknown outcome, in USD."""
         return usd(0 if self._frame is None else self._now().reserved)
 
     @property
     def remaining(self) -> Decimal | None:
-        """What is left of the cap, in USD, or None if it has no cap."""
+        """Remainder of the cap, in USD; None: the run has no cap."""
         if self._frame is not None:
             left = self._now().remaining
         else:
@@ -336,12 +337,12 @@ class Run:
 
     @property
     def calls(self) -> int:
-        """How many of its calls were admitted."""
+        """Number of its calls that were admitted."""
         return 0 if self._frame is None else self._now().calls
 
     @property
     def refused(self) -> int:
-        """How many of its calls were refused."""
+        """Number of its calls that were refused."""
         return 0 if self._frame is None else self._now().refused
 
     def _now(self) -> RunRecord:
@@ -349,44 +350,44 @@ class Run:
         return self._frame.ledger.run(self._frame.pk)
 
     def revoke(self) -> None:
-        """End the run for good, in every process. Raises ``LedgerError`` if it was not entered."""
+        """End the run for good, in every process; raise ``LedgerError`` if it was never entered."""
         self._ledger().revoke(self.id)
 
     def pause(self) -> None:
-        """Stop the run for a while, in every process."""
+        """Refuse the calls of the run, in every process, until ``resume()``."""
         self._ledger().pause(self.id)
 
     def resume(self) -> None:
-        """Let a paused run go on."""
+        """Allow the calls of a paused run again."""
         self._ledger().resume(self.id)
 
     def reconcile(self) -> list[Finding]:
         """
         Ask the vendors about this run's unknown outcomes and late prices; see ``keybrake reconcile``.
 
-        Uses the credentials of ``[credentials]``, not those of the agent's clients. Call it after
-        the block, and again later: a price may take a day.
+        It uses the credentials in ``[credentials]``, not those of the agent's SDK clients. Call it
+        after the block, and again later: a vendor may take a day to name a price.
 
         Returns:
-            One finding for each: ``seq``, ``endpoint``, ``result`` (settled, voided, estimated,
+            One finding per call: ``seq``, ``endpoint``, ``result`` (settled, voided, estimated,
             unknown or reserved), ``cost_micros``, and the evidence in ``words``.
 
         Raises:
-            LedgerError: The run was not entered.
+            LedgerError: The run was never entered.
         """
         from keybrake.guard.reconcile import Reconciler
 
-        asker = Reconciler(self._ledger())
-        return [asker.reconcile(one) for one in asker.work(self.id)]
+        reconciler = Reconciler(self._ledger())
+        return [reconciler.reconcile(one) for one in reconciler.work(self.id)]
 
     def is_joined_in(self, frame: RunFrame) -> None:
-        """Read and steer the run of *frame*, which another process handed on with its code."""
-        self._made.settle()
+        """Attach this object to the run of *frame*, after it was pickled from another process."""
+        self._unentered.settle()
         self.id, self.label = frame.uid, frame.label
         self._frame, self._entered = frame, True
 
     def was_entered_by(self, pid: int) -> bool:
-        """Return whether it was that process which entered the block."""
+        """Return whether process *pid* entered the block."""
         return self._pid == pid
 
     def _ledger(self) -> Ledger:
@@ -396,21 +397,21 @@ class Run:
         return self._frame.ledger
 
     def bind(self, function: F) -> F:
-        """Return *function* so that it runs in this run, whichever thread or task calls it."""
+        """Return a wrapper that runs *function* in this run, whichever thread or task calls it."""
         self._ledger()
         frame = self._frame
         return wrapping.around(function, lambda: wrapping.Here(frame))
 
 
-class _Stay:
-    """The stay of one decorated call: its run, opened and closed, around its own code only."""
+class _DecoratedCall:
+    """Context of one call of a decorated function: opens a run before it and closes the run after."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
     def __enter__(self) -> Frame | None:
         self._run.__enter__()
-        return self._step_out()
+        return self._frame_for_wrapper()
 
     def __exit__(
         self,
@@ -422,7 +423,7 @@ class _Stay:
 
     async def __aenter__(self) -> Frame | None:
         await self._run.__aenter__()
-        return self._step_out()
+        return self._frame_for_wrapper()
 
     async def __aexit__(
         self,
@@ -432,9 +433,9 @@ class _Stay:
     ) -> None:
         await self._run.__aexit__(kind, error, traceback)
 
-    def _step_out(self) -> Frame | None:
-        # The wrapper puts the frame around each step of the function; between the steps of a
-        # generator its consumer runs, and is not in this run.
+    def _frame_for_wrapper(self) -> Frame | None:
+        # Entering made the run active; undo that here. The wrapper activates the frame only while the
+        # function's code runs: between two steps of a generator its consumer must not be in the run.
         run = self._run
         assert run._frame is not None  # noqa: SLF001 -- same file
         caller.active.set(run._frame.outer)  # noqa: SLF001 -- same file

@@ -1,4 +1,4 @@
-"""``status()``: is every SDK hooked in this process, and what has gone through it and past it?"""
+"""``status()``: whether each SDK is hooked in this process, and how many calls were guarded."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from keybrake.guard import call_counts, unguarded_connections
 @dataclass(frozen=True, slots=True)
 class SDKStatus:
     """
-    How the guard of one vendor's SDK stands in this process.
+    State of the hooks of one vendor's SDK in this process.
 
     Attributes:
         vendor: ``stripe``, ``twilio`` or ``resend``.
-        version: Of the SDK that is installed here; None: none is.
-        hooks: ``in place``; ``waiting`` for the SDK to be imported; ``missing``, so that calls go out
-            unguarded; ``unsupported``, a version that is refused; ``off``: ``install()`` was not
+        version: Installed version of the SDK; None: it is not installed.
+        hooks: ``in place``; ``waiting``: the SDK is not imported yet; ``missing``: calls go out
+            unguarded; ``unsupported``: keybrake refuses this version; ``off``: ``install()`` was not
             called; ``not installed``.
-        guarded: Calls that the guard decided on, the refused ones too.
-        past_the_guard: Connections to the vendor that no guarded call made, and calls of the SDK
-            that were let through: outside of every run, or inside ``unguarded()``.
+        guarded: Number of calls that the guard decided on, including refused calls.
+        past_the_guard: Number of connections to the vendor outside guarded calls, and of SDK calls
+            that the guard let through: outside every run, or inside ``unguarded()``.
     """
 
     vendor: str
@@ -32,7 +32,7 @@ class SDKStatus:
 
 
 def status() -> tuple[SDKStatus, ...]:
-    """Return how the guard of each vendor's SDK stands in this process; changes nothing."""
+    """Return the state of the hooks of each vendor's SDK in this process, without changing it."""
     from keybrake import sdk
 
     unguarded_connections.flush()
@@ -46,7 +46,7 @@ def _status(vendor: str, places: Iterable[tuple[str, str]] | None) -> SDKStatus:
 
 
 def version_of(vendor: str) -> str | None:
-    """Return the version of a vendor's SDK that is installed; None: none is."""
+    """Return the installed version of a vendor's SDK; None: it is not installed."""
     from importlib import metadata
 
     try:
@@ -64,7 +64,7 @@ def _hooks(vendor: str, version: str | None, places: Iterable[tuple[str, str]] |
         return "unsupported"
     if places is None:
         return "off"
-    # An SDK loads some of its modules late; their hooks wait, and are no fault.
+    # Some hooks may wait, because an SDK imports some of its modules late; that is no fault.
     states = {state for place, state in places if place.partition(".")[0] == vendor}
     for worst in ("missing", "in place"):
         if worst in states:

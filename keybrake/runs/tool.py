@@ -1,4 +1,4 @@
-"""``@tool``: a scope of its own for each function an agent may call."""
+"""``@tool``: gives each tool function of an agent a scope with its own limits."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def tool(  # noqa: PLR0913 -- one keyword per promise
     limits: Limits | None = None,
 ) -> F | Callable[[F], F]:
     """
-    Guard what a tool function of an agent does with its vendors: ``@tool`` or ``@tool(cap=50)``.
+    Limit the vendor calls of a tool function of an agent: ``@tool`` or ``@tool(cap=50)``.
 
-    What the function calls is charged to the tool as well as to the run around it, and the tool's
-    counts last for the whole run. Without a run around it, every vendor call in it is refused.
-    Plain and async functions, methods, generators and async generators stay what they are:
-    signature, type hints, docstring, pickling and copying survive. A framework's own decorator
-    goes above this one.
+    Each vendor call in the function is charged to the tool and to the enclosing run. The tool's
+    counts last for the whole run. Without an enclosing run every vendor call in it is refused.
+    Works on plain and async functions, methods, generators and async generators, and keeps their
+    signature, type hints and docstring; they still pickle and copy. Put a framework's decorator
+    above this one.
 
     Args:
         fn: The function, when used without parentheses.
-        name: What the call log calls the tool; by default the function's name.
+        name: Name of the tool in the call log; by default the function's name.
         cap: The most the tool may move or cost in one run, in USD.
         max_calls: The most vendor calls it may make in one run.
         max_amount: The most one call may ask for, in USD.
@@ -63,10 +63,10 @@ def tool(  # noqa: PLR0913 -- one keyword per promise
         limits: Endpoint pattern → :class:`keybrake.Limit`.
 
     Raises:
-        PolicyError: Something cannot be meant.
-        TypeError: It was put on something that is not a function.
+        PolicyError: An argument is invalid.
+        TypeError: The decorated object is not a function.
     """
-    said = {
+    given = {
         "cap": cap,
         "max_calls": max_calls,
         "max_amount": max_amount,
@@ -74,7 +74,7 @@ def tool(  # noqa: PLR0913 -- one keyword per promise
         "limits": limits,
         "expires_in": None,
     }
-    terms = policy.terms_of(policy_from(None, said))
+    terms = policy.terms_of(policy_from(None, given))
 
     def decorate(function: F) -> F:
         return _decorated(function, name, terms)
@@ -97,7 +97,7 @@ def _decorated(function: F, name: str | None, terms: Terms) -> F:
     label = parse_label(function.__name__ if name is None else name, field="name")
 
     def begin() -> wrapping.Here:
-        # The hooks have to be in even where no run is open: then every call is refused.
+        # Install the hooks even if no run is open: they refuse every vendor call in the tool.
         install()
         return wrapping.Here(ToolFrame(label, terms, caller.active.get()))
 

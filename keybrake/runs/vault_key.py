@@ -1,4 +1,4 @@
-"""``issue_vault_key()``: a run that travels to other processes as a token."""
+"""``issue_vault_key()``: open a run that other processes join with a token."""
 
 from __future__ import annotations
 
@@ -41,31 +41,31 @@ def issue_vault_key(  # noqa: PLR0913 -- one keyword per promise
     ledger: str | os.PathLike[str] | Ledger | None = None,
 ) -> VaultKey:
     """
-    Open a run that no block closes, and return the key that stands for it.
+    Open a run that no block closes, and return its vault key.
 
-    Whoever has the key calls under this run's policy, in any process on the same ledger:
-    ``run(key=…)``, or ``KEYBRAKE_VAULT_KEY`` in the environment. The ledger keeps its SHA-256
-    only, so it is shown this once. Issued inside a run, or in a process under ``KEYBRAKE_VAULT_KEY``, it is that run's
-    child and can only narrow.
+    Any process on the same ledger can use the key, by ``run(key=…)`` or by ``KEYBRAKE_VAULT_KEY`` in
+    its environment; its calls are bound by this run's policy. The ledger stores only the SHA-256 of
+    the key, so keybrake cannot show it again. A key issued inside a run, or in a process with
+    ``KEYBRAKE_VAULT_KEY``, opens a child run, which the policy of the parent binds as well.
 
     Args:
-        session_id: What the caller knows the session by; the label, unless *label* is given.
-        cap: The most the run may move or cost, in USD. It has to be said, unless *daily_usd_cap* or
-            *policy* is; ``cap=None`` is "no cap, in writing".
+        session_id: The caller's id of the session; it becomes the label, unless *label* is given.
+        cap: The most the run may move or cost, in USD. Required, unless *daily_usd_cap* or *policy*
+            is given; ``cap=None`` explicitly sets no cap.
         daily_usd_cap: USD per UTC calendar day.
         max_calls: The most vendor calls.
         max_amount: The most one call may ask for, in USD.
         allow: Endpoint patterns; see :func:`keybrake.run`.
         limits: Endpoint pattern → :class:`keybrake.Limit`.
         expires_in: ``"30m"``, ``"2h"``, ``"7d"``, a ``timedelta``, or None for never. By default
-            what *policy* says, else 1 hour.
-        label: What the call log calls it.
-        policy: A :class:`keybrake.Policy` or the name of one; fields given beside it take its
-            fields' place.
+            the expiry of *policy*, else 1 hour.
+        label: Name of the run in the call log.
+        policy: A :class:`keybrake.Policy`, or the name of one in ``keybrake.toml``. Other arguments
+            override its fields.
         ledger: URL, path or open ledger; see :func:`keybrake.open_ledger`.
 
     Raises:
-        PolicyError: No cap is said, or something cannot be meant; nothing is written.
+        PolicyError: No cap is given, or an argument is invalid; nothing is written.
         LedgerUnavailable: The ledger cannot be opened, locked in time or written.
     """
     given: dict[str, object] = {
@@ -78,7 +78,7 @@ def issue_vault_key(  # noqa: PLR0913 -- one keyword per promise
     given = {name: value for name, value in given.items() if value is not None}
     if policy is None:
         _check_cap(cap, daily_usd_cap)
-        # A daily cap alone is a cap in writing. An expiry of its own is only the policy's to leave out.
+        # A daily cap is enough. Without a policy the key expires, unless the caller says otherwise.
         given |= {"cap": None, "expires_in": "1h"}
     given |= given_arguments(cap=cap, expires_in=expires_in)
     made = policy_from(policy, given)
@@ -101,7 +101,7 @@ def issue_vault_key(  # noqa: PLR0913 -- one keyword per promise
 
 
 def _check_cap(cap: object, daily_usd_cap: object) -> None:
-    """Refuse a key that no amount of money binds, unless the caller wrote ``cap=None``."""
+    """Raise ``PolicyError`` if no cap is given, unless the caller wrote ``cap=None``."""
     if cap is UNSAID and daily_usd_cap is None:
         msg = (
             "cap is missing; say an amount in USD, a daily_usd_cap or a policy, or cap=None for "

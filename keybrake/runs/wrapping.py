@@ -1,4 +1,4 @@
-"""How a function of any kind runs inside a frame: plain, async, generator, async generator."""
+"""Wrap functions so that they run inside a frame: plain, async, generator, async generator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Here:
-    """A stay in a frame that needs neither opening nor closing."""
+    """A context manager that returns an existing frame; entering and leaving it do nothing."""
 
     def __init__(self, frame: Frame | None) -> None:
         self._frame = frame
@@ -47,23 +47,24 @@ class Here:
 
 @contextlib.contextmanager
 def standing_in(frame: Frame | None) -> Iterator[None]:
-    """Have *frame* around a block."""
+    """Make *frame* the active one inside a block."""
     token = active.set(frame)
     try:
         yield
     finally:
-        # A coroutine may be closed in another context than it ran in; that one is done with.
+        # A coroutine may be closed in another context than the one it ran in. reset() then raises
+        # ValueError, and there is nothing to restore: the first context is gone.
         with contextlib.suppress(ValueError):
             active.reset(token)
 
 
 def around(function: F, begin: Callable[[], Any]) -> F:
     """
-    Return *function* so that each of its calls runs inside the stay that *begin* returns.
+    Return a wrapper of *function* that runs each call inside the context that *begin* returns.
 
-    Signature, annotations, docstring and kind survive, and it pickles and copies by its name like
-    the function it wraps. A generator is in the frame only while its own code runs, never while
-    its consumer does.
+    The wrapper keeps signature, annotations, docstring and kind, and like *function* it pickles and
+    copies by name. A generator is in the frame only while its own code runs, not while its consumer
+    runs.
     """
     if inspect.isasyncgenfunction(function):
         wrapper = _async_generator(function, begin)
@@ -84,14 +85,14 @@ def _plain(function: Callable[..., Any], begin: Callable[[], Any]) -> Callable[.
                 result = function(*args, **kwargs)
             if not inspect.iscoroutine(result):
                 return result
-            # A lambda or a partial that makes a coroutine has done nothing yet.
+            # A lambda or partial returned a coroutine, which has not started: keep the context open.
             return _awaited(result, frame, stack.pop_all())
 
     return plain
 
 
-async def _awaited(coroutine: Any, frame: Frame | None, stay: contextlib.ExitStack) -> Any:
-    with stay, standing_in(frame):
+async def _awaited(coroutine: Any, frame: Frame | None, stack: contextlib.ExitStack) -> Any:
+    with stack, standing_in(frame):
         return await coroutine
 
 
@@ -126,7 +127,7 @@ def _steps(inner: Generator[Any, Any, Any], frame: Frame | None) -> Generator[An
                 step = inner.send
             except GeneratorExit:
                 raise
-            except BaseException as error:  # noqa: BLE001 -- the inner generator's to handle
+            except BaseException as error:  # noqa: BLE001 -- passed to the inner generator
                 step, given = inner.throw, error
     finally:
         with standing_in(frame):
@@ -150,7 +151,7 @@ def _async_generator(function: Callable[..., Any], begin: Callable[[], Any]) -> 
                         step = inner.asend
                     except GeneratorExit:
                         raise
-                    except BaseException as error:  # noqa: BLE001 -- the inner generator's
+                    except BaseException as error:  # noqa: BLE001 -- passed to the inner one
                         step, given = inner.athrow, error
             finally:
                 with standing_in(frame):

@@ -236,7 +236,9 @@ def test_an_error_while_a_run_is_entered_or_left_leaves_none_open(ledger_url, wa
 
     stay(calm := Tracer(("keybrake/runs/run.py",)))
     # Python itself may be interrupted before it has come to the first thing that a function does.
-    points = [it for it in lines(calm, 2) if it.text() not in ("try:", "with self._whole():")]
+    points = [
+        it for it in lines(calm, 2) if it.text() not in ("try:", "with self._all_or_nothing():")
+    ]
     for point in points:
         with contextlib.suppress(ERRORS[error]):
             stay(Tracer(("keybrake/runs/run.py",), point, ERRORS[error]))
