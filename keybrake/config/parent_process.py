@@ -1,4 +1,4 @@
-"""The ``keybrake exec`` that started this process, if one did: where it listens, and how it is asked."""
+"""Send a request to the ``keybrake exec`` that started this process, over its Unix socket."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from typing import Any
 from keybrake.model.waiting import monotonic
 
 ADDRESS = "KEYBRAKE_CREDENTIALS"
-"""The environment variable that says where to ask: the path of a Unix socket."""
+"""The environment variable with the path of the Unix socket of ``keybrake exec``."""
 
-PATIENCE_S = 30.0  # a place of credentials may take ten seconds to say that it does not answer
-# A configuration of a thousand policies has its place in an answer.
+# Longer than the 10 s timeout of a credential source, which keybrake exec may have to wait for.
+PATIENCE_S = 30.0
+# Large enough for a configuration with a thousand policies.
 _MOST_BYTES = 4 * 1024 * 1024
-# How long to wait before a queue that is full is tried again.
+# Pause before the next try when the accept queue of the socket is full.
 _PAUSE_S = 0.02
 
-# As it was when this process began: what its environment says later is no word of whoever started it.
+# Read once at import. Later changes to os.environ come from the agent, not the operator.
 address = os.environ.get(ADDRESS)
 
 
 def ask(where: str, asked: Mapping[str, str]) -> dict[str, Any]:
     """
-    Return what the process that listens at *where* answers.
+    Send *asked* to the process that listens at *where*, and return its answer.
 
     Raises:
-        OSError: Nobody is there, or does not answer in time.
-        ValueError: What came back cannot be read.
+        OSError: No process listens there, or it does not answer in time.
+        ValueError: The answer is not JSON.
     """
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as line:
         line.settimeout(PATIENCE_S)
@@ -48,7 +49,7 @@ def _connect(line: socket.socket, where: str) -> None:
         try:
             return line.connect(where)
         except BlockingIOError:
-            # The queue is full. Where a socket has a timeout, Linux says so instead of waiting.
+            # The accept queue is full. On a socket with a timeout, Linux reports that at once.
             if monotonic() >= until:
                 raise
             time.sleep(_PAUSE_S)

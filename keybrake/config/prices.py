@@ -1,4 +1,4 @@
-"""What a unit costs: the prices that ship, and the operator's own that replace them."""
+"""Unit prices: the shipped tables, and the operator's tables in ``[prices.*]`` that replace them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from keybrake.model import data_files
 from keybrake.model.money import MICROS
 from keybrake.model.shown import shown
 
-# How a price is written: one amount; a table of them by destination, by country and type of number,
-# or by what the vendor calls a thing; a table of tables by destination; or a number that is no money.
+# The forms of a price: one amount; a table of amounts by destination, by country and number type, or
+# by a name of the vendor; a table of tables by destination; or a count that is not money.
 _AMOUNT, _PREFIXES, _NUMBERS, _TABLE, _TABLES, _COUNT = (
     "amount", "prefixes", "numbers", "table", "tables", "count",
 )  # fmt: skip
@@ -45,7 +45,7 @@ NAMES: Mapping[str, Mapping[str, str]] = {
         "endpoint": _TABLE,
     },
 }
-"""Every name under ``[prices.*]``, and how its value is written."""
+"""Every name under ``[prices.*]``, and the form of its value."""
 
 UNITS: Mapping[str, str] = {
     "sms_segment": "USD a segment",
@@ -66,7 +66,7 @@ UNITS: Mapping[str, str] = {
     "endpoint": "USD a call",
     "meter_event": "USD a unit",
 }
-"""What one figure under each name buys, or counts."""
+"""The unit of the figures under each name."""
 
 _EXAMPLES = {
     _PREFIXES: '{ "+1" = "0.0145" }',
@@ -75,7 +75,7 @@ _EXAMPLES = {
     _TABLES: '{ sms = { "+1" = "0.0083" } }',
 }
 ANY = "*"
-"""The key of what no other key of a table fits."""
+"""The key for everything that no other key of the table matches."""
 
 _NONE = "none"  # as in a policy: TOML has no null
 _USD = re.compile(r"[0-9]{1,9}(\.[0-9]{1,18})?")
@@ -90,8 +90,8 @@ class Price(NamedTuple):
     """
     One figure in force, and its source.
 
-    *value* is in micro-USD, or a plain number where the name says so; None: no price, in writing,
-    so that what it stands for is refused.
+    *value* is in micro-USD, or a plain number for a count. None: the operator wrote "none", so
+    keybrake refuses calls that need this price.
     """
 
     vendor: str
@@ -108,8 +108,8 @@ class Prices:
     The prices in force.
 
     Attributes:
-        rows: By vendor and name; under a name by key: a destination, a field, ``sms:+1`` in a
-            table of tables, and the empty text for a single amount.
+        rows: (vendor, name) → key → price. The key is a destination or a field, ``sms:+1`` in a
+            table of tables, or empty for a single amount.
     """
 
     rows: Mapping[tuple[str, str], Mapping[str, Price]]
@@ -128,16 +128,16 @@ class Prices:
         self, vendor: str, name: str, number: str, *, within: str = "", code: str = ""
     ) -> int | None:
         """
-        Return the price of the longest prefix of *number*, in micros; None: no prefix fits.
+        Return the price of the longest prefix of *number*, in micros; None: no prefix matches.
 
-        A prefix that is shorter than *code* is the price of another country, and never fits.
+        A prefix shorter than *code* belongs to another country, so it does not match.
 
         Args:
             vendor: ``twilio``.
             name: Such as ``sms_segment``.
             number: A destination in E.164, such as ``+14155550100``.
             within: The inner table of a table of tables, such as ``sms:``.
-            code: The beginning of *number* that its country has for itself, such as ``+1876``.
+            code: The country code at the start of *number*, such as ``+1876``.
         """
         table = self.rows.get((vendor, name), {})
         for end in range(len(number), max(len(code), 1) - 1, -1):
@@ -153,10 +153,10 @@ class Prices:
 
     def with_tables(self, given: object, where: str) -> Prices:
         """
-        Return these prices with those of ``[prices.*]`` in their place, table by table.
+        Return a copy in which the tables of ``[prices.*]`` replace those of the same name.
 
         Raises:
-            PolicyError: A name is unknown or a value cannot be meant; the text names both.
+            PolicyError: A name is unknown or a value is invalid; the text names both.
         """
         rows = dict(self.rows)
         for vendor, tables in _tables(given, NAMES, where):
@@ -222,13 +222,13 @@ def _read(value: object, kind: str, where: str) -> dict[str, int | None]:
 
 
 def _key(key: object, kind: str, where: str) -> str:
-    """Return *key* if some call can ever ask for it: a price under any other would never count."""
+    """Return *key*; raise ``PolicyError`` if no call could ever match it."""
     forms = {_PREFIXES: _DESTINATION, _NUMBERS: _COUNTRY_AND_TYPE, _TABLE: _WORD}
     if isinstance(key, str) and (key == ANY or forms[kind].fullmatch(key)):
         return key
     if kind == _PREFIXES:
-        said = re.fullmatch(r"(?:\+|00)?([1-9][0-9]{0,14})", re.sub(r"[ ()-]", "", str(key)))
-        meant = f'"+{said[1]}"' if said else '"+" and the country code, such as "+44", or "*"'
+        digits = re.fullmatch(r"(?:\+|00)?([1-9][0-9]{0,14})", re.sub(r"[ ()-]", "", str(key)))
+        meant = f'"+{digits[1]}"' if digits else '"+" and the country code, such as "+44", or "*"'
         msg = f"{where}: {shown(key)} is not a destination; write {meant}"
     else:
         msg = f"{where}: {shown(key)} is not a name of a price; write {_EXAMPLES[kind]}"
@@ -238,7 +238,7 @@ def _key(key: object, kind: str, where: str) -> str:
 def _amount(value: object, where: str) -> int | None:
     if value == _NONE:
         return None
-    # Only text: a TOML float has already lost what was written.
+    # Accept text only: a float is already rounded.
     if isinstance(value, str) and _USD.fullmatch(value):
         return _micros(value)
     msg = f'{where}={shown(value)} is not a price; write USD as text, such as "0.0145", or "none"'

@@ -1,4 +1,4 @@
-"""How a credential is written down without being written down: ``vault://secret/stripe#/api_key``."""
+"""Parse references to secrets, such as ``vault://secret/stripe#/api_key``."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _SHAPE = re.compile(
     r"(?:ref\+)?(?P<scheme>[a-z][a-z0-9]*)://(?P<path>[^?#\s]+)(?:\?(?P<params>[^#\s]*))?(?:#(?P<fragment>\S*))?"
 )
 GROUP = "keybrake.credentials"
-"""Entry points of this group: a scheme, and a class that is a ``keybrake.credentials.Source``."""
+"""Entry point group: the name is a scheme, the object a ``keybrake.credentials.Source`` class."""
 
 _EXAMPLE = '"env://NAME_OF_A_VARIABLE"'
 
 
 class Unreadable(Exception):
-    """What a source holds is not what the reference says; the text carries nothing of it."""
+    """The secret does not have the keys of the reference. The text contains no part of the secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """
-    Where a secret is kept.
+    The place of a secret.
 
     Attributes:
-        scheme: Which source keeps it.
-        path: Where in that source, as written.
-        params: What else that source has to know.
-        keys: Of a secret that is a JSON object, the way to the value: ``#/a/b``.
+        scheme: Name of the source.
+        path: Path in that source, as written.
+        params: Further parameters for that source.
+        keys: For a secret that is a JSON object, the keys that lead to the value: ``#/a/b``.
     """
 
     scheme: str
@@ -46,7 +46,7 @@ class Reference:
     keys: tuple[str, ...] = ()
 
     def param(self, name: str) -> str | None:
-        """Return a parameter; of two with one name the last."""
+        """Return a parameter, the last one if it was given twice; None: it was not given."""
         return dict(self.params).get(name)
 
     def pick(self, text: str) -> str:
@@ -54,7 +54,7 @@ class Reference:
         Return the value that *keys* lead to in *text*, a JSON object; without keys, *text*.
 
         Raises:
-            Unreadable: It is no JSON object, or has no such value.
+            Unreadable: *text* is not a JSON object, or has no such value.
         """
         if not self.keys:
             return text
@@ -67,10 +67,10 @@ class Reference:
 
     def pick_from(self, found: Any) -> str:
         """
-        Return the value that *keys* lead to in an object.
+        Return the value that *keys* lead to in *found*.
 
         Raises:
-            Unreadable: It has no such value, or one that is no text.
+            Unreadable: There is no such value, or it is not text.
         """
         for key in self.keys:
             if not isinstance(found, Mapping) or key not in found:
@@ -84,12 +84,12 @@ class Reference:
 
     @property
     def fragment(self) -> str:
-        """Return the keys as they are written: ``#/a/b``."""
+        """Return the keys in the form of a reference: ``#/a/b``."""
         return f"#/{'/'.join(self.keys)}" if self.keys else ""
 
     @property
     def harmless(self) -> str:
-        """Return it as people may see it: without what may be a secret, and of a command not its arguments."""
+        """Return the reference for display: secrets are redacted, arguments of a command left out."""
         if self.scheme != "exec" or not self.params:
             return without_secrets(str(self))
         bare = without_secrets(f"{self.scheme}://{self.path}")
@@ -101,7 +101,7 @@ class Reference:
 
 
 def harmless(where: Reference | str) -> str:
-    """Return a place, or what stands there itself, as people may see it."""
+    """Return a reference, or a plain value in its place, for display: secrets are redacted."""
     return where.harmless if isinstance(where, Reference) else without_secrets(where)
 
 
@@ -112,14 +112,14 @@ def is_reference(text: object) -> bool:
 
 def parse(text: object, where: str) -> Reference:
     """
-    Return the reference that *text* is.
+    Parse *text* as a reference.
 
     Args:
-        text: ``SCHEME://PATH[?PARAMS][#/KEY…]``; ``ref+`` may stand before it.
-        where: What the error text calls it.
+        text: ``SCHEME://PATH[?PARAMS][#/KEY…]``, with an optional ``ref+`` in front.
+        where: Name of the setting, for the error text.
 
     Raises:
-        PolicyError: It is none. What it is instead is not repeated: it may be the secret itself.
+        PolicyError: *text* is not a reference. The error does not repeat it: it may be the secret.
     """
     parts = _SHAPE.fullmatch(text) if isinstance(text, str) else None
     if parts is None:
@@ -135,21 +135,21 @@ def parse(text: object, where: str) -> Reference:
 
 @functools.cache
 def schemes() -> Mapping[str, EntryPoint]:
-    """Return what there is to read a reference, by scheme; nothing of it is loaded yet."""
+    """Return the entry points of all sources, by scheme, without loading them."""
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
 def readable(text: object, where: str) -> Reference:
     """
-    Return the reference that *text* is, if there is a source for it; see ``parse``.
+    Parse *text* as a reference, and check that a source for its scheme is installed.
 
     Raises:
-        PolicyError: It is no reference, or there is none.
+        PolicyError: *text* is not a reference, or no source has its scheme.
     """
     reference = parse(text, where)
     if reference.scheme not in schemes():
         msg = (
-            f"{where}: nothing here reads {shown(reference.scheme + '://')}; known are "
+            f"{where}: no source reads {shown(reference.scheme + '://')}; known are "
             f"{', '.join(f'{scheme}://' for scheme in sorted(schemes()))}"
         )
         raise PolicyError(msg)

@@ -1,4 +1,4 @@
-"""What the operator wrote down: ``keybrake.toml``, the environment and ``configure()``."""
+"""The settings in force, from ``keybrake.toml``, the environment and ``configure()``."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from keybrake.model.shown import shown
 
 _VENDORS = {"stripe": None, "twilio": None, "resend": None}
 NO_FILE = "the defaults"
-"""The source of a configuration that no file says anything about."""
+"""``Config.source`` if there is no config file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Money:
     """
-    How calls are priced.
+    Settings for pricing calls.
 
     Attributes:
         usd_per: Currency code in lower case → USD for one major unit, exact.
         margin_bps: Added to every conversion, in 1/10,000.
         climate_fee_margin_bps: Added to a climate order for the vendor's fees, in 1/10,000.
-        refunds: ``gross``: a refund counts like any outflow. ``ignore``: it counts nothing.
-            ``net``: it takes back what the same run spent on the same charge.
-        prices: What a unit costs where the vendor names no amount.
-        ecb: Whether the European Central Bank's rate goes where *usd_per* has none.
-        ecb_max_age_days: How old such a rate may be.
-        ecb_rates: Those rates, by currency code in lower case. They are read with the rest of the
+        refunds: ``gross``: a refund counts like any outflow. ``ignore``: it counts as zero.
+            ``net``: it reduces the money that the same run spent on the same charge.
+        prices: Unit prices, for calls whose amount the vendor does not name.
+        ecb: Whether to use the European Central Bank's rate if *usd_per* has none.
+        ecb_max_age_days: Maximum age of such a rate.
+        ecb_rates: Those rates, by currency code in lower case. They are read together with the
             configuration, so that no decision reads a file or a clock.
     """
 
@@ -65,11 +65,11 @@ class Money:
         return None if rate is None else rate * Fraction(10_000 + self.margin_bps, 10_000)
 
     def is_too_old(self, rate: EcbRate) -> bool:
-        """Return whether a rate of the European Central Bank no longer counts."""
+        """Return whether a rate of the European Central Bank is older than allowed."""
         return rate.age_days > self.ecb_max_age_days
 
     def why_no_rate(self, currency: str | None) -> str:
-        """Return why ``rate`` knows none for *currency*, and what a person can do about it."""
+        """Return why there is no rate for *currency*, and how a person can add one."""
         code = currency.upper() if currency else "that currency"
         why, remedy = f"there is no rate for {code}", ""
         if old := self.ecb_rates.get(currency or ""):
@@ -84,24 +84,24 @@ class Money:
 @dataclass(frozen=True, slots=True)
 class Config:
     """
-    Everything the operator may set.
+    Every setting of the operator.
 
     Attributes:
         ledger: URL of the ledger.
         lock_timeout: Seconds to wait for the ledger before refusing.
-        durability: ``power``: an admission survives a power cut. ``process``: it survives the
-            death of every process, but not of the machine.
-        unguarded: What becomes of a connection to a vendor that no guarded call makes, where a run
-            is open: ``warn``, ``refuse`` or ``ignore``.
+        durability: ``power``: an admission survives a power cut. ``process``: it survives a crash
+            of every process, but not of the machine.
+        unguarded: Reaction to a connection to a vendor outside a guarded call while a run is open:
+            ``warn``, ``refuse`` or ``ignore``.
         policies: ``[policies.NAME]`` tables, as written.
         extra_hosts: Vendor → origins that count as the vendor's own.
-        accounts: Vendor → accounts, beside its own, that a credential may act for.
-        proxies: Origins of proxies that calls with a credential may go through.
-        credentials: Vendor → where its ``secret`` is kept, and its ``user``, if it has one.
-        credentials_ttl: Seconds for which a credential is not asked for again.
-        source: The file this came from, for error texts.
-        looked_in: The folders in which no file was found, for error texts; empty: there is a file,
-            or another process said that there is none.
+        accounts: Vendor → other accounts that its credential may act for, besides its own.
+        proxies: Origins of the proxies that calls with a credential may pass.
+        credentials: Vendor → place of its ``secret``, and of its ``user`` if it has one.
+        credentials_ttl: Seconds for which a fetched credential is kept.
+        source: The config file, for error texts.
+        looked_in: The folders that were searched without success, for error texts. Empty if there
+            is a file, or if ``keybrake exec`` sent the configuration.
     """
 
     ledger: str
@@ -124,10 +124,10 @@ _current: Config | None = None
 
 def current() -> Config:
     """
-    Return the configuration in force, reading it on first use.
+    Return the configuration in force; the first call reads it.
 
     Raises:
-        PolicyError: The file cannot be read or says something that cannot be meant.
+        PolicyError: The file cannot be read, or a setting is invalid.
     """
     global _current  # noqa: PLW0603 -- one configuration per process, read once
     if _current is None:
@@ -136,12 +136,12 @@ def current() -> Config:
 
 
 def is_read() -> bool:
-    """Return whether this process has a configuration in force."""
+    """Return whether this process has read its configuration."""
     return _current is not None
 
 
 def set_current(config: Config | None) -> None:
-    """Put *config* in force; None: read it again on next use."""
+    """Replace the configuration in force; None: read it again on next use."""
     global _current  # noqa: PLW0603 -- one configuration per process
     _current = config
 
@@ -165,28 +165,28 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
     credentials: Mapping[str, Any] | None = None,
 ) -> None:
     """
-    Set options in code; what is not named stays as ``keybrake.toml`` has it.
+    Set options in code; the other options stay as they are in ``keybrake.toml``.
 
     Args:
         ledger: URL such as ``sqlite:///ledger.db``.
         lock_timeout: Seconds to wait for the ledger's lock, 0.01 to 600.
         durability: ``"power"`` or ``"process"``.
-        unguarded: ``"warn"``, ``"refuse"`` or ``"ignore"``: what becomes of a connection to a vendor
-            that no guarded call makes, where a run is open.
+        unguarded: ``"warn"``, ``"refuse"`` or ``"ignore"``: reaction to a connection to a vendor
+            outside a guarded call while a run is open.
         usd_per: Currency code → USD for one major unit, as Decimal strings.
         margin_bps: Added to every conversion, in 1/10,000.
         climate_fee_margin_bps: Added to a climate order for the vendor's fees, in 1/10,000.
         refunds: ``"gross"``, ``"net"`` or ``"ignore"``.
-        ecb: Take the European Central Bank's rate where *usd_per* has none.
-        ecb_max_age_days: How old such a rate may be, in days.
+        ecb: Use the European Central Bank's rate if *usd_per* has none.
+        ecb_max_age_days: Maximum age of such a rate, in days.
         prices: Vendor → name → price, as under ``[prices.*]``: USD as Decimal strings.
         extra_hosts: Vendor → origins that count as the vendor's own, such as a test server.
-        accounts: Vendor → accounts, beside its own, that a credential may act for.
-        proxies: Proxies that calls with a credential may go through.
-        credentials: Vendor → reference to where its secret is kept, as under ``[credentials]``.
+        accounts: Vendor → other accounts that its credential may act for, besides its own.
+        proxies: Origins of the proxies that calls with a credential may pass.
+        credentials: Vendor → reference to its secret, as under ``[credentials]``.
 
     Raises:
-        PolicyError: A value cannot be meant; nothing is changed.
+        PolicyError: A value is invalid; nothing is changed.
     """
     config = current()
     given = {
@@ -233,10 +233,10 @@ def configure(  # noqa: PLR0913 -- one option each, all by name
 
 def load(environ: Mapping[str, str] = os.environ) -> Config:
     """
-    Read file and environment.
+    Read the configuration from the file and the environment.
 
     Raises:
-        PolicyError: The file cannot be read, or a key or value cannot be meant.
+        PolicyError: The file cannot be read, a key is unknown, or a value is invalid.
     """
     file, text = written(environ)
     config = Config(ledger=default_ledger(environ))
@@ -252,7 +252,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
 
 
 def _beside(file: Path, url: str) -> str:
-    """Return a ledger URL of a file, relative to that file: two folders must not mean two ledgers."""
+    """Resolve a relative ledger path against the config file, not against the working directory."""
     name = url.removeprefix("sqlite:///")
     if name == url or Path(name).is_absolute():
         return url
@@ -269,10 +269,10 @@ def _decoded(file: Path, text: str) -> dict[str, Any]:
 
 def parse(given: Mapping[str, Any], *, source: str, default: Config) -> Config:
     """
-    Return the configuration a parsed ``keybrake.toml`` describes.
+    Return the configuration in a decoded ``keybrake.toml``.
 
     Raises:
-        PolicyError: A key is unknown or a value cannot be meant; the text names both.
+        PolicyError: A key is unknown or a value is invalid; the text names both.
     """
     readers: dict[str, Callable[[Any, str], Any]] = {
         "ledger": _ledger,
@@ -298,7 +298,7 @@ def parse(given: Mapping[str, Any], *, source: str, default: Config) -> Config:
 
 
 def default_ledger(environ: Mapping[str, str] = os.environ) -> str:
-    """Return the URL of the ledger in the platform's folder for state."""
+    """Return the URL of the default ledger, in the platform's folder for application state."""
     home = Path.home()
     if sys.platform == "darwin":
         folder = home / "Library" / "Application Support"
@@ -364,7 +364,7 @@ def _code(code: object, where: str) -> str:
 
 
 def _rate(value: object, where: str) -> Fraction:
-    # Only text: a TOML float has already lost what was written.
+    # Accept text only: a float is already rounded.
     if isinstance(value, str) and _RATE.fullmatch(value) and Fraction(value) > 0:
         return Fraction(value)
     msg = f'{where}={shown(value)} is not a rate; write USD for one unit as text, such as "1.1172"'
@@ -379,7 +379,7 @@ MONEY_KEYS: Mapping[str, Callable[[Any, str], Any]] = {
     "ecb": yes_or_no,
     "ecb_max_age_days": days,
 }
-"""Every key of ``[money]``, and what reads its value."""
+"""Every key of ``[money]``, and the reader of its value."""
 
 
 def _policies(given: object, where: str) -> dict[str, Mapping[str, Any]]:
@@ -424,18 +424,18 @@ OF_A_VENDOR: Mapping[str, Callable[[Any, str], tuple[str, ...]]] = {
     "extra_hosts": _origins,
     "accounts": _accounts,
 }
-"""Every key of ``[vendors.NAME]``, and what reads its value."""
+"""Every key of ``[vendors.NAME]``, and the reader of its value."""
 
 
 def _proxies(given: object, where: str) -> tuple[str, ...]:
-    # What goes to a vendor through a proxy is encrypted from end to end, so http:// may be one.
+    # Plain http is allowed: calls to a vendor use TLS end to end, even through an http:// proxy.
     return tuple(_origin(proxy, where, plain_http=True) for proxy in _listed(given, where))
 
 
 def _origin(value: object, where: str, *, plain_http: bool = False) -> str:
-    """Return *value* if a credential may be sent there: https, or http on this machine."""
+    """Return *value* as an origin; it must be https, or http on this machine."""
     try:
-        # urlsplit() would drop tabs and line ends without a word.
+        # Check first: urlsplit() silently removes tabs and line ends.
         plain = isinstance(value, str) and _PRINTABLE.fullmatch(value)
         parts = urlsplit(str(value)) if plain else None
         port = parts.port if parts else None

@@ -1,4 +1,4 @@
-"""Which vault keys bind this process: of its environment, its start and its parent."""
+"""The vault keys that bind this process: from its environment, now and at start, and its parent."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from keybrake.config import parent_process
 
 AMBIENT_KEY = "KEYBRAKE_VAULT_KEY"
 
-# Read once at import: the process stays under the key it was started with, even if the agent deletes
-# or changes the variable later.
+# Read once at import: the key at start binds the process even if the agent changes the variable later.
 _at_start = os.environ.get(AMBIENT_KEY)
 
 
@@ -20,19 +19,19 @@ def vault_keys() -> tuple[str, ...]:
     """
     Return the vault keys that bind this process.
 
-    The key of its environment now comes first, then that of its start, then those that bound the
-    process which started it.
+    The order: the key in its environment now, the key at its start, the keys of the process that
+    started it.
     """
     found = (os.environ.get(AMBIENT_KEY), _at_start, *_handed_on)
     return tuple(dict.fromkeys(key for key in found if key is not None))
 
 
 def bind_by(keys: tuple[str, ...]) -> None:
-    """Bind this process by *keys* too, for as long as it lives: they bound the one that started it."""
+    """Bind this process by the keys of the process that started it, for as long as it lives."""
     global _handed_on  # noqa: PLW0603 -- one set of keys per process
     _handed_on = tuple(dict.fromkeys((*_handed_on, *keys)))
 
 
 def lost_its_key() -> bool:
-    """Return whether `keybrake exec` started this process and its vault key is gone."""
+    """Return whether ``keybrake exec`` started this process and its vault key is gone."""
     return parent_process.address is not None and not vault_keys()

@@ -1,4 +1,4 @@
-"""Settings of one value each: a number, a word or a truth, read or refused with the remedy."""
+"""Readers of single settings: a number, a word or a boolean. Errors say how to write it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _MOST_DAYS = 3650
 
 
 def seconds(value: object, where: str) -> float:
-    """Return how long a call waits for the ledger, in seconds."""
+    """Read the time that a call waits for the ledger, in seconds."""
     plain = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     if isinstance(value, float | Decimal):
         plain = math.isfinite(value)
-    # Compared before it is made a float: an int may be too large for one.
-    if plain and _SHORTEST_WAIT_S <= value <= _LONGEST_WAIT_S:  # type: ignore[operator]  # plain says it is a number
+    # Compare before float(): an int may be too large for a float.
+    if plain and _SHORTEST_WAIT_S <= value <= _LONGEST_WAIT_S:  # type: ignore[operator]  # plain means a number
         return float(value)  # type: ignore[arg-type]  # the same
     msg = (
         f"{where}={shown(value)} is not a number of seconds from {_SHORTEST_WAIT_S} to "
@@ -29,7 +29,7 @@ def seconds(value: object, where: str) -> float:
 
 
 def one_of(*choices: str) -> Callable[[object, str], str]:
-    """Return a reader of a setting that has a few possible values."""
+    """Return a reader for a setting with a few possible values."""
     *first, last = (f'"{choice}"' for choice in choices)
 
     def read(value: object, where: str) -> str:
@@ -42,7 +42,7 @@ def one_of(*choices: str) -> Callable[[object, str], str]:
 
 
 def yes_or_no(value: object, where: str) -> bool:
-    """Return whether a setting is on."""
+    """Read a boolean setting."""
     if isinstance(value, bool):
         return value
     msg = f"{where}={shown(value)} is unknown; write true or false"
@@ -50,7 +50,7 @@ def yes_or_no(value: object, where: str) -> bool:
 
 
 def days(value: object, where: str) -> int:
-    """Return a number of days."""
+    """Read a number of days."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MOST_DAYS:
         msg = f"{where}={shown(value)} is not a whole number of days from 1 to {_MOST_DAYS}"
         raise PolicyError(msg)
@@ -58,7 +58,7 @@ def days(value: object, where: str) -> int:
 
 
 def basis_points(value: object, where: str) -> int:
-    """Return a margin in 1/10,000."""
+    """Read a margin in 1/10,000."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10_000:
         msg = f"{where}={shown(value)} is not a whole number of basis points from 0 to 10000"
         raise PolicyError(msg)

@@ -587,7 +587,7 @@ open("told", "w").write(ran.stdout + ran.stderr + str(shown.returncode))
     assert told.startswith(
         "ran\nCredentialUnavailable credential_unavailable the keybrake exec that"
     )
-    assert "says no more what is configured: No such file or directory. Nothing was sent." in told
+    assert "no longer sends its configuration: No such file or directory. Nothing was sent." in told
     assert "keybrake: vendor calls are refused here: the keybrake exec that" in told
     # What needs no configuration can still be read.
     assert told.endswith("0")

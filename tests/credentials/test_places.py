@@ -57,7 +57,7 @@ def test_a_twilio_key_may_be_fetched_with_its_secret(tmp_path):
     ("written", "words"),
     [
         ('stripe = "sk_live_hunter2"', "credentials.stripe is no reference to a secret"),
-        ('stripe = "pony://x"', "nothing here reads"),
+        ('stripe = "pony://x"', "no source reads"),
         ("stripe = 5", "credentials.stripe is no reference"),
         ('stripe = { key = "env://A" }', "credentials.stripe has 'key'; write api_key"),
         ("stripe = {}", "credentials.stripe has nothing; write api_key"),

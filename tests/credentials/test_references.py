@@ -66,7 +66,7 @@ def test_a_scheme_that_nothing_reads_is_named_with_those_that_are():
     """With the remedy: what there is."""
     with pytest.raises(
         PolicyError,
-        match=r"stripe: nothing here reads '?pony://'?; known are awssecrets://, .*env://, exec://, file://",
+        match=r"stripe: no source reads '?pony://'?; known are awssecrets://, .*env://, exec://, file://",
     ):
         readable("pony://x", "stripe")
 
