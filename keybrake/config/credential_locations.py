@@ -76,6 +76,6 @@ def _user(value: object, where: str) -> Reference | str:
 def _ttl(value: object, where: str) -> float:
     plain = isinstance(value, int | Decimal) and not isinstance(value, bool)
     if plain and _SHORTEST_TTL_S <= value <= _LONGEST_TTL_S:  # type: ignore[operator]  # plain means a number
-        return float(value)  # type: ignore[arg-type]  # the same
+        return float(value)  # type: ignore[arg-type]  # plain means a number
     msg = f"{where} is not a number of seconds from {_SHORTEST_TTL_S} to {_LONGEST_TTL_S}"
     raise PolicyError(msg)

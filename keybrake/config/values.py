@@ -20,7 +20,7 @@ def seconds(value: object, where: str) -> float:
         plain = math.isfinite(value)
     # Compare before float(): an int may be too large for a float.
     if plain and _SHORTEST_WAIT_S <= value <= _LONGEST_WAIT_S:  # type: ignore[operator]  # plain means a number
-        return float(value)  # type: ignore[arg-type]  # the same
+        return float(value)  # type: ignore[arg-type]  # plain means a number
     msg = (
         f"{where}={shown(value)} is not a number of seconds from {_SHORTEST_WAIT_S} to "
         f"{_LONGEST_WAIT_S}"

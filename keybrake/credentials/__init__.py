@@ -1,4 +1,4 @@
-"""Where the vendors' real secrets come from: the place where the user keeps them already."""
+"""Fetch the vendors' real secrets from the secret stores that the operator already uses."""
 
 from keybrake.credentials.broker import Broker, Brokered, Known
 from keybrake.credentials.current import current, fetch_at_start

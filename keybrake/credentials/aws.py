@@ -14,17 +14,17 @@ from keybrake.credentials.file import text_of
 from keybrake.credentials.source import SourceFailed, hush
 from keybrake.model.waiting import Mutex
 
-# Twice this, as it is asked twice.
+# Per attempt; there are two attempts.
 _TIMEOUT_S = 5.0
 
 
 class _AwsSource:
     """
-    What both stores have in common.
+    Common code of both AWS stores.
 
-    Where and as whom, boto3 finds out as it always does: ``AWS_REGION``, ``AWS_PROFILE``,
-    ``AWS_ENDPOINT_URL``, a role of the machine. ``region`` and ``profile`` in the reference go
-    before that.
+    boto3 finds region and identity in its usual way: ``AWS_REGION``, ``AWS_PROFILE``,
+    ``AWS_ENDPOINT_URL``, a role of the machine. ``region`` and ``profile`` in the reference take
+    precedence.
     """
 
     SECRETS: ClassVar[tuple[str, ...]] = ()
@@ -37,7 +37,7 @@ class _AwsSource:
 
     def _client(self, reference: Reference) -> Any:
         place = (reference.param("profile"), reference.param("region"))
-        with self._lock:  # making a client is not safe in several threads
+        with self._lock:  # boto3 sessions are not thread-safe
             if place not in self._clients:
                 session = boto3.session.Session(profile_name=place[0], region_name=place[1])
                 how = Config(
@@ -46,7 +46,7 @@ class _AwsSource:
                     retries={"total_max_attempts": 2},
                 )
                 self._clients[place] = session.client(self.service, config=how)
-                hush("botocore")  # it logs answers as they come
+                hush("botocore")  # it logs responses, with the secret, at DEBUG level
             return self._clients[place]
 
     def fetch(self, reference: Reference) -> str:
@@ -54,11 +54,11 @@ class _AwsSource:
         try:
             found = type(self).ask(self._client(reference), reference)
         except ClientError as error:
-            said = error.response.get("Error", {}).get("Code", "an error")
-            msg = f"was not given: {said}"
+            code = error.response.get("Error", {}).get("Code", "an error")
+            msg = f"was not returned: {code}"
             raise SourceFailed(msg) from None
         except BotoCoreError as error:
-            msg = f"cannot be asked for: {type(error).__name__}"
+            msg = f"cannot be read: {type(error).__name__}"
             raise SourceFailed(msg) from None
         if isinstance(found, bytes):
             return text_of(found, reference)
@@ -66,8 +66,8 @@ class _AwsSource:
 
 
 def _secret(client: Any, reference: Reference) -> str | bytes:
-    which = {"VersionId": reference.param("version"), "VersionStage": reference.param("stage")}
-    wanted = {name: value for name, value in which.items() if value}
+    versions = {"VersionId": reference.param("version"), "VersionStage": reference.param("stage")}
+    wanted = {name: value for name, value in versions.items() if value}
     answer = client.get_secret_value(SecretId=reference.path, **wanted)
     found: str | bytes = answer["SecretString" if "SecretString" in answer else "SecretBinary"]
     return found
@@ -75,7 +75,7 @@ def _secret(client: Any, reference: Reference) -> str | bytes:
 
 def _parameter(client: Any, reference: Reference) -> str:
     name, version = reference.path, reference.param("version")
-    # A name with a slash in it begins with one.
+    # The name of a parameter in a hierarchy must begin with a slash; a reference may omit it.
     if "/" in name and not name.startswith(("/", "arn:")):
         name = f"/{name}"
     if version:

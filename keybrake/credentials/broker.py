@@ -1,7 +1,7 @@
 """
-Credentials for other processes: whoever started them has them, and gives them to whoever has the key.
+Credentials for child processes: ``keybrake exec`` serves them to callers with a valid vault key.
 
-What the operator's configuration said when they were started, it tells anybody of this user.
+It also sends the configuration it read at its start, to any process of the same user.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from keybrake.credentials.store import Kept
 from keybrake.errors import CredentialError, KeybrakeError
 
 _MOST_BYTES = 16 * 1024
-# The path of a Unix socket has room for 108 bytes, on macOS for 104, with the zero at its end.
+# The path of a Unix socket may have 108 bytes, on macOS 104, including the final zero byte.
 _LONGEST_ADDRESS = 100
 
 
 class Known(Protocol):
-    """Whatever has credentials: a store of this process, or another process that is asked."""
+    """A provider of credentials: the sources in this process, or the broker in another process."""
 
     def kept(self, vendor: str) -> Credential | None:
-        """Return the credential if it need not be asked for; this never waits."""
+        """Return the cached credential, without waiting; None: it is not cached."""
 
     def get(self, vendor: str, refused: Credential | None = None) -> Credential:
         """Return the credential, or raise ``CredentialError``."""
@@ -38,20 +38,20 @@ class Known(Protocol):
 
 class Broker:
     """
-    Serves credentials over a socket that only this user can reach, to whoever shows a key that may.
+    Serves credentials, over a Unix socket that only this user can open, to callers with a vault key.
 
     Args:
-        known: Where they come from.
-        written: The configuration.
-        may: Says why whoever shows this key is given none; None: it is given them.
+        known: The provider of the credentials.
+        written: The configuration to send.
+        may: Returns why the caller with this vault key gets no credential; None: it gets them.
 
     Raises:
-        OSError: No socket can be made.
+        OSError: The socket cannot be created.
     """
 
     def __init__(self, known: Known, written: Written, may: Callable[[str], str | None]) -> None:
         self._known, self._written, self._may = known, written, may
-        self._folder, self.address = _place()
+        self._folder, self.address = _private_folder()
         try:
             self._server = _Server(self.address, self._answer)
         except OSError:
@@ -60,16 +60,16 @@ class Broker:
         self._serving = False
 
     def serve(self) -> None:
-        """Begin to answer, in a thread."""
+        """Start a thread that answers requests."""
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         self._serving = True
 
     def __enter__(self) -> Self:
-        """Have it put away at the end of the block."""
+        """Return the broker; the block closes it at its end."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it; whoever asks from now on is told that nobody is there."""
+        """Close the socket and delete its folder; later requests fail to connect."""
         if self._serving:
             self._server.shutdown()
         self._server.server_close()
@@ -91,9 +91,10 @@ class Broker:
         return {"secret": str(found.secret), "user": found.user}
 
 
-def _place() -> tuple[tempfile.TemporaryDirectory[str], str]:
-    """Return a folder that tempfile makes for this user alone, and the path of a socket in it."""
-    for parent in (None, "/tmp"):  # noqa: S108 -- a folder of its own in it, as above
+def _private_folder() -> tuple[tempfile.TemporaryDirectory[str], str]:
+    """Create a folder that only this user can open; return it and the path of a socket in it."""
+    # TMPDIR may be too long for a socket path, on macOS for example. Then use /tmp.
+    for parent in (None, "/tmp"):  # noqa: S108 -- tempfile creates a private folder in it
         folder = tempfile.TemporaryDirectory("", "keybrake-", parent, ignore_cleanup_errors=True)
         address = str(Path(folder.name) / "credentials")
         if len(os.fsencode(address)) <= _LONGEST_ADDRESS:
@@ -104,7 +105,7 @@ def _place() -> tuple[tempfile.TemporaryDirectory[str], str]:
 
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
-    # Every thread and process of an agent may ask at the same moment.
+    # All threads and processes of an agent may connect at the same moment.
     request_queue_size = 1024
     block_on_close = False
 
@@ -113,7 +114,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of it: a traceback here would be the agent's to read."""
+        """Print no traceback: stderr belongs to the agent as well."""
 
 
 class _Handler(socketserver.StreamRequestHandler):
@@ -128,12 +129,12 @@ class _Handler(socketserver.StreamRequestHandler):
 
 class Brokered(Kept):
     """
-    The credentials that another process gives out.
+    Credentials from the ``Broker`` of another process.
 
     Args:
-        address: The path of its socket.
-        key: The vault key to show.
-        ttl_s: For how many seconds one is not asked for again.
+        address: Path of its socket.
+        key: The vault key to send.
+        ttl_s: Seconds for which a credential is cached.
     """
 
     def __init__(self, address: str, key: str, ttl_s: float) -> None:

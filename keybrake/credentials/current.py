@@ -1,4 +1,4 @@
-"""The credentials that the configuration in force speaks of."""
+"""The credentials that belong to the configuration in force."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keybrake.errors import CredentialError
 from keybrake.model import vault_key
 
 _lock = threading.Lock()
-# As it was when this process began: what its environment says later is no word of whoever started it.
+# Read once at import. Later changes to os.environ come from the agent, not the operator.
 _key = os.environ.get("KEYBRAKE_VAULT_KEY")
 _made: tuple[settings.Config, Known] | None = None
 _fetched_for: settings.Config | None = None
@@ -23,12 +23,12 @@ _log = logging.getLogger("keybrake")
 
 def current() -> Known:
     """
-    Return the credentials of the configuration in force; another configuration has its own.
+    Return the provider of credentials; a new configuration gets a new provider.
 
-    In a process that ``keybrake exec`` has started they are asked for there.
+    In a process that ``keybrake exec`` started, it asks ``keybrake exec`` for them.
 
     Raises:
-        PolicyError: The configuration cannot be read.
+        PolicyError: The configuration cannot be read, or is invalid.
     """
     global _made  # noqa: PLW0603 -- one configuration per process
     config = settings.current()
@@ -40,23 +40,23 @@ def current() -> Known:
 
 def fetch_at_start() -> None:
     """
-    Fetch every credential that the configuration names, if this process was started under a vault key.
+    Fetch every configured credential now, if this process was started under a vault key.
 
-    It will need them, and a place that is down is better known now than in the middle of the work.
-    What cannot be had is logged; a call that needs it is refused, or finds it there by then. Where
-    the key came later, or another process issues keys, nothing is fetched before it is needed.
+    Such a process needs them soon, and a source that is down should be noticed before the work
+    starts. A failure is only logged: the source may be up again when a call needs the credential;
+    otherwise that call is refused. Other processes fetch a credential when they first need it.
 
     Raises:
-        PolicyError: The configuration cannot be read.
+        PolicyError: The configuration cannot be read, or is invalid.
     """
     global _fetched_for  # noqa: PLW0603 -- once for each configuration
     known, config = current(), settings.current()
-    of_use = _key is not None and vault_key.is_wellformed(_key)
-    if not of_use or isinstance(known, Brokered) or _fetched_for is config:
+    under_key = _key is not None and vault_key.is_wellformed(_key)
+    if not under_key or isinstance(known, Brokered) or _fetched_for is config:
         return
     _fetched_for = config
     if _is_in_a_loop():
-        # Its tasks go on; a call that comes meanwhile waits for what is being fetched.
+        # Do not block the event loop. A call that needs a credential meanwhile waits for this thread.
         threading.Thread(target=_fetch, args=(known, config), daemon=True).start()
     else:
         _fetch(known, config)
@@ -72,7 +72,7 @@ def _fetch(known: Known, config: settings.Config) -> None:
 
 def _is_in_a_loop() -> bool:
     """Return whether an event loop runs in this thread."""
-    if "asyncio" not in sys.modules:  # which takes a while to load
+    if "asyncio" not in sys.modules:  # avoid the import, which is slow
         return False
     import asyncio
 
@@ -85,6 +85,7 @@ def _is_in_a_loop() -> bool:
 
 def _known(config: settings.Config) -> Known:
     if parent_process.address:
-        # Whoever has lost the key gets nothing there, and does not go to the places by itself.
+        # Without its key this process gets no credentials from keybrake exec. It must not read the
+        # sources itself instead, so there is no fall-back.
         return Brokered(parent_process.address, _key or "", config.credentials_ttl)
     return Credentials(config.credentials, config.credentials_ttl)

@@ -15,7 +15,7 @@ _PATH = "/v3/configs/config/secret"
 
 
 class DopplerSource:
-    """See ``Source``. The token is that of ``DOPPLER_TOKEN``; ``DOPPLER_API_HOST`` is another host."""
+    """See ``Source``. Reads the token from ``DOPPLER_TOKEN``; ``DOPPLER_API_HOST`` overrides the host."""
 
     SECRETS: ClassVar[tuple[str, ...]] = ("DOPPLER_TOKEN",)
 
@@ -31,7 +31,7 @@ class DopplerSource:
             raise SourceFailed(msg)
         query = dict(zip(("project", "config", "name"), place, strict=True))
         found = get_json(os.environ.get("DOPPLER_API_HOST") or _HOST, _PATH, query, token)
-        # Computed: with references to other secrets in it resolved.
+        # "computed" is the value after Doppler has resolved references to other secrets.
         value = found.get("value", {}).get("computed") if isinstance(found, dict) else None
         if not isinstance(value, str):
             msg = "holds no value"

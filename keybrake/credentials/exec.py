@@ -1,4 +1,4 @@
-"""``exec://op?args=read%20op://agents/stripe/key``: what a command prints."""
+"""``exec://op?args=read%20op://agents/stripe/key``: the output of a command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TIMEOUT_S = 10.0
 
 
 class ExecSource:
-    """See ``Source``. The command is run without a shell; one line end at the end is dropped."""
+    """See ``Source``. Runs the command without a shell, and drops one final line end."""
 
     SECRETS: ClassVar[tuple[str, ...]] = ()
 
@@ -26,8 +26,8 @@ class ExecSource:
             msg = f"has args that cannot be read: {error}"
             raise SourceFailed(msg) from error
         try:
-            # What it writes to standard error goes where ours goes: a person may have to see it.
-            ran = subprocess.run(  # noqa: S603 -- the operator wrote down what is run
+            # The command inherits stderr, so that a person can read its prompts and errors.
+            ran = subprocess.run(  # noqa: S603 -- the operator chose the command
                 [reference.path, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""``file:///run/secrets/stripe``: a file, such as a container's secrets are mounted as."""
+"""``file:///run/secrets/stripe``: a file, such as a secret mounted into a container."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_BYTES = 64 * 1024
 
 
 class FileSource:
-    """See ``Source``. One line end at the end of the file is no part of the secret."""
+    """See ``Source``. Drops one line end at the end of the file."""
 
     SECRETS: ClassVar[tuple[str, ...]] = ()
 
@@ -33,10 +33,10 @@ class FileSource:
 
 def text_of(content: bytes, reference: Reference) -> str:
     """
-    Return what a file, or a command's output, says.
+    Return the secret in the content of a file or the output of a command.
 
     Raises:
-        SourceFailed: It is no text.
+        SourceFailed: *content* is not UTF-8 text.
         Unreadable: See ``Reference.pick``.
     """
     try:
@@ -48,7 +48,7 @@ def text_of(content: bytes, reference: Reference) -> str:
 
 
 def _read(path: Path) -> bytes:
-    # A pipe would have to be waited for.
+    # O_NONBLOCK: opening a named pipe would block until a writer opens it.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):

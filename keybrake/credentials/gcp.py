@@ -19,18 +19,18 @@ from keybrake.credentials.https import THIS_MACHINE
 from keybrake.credentials.source import SourceFailed, hush
 
 _TIMEOUT_S = 10.0
-# What goes wrong before anybody is asked: no account, or a file of one that cannot be used.
+# Errors before any request is sent: there is no account, or its file cannot be used.
 _NO_ACCOUNT = (GoogleAuthError, OSError, ValueError)
-_SILENT = (exceptions.ServiceUnavailable, exceptions.DeadlineExceeded)
+_NO_ANSWER = (exceptions.ServiceUnavailable, exceptions.DeadlineExceeded)
 
 
 class SecretManagerSource:
     """
     See ``Source``.
 
-    As whom, Google's client finds out as it always does: ``GOOGLE_APPLICATION_CREDENTIALS``, what
-    ``gcloud auth application-default login`` left, an account of the machine.
-    ``SECRET_MANAGER_EMULATOR_HOST`` is a server on this machine that is asked instead.
+    Google's client finds the account in its usual way: ``GOOGLE_APPLICATION_CREDENTIALS``, the file
+    of ``gcloud auth application-default login``, an account of the machine.
+    ``SECRET_MANAGER_EMULATOR_HOST`` names an emulator on this machine to use instead.
     """
 
     SECRETS: ClassVar[tuple[str, ...]] = ()
@@ -39,19 +39,19 @@ class SecretManagerSource:
         """See ``Source.fetch``."""
         name = _name(reference)
         try:
-            # One of its own each time: an account that was changed is seen, and none is forked.
+            # A new client each time: it notices a changed account, and none survives into a fork.
             with _client() as client:
-                hush("google")  # it logs answers, if it is asked to log at all
+                hush("google")  # with logging on, it logs responses, with the secret
                 request = {"name": name}
                 found = client.access_secret_version(request, retry=None, timeout=_TIMEOUT_S)
         except _NO_ACCOUNT as error:
-            msg = f"cannot be asked for: {type(error).__name__}"
+            msg = f"cannot be read: {type(error).__name__}"
             raise SourceFailed(msg) from None
-        except _SILENT as error:
-            msg = f"cannot be asked for: Secret Manager does not answer: {type(error).__name__}"
+        except _NO_ANSWER as error:
+            msg = f"cannot be read: Secret Manager does not answer: {type(error).__name__}"
             raise SourceFailed(msg) from None
         except exceptions.GoogleAPIError as error:
-            msg = f"was not given: {type(error).__name__}"
+            msg = f"was not returned: {type(error).__name__}"
             raise SourceFailed(msg) from None
         content: bytes = found.payload.data
         if google_crc32c.value(content) != found.payload.data_crc32c:
@@ -61,7 +61,7 @@ class SecretManagerSource:
 
 
 def _name(reference: Reference) -> str:
-    """Return the name by which Google knows the version that is meant."""
+    """Return the Google resource name of the secret version."""
     place = reference.path.strip("/").split("/")
     version = reference.param("version") or "latest"
     if len(place) != 2 or not all(place) or "/" in version:
@@ -75,7 +75,7 @@ def _client() -> Any:
     if not emulator:
         return SecretManagerServiceClient()
     if urlsplit(f"//{emulator}").hostname not in THIS_MACHINE:
-        msg = f"would be asked for unencrypted at {emulator}; an emulator runs on this machine"
+        msg = f"would be read unencrypted from {emulator}; an emulator runs on this machine"
         raise SourceFailed(msg)
     channel = grpc.insecure_channel(emulator, options=[("grpc.enable_http_proxy", 0)])
     return SecretManagerServiceClient(

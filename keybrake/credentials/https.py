@@ -1,4 +1,4 @@
-"""Ask a secrets manager over HTTPS: one GET, verified, without redirects."""
+"""Read from a secrets manager over HTTPS: one GET with verified TLS, without redirects."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
-        """Follow nothing: the token is for the address that was named."""
+        """Refuse redirects: the token must go to the configured host only."""
 
 
 def get_json(base: str, path: str, query: Mapping[str, str], token: str) -> Any:
     """
-    Return the decoded answer to a GET with a bearer token.
+    Send a GET with a bearer token, and return the decoded JSON.
 
     Raises:
-        SourceFailed: The address is not encrypted, nothing came back, or no success.
+        SourceFailed: The address is not https, there is no answer, or it is an error or not JSON.
     """
     parts = urllib.parse.urlsplit(base)
     if parts.scheme != "https" and parts.hostname not in THIS_MACHINE:
-        msg = f"would be asked for unencrypted at {base}; use https"
+        msg = f"would be read unencrypted from {base}; use https"
         raise SourceFailed(msg)
     url = f"{base.rstrip('/')}{path}"
     if query:
@@ -45,7 +45,7 @@ def get_json(base: str, path: str, query: Mapping[str, str], token: str) -> Any:
             return json.loads(answer.read(_MOST_BYTES))
     except urllib.error.HTTPError as error:
         with error:
-            msg = f"was not given: {base} answered {error.code}"
+            msg = f"was not returned: {base} answered {error.code}"
         raise SourceFailed(msg) from None
     except OSError as error:
         why = getattr(error, "reason", error)

@@ -12,7 +12,7 @@ from keybrake.credentials.source import SourceFailed
 
 
 class KeyringSource:
-    """See ``Source``. Which keyring it is, the package ``keyring`` finds out."""
+    """See ``Source``. The ``keyring`` package chooses the keyring of the system."""
 
     SECRETS: ClassVar[tuple[str, ...]] = ()
 
@@ -22,7 +22,7 @@ class KeyringSource:
         try:
             found = keyring.get_password(service, user)
         except errors.NoKeyringError:
-            msg = "cannot be asked for: this machine has no keyring"
+            msg = "cannot be read: this machine has no keyring"
             raise SourceFailed(msg) from None
         except errors.KeyringError as error:
             msg = f"cannot be read: {type(error).__name__}"

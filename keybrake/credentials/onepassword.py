@@ -1,4 +1,4 @@
-"""1Password: ``op://VAULT/ITEM/FIELD``, and ``onepasswordconnect://VAULT/ITEM#/FIELD`` by its server."""
+"""1Password: ``op://VAULT/ITEM/FIELD``, or ``onepasswordconnect://VAULT/ITEM#/FIELD`` (Connect)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keybrake.credentials.exec import ExecSource
 from keybrake.credentials.https import get_json
 from keybrake.credentials.source import SourceFailed
 
-# How 1Password writes the ids of vaults and items.
+# The format of ids of vaults and items.
 _ID = re.compile(r"[a-z0-9]{26}")
 
 
@@ -22,11 +22,11 @@ class OpSource:
     """
     See ``Source``.
 
-    As the service account of ``OP_SERVICE_ACCOUNT_TOKEN``, by the package ``onepassword-sdk``; without
-    either, what ``op read`` prints, as whoever is signed in there.
+    With ``OP_SERVICE_ACCOUNT_TOKEN`` and the package ``onepassword-sdk`` it uses that service account.
+    Without one of them it runs ``op read``, with the account that is signed in there.
     """
 
-    # The command asks a Connect server, too, if it is told of one.
+    # The op command uses a Connect server if OP_CONNECT_TOKEN is set.
     SECRETS: ClassVar[tuple[str, ...]] = ("OP_SERVICE_ACCOUNT_TOKEN", "OP_CONNECT_TOKEN")
 
     def fetch(self, reference: Reference) -> str:
@@ -37,12 +37,12 @@ class OpSource:
             try:
                 from keybrake.credentials import service_account
             except ImportError:
-                pass  # the command knows the same variable
+                pass  # the op command reads the same variable
             else:
                 return reference.pick(service_account.resolve(asked, token))
         if shutil.which("op") is None:
             msg = (
-                "cannot be asked for: there is no command op; install it, or "
+                "cannot be read: there is no command op; install it, or "
                 "pip install 'keybrake[onepassword]' and set OP_SERVICE_ACCOUNT_TOKEN"
             )
             raise SourceFailed(msg)
@@ -51,7 +51,7 @@ class OpSource:
 
 
 class ConnectSource:
-    """See ``Source``. The server is ``OP_CONNECT_HOST``, the token ``OP_CONNECT_TOKEN``."""
+    """See ``Source``. Reads ``OP_CONNECT_HOST`` and ``OP_CONNECT_TOKEN``."""
 
     SECRETS: ClassVar[tuple[str, ...]] = ("OP_CONNECT_TOKEN",)
 
@@ -80,11 +80,11 @@ class _Server:
         return get_json(self._host, path, query, self._token)
 
     def id_of(self, path: str, name: str, wanted: str) -> str:
-        """Return the id of what is called *wanted*, or *wanted* if it is an id."""
+        """Return the id of the vault or item named *wanted*; return *wanted* if it is an id."""
         if _ID.fullmatch(wanted):
             return wanted
         if '"' in wanted or "\\" in wanted:
-            msg = f"has a {name} that cannot be asked for"
+            msg = f"has a {name} with a quote or backslash; write its id instead"
             raise SourceFailed(msg)
         found = self.get(path, {"filter": f'{name} eq "{wanted}"'})
         if not isinstance(found, list) or len(found) != 1:
@@ -97,13 +97,13 @@ class _Server:
 def _field(item: Mapping[str, Any], keys: Sequence[str]) -> str:
     sections = {one.get("id"): one.get("label") for one in item.get("sections") or ()}
 
-    def is_meant(field: Mapping[str, Any]) -> bool:
+    def matches(field: Mapping[str, Any]) -> bool:
         section = (field.get("section") or {}).get("id")
         names = {section, sections.get(section)}
         fits = len(keys) == 1 or keys[0] in names
         return fits and keys[-1] in (field.get("label"), field.get("id"))
 
-    found = [field for field in item.get("fields") or () if is_meant(field)]
+    found = [field for field in item.get("fields") or () if matches(field)]
     if len(found) != 1 or not isinstance(found[0].get("value"), str):
         msg = f"has {len(found)} fields of that name" if len(found) != 1 else "holds no value"
         raise SourceFailed(msg)

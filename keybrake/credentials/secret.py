@@ -1,4 +1,4 @@
-"""A vendor's secret in this process: usable, and not to be seen by accident."""
+"""Wrappers that keep a vendor's secret out of logs, tracebacks and pickles."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SHOWN = "<credential>"
 
 class Secret(str):
     """
-    A text that does not show itself: not in a ``repr``, so not in a traceback with locals or a log.
+    A string whose ``repr`` is redacted, so that tracebacks with locals and logs do not reveal it.
 
-    Whoever sends it has the text itself; whoever copies it has the same object, and whoever pickles it
-    has something that is no secret.
+    Sent over HTTP it is the plain text. Copying returns the same object. Pickling stores a
+    placeholder instead of the secret.
     """
 
     __slots__ = ()
@@ -24,7 +24,7 @@ class Secret(str):
         return _SHOWN
 
     def __getitem__(self, key: SupportsIndex | slice) -> Secret:
-        # Whoever cuts a long text to show its beginning shows nothing of this one.
+        # Tools such as reprlib and Sentry cut long strings before they show them: redact slices too.
         return Secret(super().__getitem__(key))
 
     def __copy__(self) -> Self:
@@ -38,7 +38,7 @@ class Secret(str):
 
 
 class Credential(NamedTuple):
-    """A vendor's secret, and the user name that goes with it where there is one."""
+    """A vendor's secret, and its user name if the vendor needs one."""
 
     secret: str
     user: str = ""
@@ -51,12 +51,12 @@ class Credential(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Return what tells it from others; see ``_token.fingerprint``."""
+        """Return an identifier that does not reveal it; see ``vault_key.fingerprint``."""
         return vault_key.fingerprint(self.user + self.secret)
 
     @property
     def authorization(self) -> str:
-        """Return the header that carries it."""
+        """Return the value of the ``Authorization`` header."""
         if not self.user:
             return Secret(f"Bearer {self.secret}")
         pair = base64.b64encode(f"{self.user}:{self.secret}".encode()).decode()

@@ -1,4 +1,4 @@
-"""What 1Password gives a service account, by the package ``onepassword-sdk``."""
+"""Read 1Password secrets with a service account, through the package ``onepassword-sdk``."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from keybrake.credentials.source import SourceFailed
 _TIMEOUT_S = 10.0
 _LONGEST = 200
 
-# The process that asked first. In one that was forked from it the package's threads are missing, and
-# nothing would ever be answered.
+# Id of the first process that used the package. In a fork of it the package's threads are missing, so
+# a request would never return.
 _asked_in: int | None = None
 
 
 def resolve(asked: str, token: str) -> str:
     """
-    Return what ``op://VAULT/ITEM/FIELD`` leads to.
+    Return the secret at ``op://VAULT/ITEM/FIELD``.
 
     Args:
-        asked: The reference, as 1Password writes it.
-        token: The service account's.
+        asked: The reference, in 1Password's notation.
+        token: The token of the service account.
 
     Raises:
-        SourceFailed: 1Password does not give it, or not in time.
+        SourceFailed: 1Password returns an error, or no answer in time.
     """
-    global _asked_in  # noqa: PLW0603 -- the package's threads are one per process, too
+    global _asked_in  # noqa: PLW0603 -- the package's threads exist once per process
     _asked_in = _asked_in or os.getpid()
     if os.getpid() != _asked_in:
-        msg = "cannot be asked for: this process was forked from one that had asked 1Password"
+        msg = "cannot be read: this process was forked from one that had asked 1Password"
         raise SourceFailed(msg)
 
     def run() -> str:
         return asyncio.run(asyncio.wait_for(_resolved(asked, token), _TIMEOUT_S))
 
     try:
-        # In a thread of its own: in this one somebody's event loop may be running.
+        # In a new thread: asyncio.run() fails if an event loop already runs in this one.
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(run).result()
     except TimeoutError:
-        msg = f"was not given: 1Password did not answer within {_TIMEOUT_S:g} s"
-    except Exception as error:  # noqa: BLE001 -- the package has no class for its errors
-        msg = f"was not given: {_said(error, token)}"
+        msg = f"was not returned: 1Password did not answer within {_TIMEOUT_S:g} s"
+    except Exception as error:  # noqa: BLE001 -- the package raises plain Exception
+        msg = f"was not returned: {_error_text(error, token)}"
     raise SourceFailed(msg)
 
 
@@ -55,11 +55,11 @@ async def _resolved(asked: str, token: str) -> str:
     try:
         return str(await client.secrets.resolve(asked))
     finally:
-        client._finalizer()  # noqa: SLF001 -- by itself it lets go of nothing before the process ends
+        client._finalizer()  # noqa: SLF001 -- otherwise the package frees the client only at exit
 
 
-def _said(error: Exception, token: str) -> str:
-    """Return 1Password's own words; another package's error may quote the secret."""
+def _error_text(error: Exception, token: str) -> str:
+    """Return 1Password's message; for other errors only the class, as the text may quote a secret."""
     text = str(error)
     if type(error) is not Exception or token in text:
         return type(error).__name__

@@ -1,4 +1,4 @@
-"""What a place that keeps secrets has to be able to do, and which places there are."""
+"""The protocol of credential sources, and the function that loads one by its scheme."""
 
 from __future__ import annotations
 
@@ -9,51 +9,50 @@ from typing import ClassVar, Protocol
 
 from keybrake.config.references import Reference, schemes
 
-# Whether a place is being asked: what goes over the wire meanwhile is no vendor's, and for no recorder.
+# True while a source is read. Its HTTP traffic is not a vendor call, and recorders must not see it.
 asking: ContextVar[bool] = ContextVar("keybrake.credentials.asking", default=False)
 
 
-class _Unheard(logging.Filter):
-    """Keeps back what a client says in detail while a place is asked: the answer stands in it."""
+class _DropDebug(logging.Filter):
+    """Drops debug records of a client library while a source is read: they contain the secret."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno > logging.DEBUG or not asking.get()
 
 
-_unheard = _Unheard()
+_drop_debug = _DropDebug()
 
 
 def hush(package: str) -> None:
-    """Keep the debug log of a client's package free of what it is told while a place is asked."""
+    """Drop the debug records of *package* while a source is read."""
     for name in list(logging.root.manager.loggerDict):
         if name == package or name.startswith(f"{package}."):
-            # A logger's filters are not asked about what the loggers below it say.
-            logging.getLogger(name).addFilter(_unheard)
+            # A filter on the parent does not see records of child loggers, so add it to each logger.
+            logging.getLogger(name).addFilter(_drop_debug)
 
 
 class SourceFailed(Exception):
-    """A source did not give the secret. The text says why, and carries nothing of the secret."""
+    """A source did not return the secret. The text says why, and contains no part of the secret."""
 
 
 class Source(Protocol):
     """
-    One kind of place; made once, when it is first asked. It may be asked by several threads.
+    One kind of secret store. Created once, on first use; several threads may call it.
 
     Attributes:
-        SECRETS: The environment variables with what the place itself asks for: whoever has one of them
-            can fetch the secret without keybrake.
+        SECRETS: Environment variables with the login of the store. ``keybrake exec`` removes them for
+            the agent, which could otherwise fetch the secret without keybrake.
     """
 
-    # Empty where an agent may need the same variables for its own work (AWS, Google Cloud), and where
-    # there are none.
+    # Empty if the store has none, or if the agent may need them for its own work (AWS, Google Cloud).
     SECRETS: ClassVar[tuple[str, ...]]
 
     def fetch(self, reference: Reference) -> str:
         """
-        Return what the reference leads to.
+        Return the secret at *reference*.
 
         Raises:
-            SourceFailed: It is not there, may not be read, or the place does not answer.
+            SourceFailed: It does not exist, may not be read, or the store does not answer.
         """
 
 
@@ -63,7 +62,7 @@ def source(scheme: str) -> Source:
     Return the source for a scheme.
 
     Raises:
-        SourceFailed: It cannot be loaded: the extra that it needs is not installed.
+        SourceFailed: The extra that the source needs is not installed.
     """
     point = schemes()[scheme]
     try:

@@ -1,4 +1,4 @@
-"""The vendors' credentials: fetched when first needed, kept for a while, fetched anew when refused."""
+"""A cache of credentials: fetched on first use, kept for a TTL, fetched again if refused."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from keybrake.errors import CredentialError
 from keybrake.model import vault_key
 from keybrake.model.waiting import Mutex, monotonic
 
-# What may not stand in a header, or shows that something else than a secret was fetched.
+# A longer text is not a credential: probably a whole file or a web page was fetched.
 _LONGEST = 1024
 
-# Seconds for which a source that failed is not asked again: whoever waited behind the one that asked
-# need not wait for the same failure once more.
+# Back-off in seconds after a source failed. Threads that waited for that fetch get its error instead
+# of waiting for the same failure again.
 _FAILS_FOR_S = 1.0
-# The same for one that still had, when asked anew, what the vendor had refused.
-_IN_VAIN_FOR_S = 5.0
+# Back-off in seconds after a source returned the same credential that the vendor had refused.
+_SAME_FOR_S = 5.0
 
-# Where a credential is if nobody has said so: in the variables the vendors' own tools read.
+# Where to look for a credential that is not configured: the variables of the vendors' own tools.
 FROM_ENVIRONMENT: Mapping[str, Sequence[Mapping[str, str]]] = {
     "stripe": ({"secret": "STRIPE_API_KEY"}, {"secret": "STRIPE_SECRET_KEY"}),
     "twilio": (
@@ -36,21 +36,21 @@ FROM_ENVIRONMENT: Mapping[str, Sequence[Mapping[str, str]]] = {
 
 class Kept(abc.ABC):
     """
-    Credentials that are asked for once, by one thread, and then kept for a while.
+    A cache of credentials, filled by one thread at a time per vendor.
 
     Args:
-        ttl_s: For how many seconds one is not asked for again.
+        ttl_s: Seconds for which a credential is cached.
     """
 
     def __init__(self, ttl_s: float) -> None:
         self._ttl_s = ttl_s
-        self._asking: dict[tuple[int, str], Mutex] = {}
+        self._fetching: dict[tuple[int, str], Mutex] = {}
         self._kept: dict[str, tuple[Credential, float]] = {}
         self._failed: dict[str, tuple[str, float]] = {}
-        self._in_vain: dict[str, float] = {}
+        self._same_until: dict[str, float] = {}
 
     def kept(self, vendor: str) -> Credential | None:
-        """Return the credential if it need not be asked for; this never waits."""
+        """Return the cached credential, without waiting; None: it is not cached."""
         found = self._kept.get(vendor)
         return None if found is None or monotonic() >= found[1] else found[0]
 
@@ -60,18 +60,19 @@ class Kept(abc.ABC):
 
         Args:
             vendor: Its name.
-            refused: What the vendor did not accept: it is asked for anew, unless somebody has done
-                so meanwhile.
+            refused: The credential that the vendor rejected. It is fetched again, unless another
+                thread has fetched a new one meanwhile.
 
         Raises:
-            CredentialError: It cannot be had. The text names the vendor and the place.
+            CredentialError: It cannot be fetched. The text names the vendor and the source.
         """
-        # What a thread of the parent held at a fork, nobody gives back in the child.
-        asking = self._asking.setdefault((os.getpid(), vendor), Mutex())
-        with asking:  # one asks, the others wait for what it gets
+        # One lock per process: if a thread of the parent held it at a fork, no thread of the child
+        # could release it.
+        fetching = self._fetching.setdefault((os.getpid(), vendor), Mutex())
+        with fetching:  # one thread fetches, the others wait for its result
             kept = self.kept(vendor)
             now = monotonic()
-            if kept is not None and (kept != refused or now < self._in_vain.get(vendor, 0)):
+            if kept is not None and (kept != refused or now < self._same_until.get(vendor, 0)):
                 return kept
             why, until = self._failed.get(vendor, ("", 0))
             if now < until:
@@ -84,29 +85,29 @@ class Kept(abc.ABC):
             now = monotonic()
             self._kept[vendor] = (found, now + self._ttl_s)
             if found == refused:
-                self._in_vain[vendor] = now + _IN_VAIN_FOR_S
+                self._same_until[vendor] = now + _SAME_FOR_S
             return found
 
     @abc.abstractmethod
     def _fetch(self, vendor: str, refused: Credential | None) -> Credential:
-        """Return what there is now, or raise ``CredentialError``."""
+        """Return the current credential, or raise ``CredentialError``."""
 
 
 class Credentials(Kept):
     """
-    The credential of each vendor.
+    Credentials from the configured sources.
 
     Args:
-        table: By vendor, where it is kept; a vendor that is not there is looked for in the
-            environment.
-        ttl_s: For how many seconds one is not asked for again.
+        table: Vendor → place of its credential. For a vendor without an entry, the environment
+            variables in ``FROM_ENVIRONMENT`` are read.
+        ttl_s: Seconds for which a credential is cached.
     """
 
     def __init__(self, table: Mapping[str, Place], ttl_s: float) -> None:
         super().__init__(ttl_s)
         self._table = table
 
-    def _fetch(self, vendor: str, refused: Credential | None) -> Credential:  # noqa: ARG002 -- its place knows none
+    def _fetch(self, vendor: str, refused: Credential | None) -> Credential:  # noqa: ARG002 -- a source is always read afresh
         if vendor in self._table:
             return _credential(self._table[vendor], f"credentials.{vendor}")
         unfit = ""
@@ -140,32 +141,32 @@ def _credential(where: Place, whose: str) -> Credential:
 def _value(where: Reference | str, whose: str) -> str:
     if isinstance(where, str):
         return where
-    found, why = _asked(where)
+    found, why = _fetched(where)
     if why:
-        # Raised here, where nothing in reach has what the place holds: an error takes along the frames
-        # that it comes through, and keeps one that is being handled as its context, shown or not.
+        # Raise outside the except block, in a frame without the secret: tracebacks keep frame locals
+        # and __context__.
         msg = f"{whose}: {where.harmless} {why}"
         raise CredentialError(msg)
     return found
 
 
-def _asked(where: Reference) -> tuple[str, str]:
-    """Return what a place gives, or else why that is no credential."""
+def _fetched(where: Reference) -> tuple[str, str]:
+    """Return the secret and an empty text, or an empty secret and the reason of the failure."""
     token = asking.set(True)
     try:
         found = source(where.scheme).fetch(where)
     except (SourceFailed, Unreadable) as error:
         return "", str(error)
-    except Exception as error:  # noqa: BLE001 -- a source of somebody else's; its words may be the secret's
+    except Exception as error:  # noqa: BLE001 -- a third-party source; its error text may quote the secret
         return "", f"cannot be read: {type(error).__name__} in its source"
     finally:
         asking.reset(token)
-    what = _amiss(found)
-    return ("", f"holds something that is no credential: {what}") if what else (found, "")
+    why = _why_no_credential(found)
+    return ("", f"holds something that is no credential: {why}") if why else (found, "")
 
 
-def _amiss(found: str) -> str | None:
-    """Return why a text is no credential; None: it may be one."""
+def _why_no_credential(found: str) -> str | None:
+    """Return why a text cannot be a credential; None: it may be one."""
     if not found:
         return "it is empty"
     if found.startswith(vault_key.PREFIX):

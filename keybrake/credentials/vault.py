@@ -16,7 +16,7 @@ from keybrake.credentials.source import SourceFailed
 from keybrake.model.waiting import Mutex, monotonic
 
 _TIMEOUT_S = 10.0
-# A token is renewed once less than this share of its life is left.
+# A token is renewed when less than this share of its TTL is left.
 _RENEW_BELOW = 0.5
 
 
@@ -24,9 +24,9 @@ class VaultSource:
     """
     See ``Source``.
 
-    Where: ``address`` in the reference, else ``VAULT_ADDR`` or ``BAO_ADDR``; ``namespace`` likewise.
-    As whom: ``VAULT_TOKEN``, ``BAO_TOKEN`` or ``~/.vault-token``, or else by AppRole with
-    ``VAULT_ROLE_ID`` and ``VAULT_SECRET_ID``. A token that can be renewed is, while it is used.
+    Server: ``address`` in the reference, else ``VAULT_ADDR`` or ``BAO_ADDR``; ``namespace`` likewise.
+    Login: the token in ``VAULT_TOKEN``, ``BAO_TOKEN`` or ``~/.vault-token``, else AppRole with
+    ``VAULT_ROLE_ID`` and ``VAULT_SECRET_ID``. A renewable token is renewed while it is used.
     """
 
     SECRETS: ClassVar[tuple[str, ...]] = (
@@ -53,25 +53,25 @@ class VaultSource:
             return _value(session.read(reference), reference)
 
 
-class _Life(NamedTuple):
-    """How long a token lives: *until*, by the monotonic clock, of *seconds* in all."""
+class _Lease(NamedTuple):
+    """The lifetime of a token: it ends at *until* (monotonic clock) and is *seconds* long."""
 
     until: float
     seconds: float
 
 
 class _Session:
-    """What is kept of one server: a client that is logged in."""
+    """A logged-in client of one server and namespace."""
 
     def __init__(self, address: str, namespace: str) -> None:
         self._client = hvac.Client(
             url=address, namespace=namespace or None, timeout=_TIMEOUT_S, allow_redirects=False
         )
-        self._said: tuple[str, ...] = ()
-        self._life: _Life | None = None
+        self._login: tuple[str, ...] = ()
+        self._lease: _Lease | None = None
 
     def read(self, reference: Reference) -> Mapping[str, Any]:
-        """Return the object at a path; a token that has expired meanwhile is fetched anew, once."""
+        """Return the object at a path; if the token has expired, log in again once."""
         for again in (False, True):
             try:
                 self._log_in(anew=again)
@@ -94,24 +94,24 @@ class _Session:
 
     def _log_in(self, *, anew: bool) -> None:
         token = _environ("TOKEN") or _token_file()
-        said = (token,) if token else (_environ("ROLE_ID"), _environ("SECRET_ID"))
-        if anew or said != self._said:
+        login = (token,) if token else (_environ("ROLE_ID"), _environ("SECRET_ID"))
+        if anew or login != self._login:
             if token:
                 self._client.token = token
-                self._life = _life(self._told_of_itself())
-            elif all(said):
-                found = self._client.auth.approle.login(*said)["auth"]
-                self._life = _life({**found, "ttl": found["lease_duration"]})
+                self._lease = _lease(self._token_details())
+            elif all(login):
+                found = self._client.auth.approle.login(*login)["auth"]
+                self._lease = _lease({**found, "ttl": found["lease_duration"]})
             else:
                 msg = "has no token; set VAULT_TOKEN, or VAULT_ROLE_ID and VAULT_SECRET_ID"
                 raise SourceFailed(msg)
-            self._said = said
-        elif self._life and self._life.until - monotonic() < self._life.seconds * _RENEW_BELOW:
+            self._login = login
+        elif self._lease and self._lease.until - monotonic() < self._lease.seconds * _RENEW_BELOW:
             found = self._client.auth.token.renew_self()["auth"]
-            self._life = _life({**found, "ttl": found["lease_duration"]})
+            self._lease = _lease({**found, "ttl": found["lease_duration"]})
 
-    def _told_of_itself(self) -> Mapping[str, Any]:
-        """Return what the server says of the token; nothing if its policy does not let it ask."""
+    def _token_details(self) -> Mapping[str, Any]:
+        """Return the server's data about the token; empty if its policy forbids the look-up."""
         try:
             return self._data("/v1/auth/token/lookup-self")
         except exceptions.VaultError:
@@ -123,8 +123,8 @@ class _Session:
         except exceptions.VaultError:
             mounted = {}
         if not mounted.get("path"):
-            # Not every policy, and not every server in between, lets this be asked.
-            return self._read_unasked(path, version)
+            # A policy or a proxy may forbid this request.
+            return self._read_by_guess(path, version)
         mount = str(mounted["path"]).rstrip("/")
         rest = path.removeprefix(mount).lstrip("/")
         options = mounted.get("options")
@@ -132,8 +132,8 @@ class _Session:
             return self._read_versioned(mount, rest, version)
         return self._data(f"/v1/{mount}/{rest}")
 
-    def _read_unasked(self, path: str, version: str | None) -> Mapping[str, Any]:
-        """Read what stands in the engine that the first part of a path names, whichever its version."""
+    def _read_by_guess(self, path: str, version: str | None) -> Mapping[str, Any]:
+        """Read with the first part of the path as the mount; try engine 2, then engine 1."""
         mount, _, rest = path.partition("/")
         try:
             return self._read_versioned(mount, rest, version)
@@ -156,12 +156,12 @@ def _object(found: object) -> Mapping[str, Any]:
     return found
 
 
-def _life(found: Mapping[str, Any]) -> _Life | None:
-    """Return how long a token lives; None: it cannot be renewed, or never ends."""
+def _lease(found: Mapping[str, Any]) -> _Lease | None:
+    """Return the lease of a token; None: it cannot be renewed, or never expires."""
     seconds = float(found.get("ttl") or 0)
     if not found.get("renewable") or seconds <= 0:
         return None
-    return _Life(monotonic() + seconds, seconds)
+    return _Lease(monotonic() + seconds, seconds)
 
 
 def _value(found: Mapping[str, Any], reference: Reference) -> str:

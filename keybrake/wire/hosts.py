@@ -68,7 +68,7 @@ def vendors_at(host: str, port: object = None) -> list[str]:
     return [it for it, origins in named if any(_listens_at(one, name, port) for one in origins)]
 
 
-# Vendor websites for people, whose names match the pattern of the API hosts.
+# Websites of vendors, not APIs. Their names match the pattern of the API hosts.
 _FOR_PEOPLE = frozenset({"www.twilio.com", "console.twilio.com"})
 
 

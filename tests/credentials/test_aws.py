@@ -145,11 +145,11 @@ def test_another_region_may_be_named(aws):
 @pytest.mark.parametrize(
     ("ask", "why"),
     [
-        (lambda: fetch("none"), "was not given: ResourceNotFoundException"),
-        (lambda: parameter("/none"), "was not given: ParameterNotFound"),
+        (lambda: fetch("none"), "was not returned: ResourceNotFoundException"),
+        (lambda: parameter("/none"), "was not returned: ParameterNotFound"),
         (lambda: fetch(keys=("none",)), "has no #/none"),
         (lambda: fetch(keys=("n",)), "holds no text at #/n"),
-        (lambda: fetch(profile="none"), "cannot be asked for: ProfileNotFound"),
+        (lambda: fetch(profile="none"), "cannot be read: ProfileNotFound"),
     ],
 )
 def test_what_is_not_there_is_said(aws, ask, why):
@@ -165,7 +165,7 @@ def test_a_server_that_is_down_is_said(aws, monkeypatch):
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
         for ask in (fetch, parameter):
-            with pytest.raises(SourceFailed, match="cannot be asked for: EndpointConnectionError"):
+            with pytest.raises(SourceFailed, match="cannot be read: EndpointConnectionError"):
                 ask()
 
 

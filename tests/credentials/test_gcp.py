@@ -78,11 +78,11 @@ def test_a_rotated_one_is_seen(server):
 @pytest.mark.parametrize(
     ("status", "why"),
     [
-        (grpc.StatusCode.PERMISSION_DENIED, "was not given: PermissionDenied"),
-        (grpc.StatusCode.UNAUTHENTICATED, "was not given: Unauthenticated"),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "was not given: ResourceExhausted"),
-        (grpc.StatusCode.FAILED_PRECONDITION, "was not given: FailedPrecondition"),
-        (grpc.StatusCode.INTERNAL, "was not given: InternalServerError"),
+        (grpc.StatusCode.PERMISSION_DENIED, "was not returned: PermissionDenied"),
+        (grpc.StatusCode.UNAUTHENTICATED, "was not returned: Unauthenticated"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "was not returned: ResourceExhausted"),
+        (grpc.StatusCode.FAILED_PRECONDITION, "was not returned: FailedPrecondition"),
+        (grpc.StatusCode.INTERNAL, "was not returned: InternalServerError"),
         (grpc.StatusCode.UNAVAILABLE, "Secret Manager does not answer: ServiceUnavailable"),
     ],
 )
@@ -98,8 +98,8 @@ def test_a_refusal_is_said(server, status, why):
 @pytest.mark.parametrize(
     ("ask", "why"),
     [
-        (lambda: fetch("agents/none"), "was not given: NotFound"),
-        (lambda: fetch(version="7"), "was not given: NotFound"),
+        (lambda: fetch("agents/none"), "was not returned: NotFound"),
+        (lambda: fetch(version="7"), "was not returned: NotFound"),
         (lambda: fetch(keys=("none",)), "has no #/none"),
         (lambda: fetch(keys=("n",)), "holds no text at #/n"),
         (lambda: fetch("stripe"), "is not PROJECT/SECRET"),
@@ -140,7 +140,7 @@ def test_a_server_that_is_down_is_said(server, monkeypatch):
         known().get("stripe")
     assert time.monotonic() - began < 10
     assert str(refused.value) == (
-        "credentials.stripe: gcpsecrets://agents/stripe#/api_key cannot be asked for: "
+        "credentials.stripe: gcpsecrets://agents/stripe#/api_key cannot be read: "
         "Secret Manager does not answer: ServiceUnavailable"
     )
 
@@ -164,7 +164,7 @@ def test_an_emulator_is_on_this_machine(server, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert fetch() == SECRET
     monkeypatch.setenv("SECRET_MANAGER_EMULATOR_HOST", "emulator.example.com:8085")
-    with pytest.raises(SourceFailed, match="would be asked for unencrypted"):
+    with pytest.raises(SourceFailed, match="would be read unencrypted"):
         fetch()
 
 
@@ -215,16 +215,16 @@ def test_a_cloud_that_cannot_be_reached_is_said(account):
 def test_an_account_that_cannot_be_used_is_said(account, other, why):
     """In the word of Google's client, and without what stands in the account's file."""
     account(**other)
-    with pytest.raises(SourceFailed, match=f"^cannot be asked for: {why}$"):
+    with pytest.raises(SourceFailed, match=f"^cannot be read: {why}$"):
         fetch()
 
 
 def test_without_an_account_nobody_is_asked(account, monkeypatch, tmp_path):
     """What Google's client misses, or cannot read, is said in its word."""
-    with pytest.raises(SourceFailed, match="cannot be asked for: DefaultCredentialsError"):
+    with pytest.raises(SourceFailed, match="cannot be read: DefaultCredentialsError"):
         fetch()
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path))
-    with pytest.raises(SourceFailed, match="cannot be asked for: IsADirectoryError"):
+    with pytest.raises(SourceFailed, match="cannot be read: IsADirectoryError"):
         fetch()
 
 

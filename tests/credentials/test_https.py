@@ -68,8 +68,8 @@ def test_connect(server):
         (lambda: connect(keys=("none",)), "has 0 fields of that name"),
         (lambda: connect(keys=("empty",)), "holds no value"),
         (lambda: connect("twice/stripe"), "has a name that 2 have; name one by its id"),
-        (lambda: connect('a" or name eq "b/stripe'), "has a name that cannot be asked for"),
-        (lambda: connect("none/stripe"), r"was not given: .* answered 404"),
+        (lambda: connect('a" or name eq "b/stripe'), "has a name with a quote or backslash"),
+        (lambda: connect("none/stripe"), r"was not returned: .* answered 404"),
     ],
 )
 def test_what_is_not_there_is_said(server, ask, why):
@@ -112,7 +112,7 @@ def test_a_server_that_is_down_is_named(server, monkeypatch):
         with pytest.raises(SourceFailed, match=f"{url} does not answer: ConnectionRefusedError"):
             doppler()
     monkeypatch.setenv("DOPPLER_API_HOST", "http://doppler.example.com")
-    with pytest.raises(SourceFailed, match="would be asked for unencrypted"):
+    with pytest.raises(SourceFailed, match="would be read unencrypted"):
         doppler()
 
 

@@ -91,7 +91,7 @@ def service_account(patch, _) -> Iterator[At]:
         def lose() -> None:
             core.refuses = "error sending request"
 
-        yield At(reference, keep, lose, "was not given: error sending request")
+        yield At(reference, keep, lose, "was not returned: error sending request")
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def token(address):
 def test_a_token_that_is_none_is_said(monkeypatch, written, why):
     """In the package's own words, without the token."""
     monkeypatch.setenv("OP_SERVICE_ACCOUNT_TOKEN", written)
-    with pytest.raises(SourceFailed, match=f"was not given: .*{why}") as refused:
+    with pytest.raises(SourceFailed, match=f"was not returned: .*{why}") as refused:
         fetch()
     assert written not in str(refused.value)
 
@@ -102,7 +102,7 @@ def test_a_server_that_is_down_is_said(monkeypatch):
             known.get("stripe")
     assert time.monotonic() - began < 10
     said = str(refused.value)
-    assert said.startswith("credentials.stripe: op://agents/stripe/key was not given: auth")
+    assert said.startswith("credentials.stripe: op://agents/stripe/key was not returned: auth")
     assert written not in said
     assert "hunter2" not in said
 
@@ -183,7 +183,7 @@ def test_a_token_that_was_changed_is_taken(core, monkeypatch):
 
 def test_what_is_not_there_is_said(core):
     """In the package's own words; the account is let go of all the same."""
-    with pytest.raises(SourceFailed, match="was not given: no item matched the reference"):
+    with pytest.raises(SourceFailed, match="was not returned: no item matched the reference"):
         fetch("agents/none/key")
     assert core.released == 1
 
@@ -196,13 +196,13 @@ def test_words_that_say_too_much_are_not_repeated(core, words, shown):
     core.refuses = words
     with pytest.raises(SourceFailed) as refused:
         fetch()
-    assert str(refused.value) == f"was not given: {shown}"
+    assert str(refused.value) == f"was not returned: {shown}"
 
 
 def test_an_answer_that_is_no_text_is_not_repeated(core):
     """The error about it quotes it, and is not passed on."""
     core.kept["op://agents/stripe/key"] = [SECRET]
-    with pytest.raises(SourceFailed, match="was not given: ValidationError") as refused:
+    with pytest.raises(SourceFailed, match="was not returned: ValidationError") as refused:
         fetch()
     assert SECRET not in str(refused.value)
 
