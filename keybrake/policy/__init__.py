@@ -1,1 +1,1 @@
-"""What a scope allows, the one pure decision, and the words of a refusal."""
+"""Policies, the pure function that decides on a call, and the texts of refusals."""

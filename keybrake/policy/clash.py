@@ -1,4 +1,4 @@
-"""Another call by which a price may not hold, and the words for it."""
+"""A conflict between two calls: one may change the price that the other relies on."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from keybrake.model.shown import shown
 
 class Clash(NamedTuple):
     """
-    Another call that has to do with the price of this one.
+    Another call that conflicts with the price of this call.
 
     Attributes:
-        object: Key of the object that both are about.
-        seq: Number of the other call.
-        endpoint: Of the same; empty where that is not known any more.
-        state: Of the same.
-        raises: Whether it can make the object dearer that this call was priced by; else it was
-            priced by the object that this call can make dearer.
-        ended: Whether it has ended since this call's look-up began.
+        object: Key of the object that both calls touch.
+        seq: Sequence number of the other call.
+        endpoint: Endpoint of the other call; empty if it is no longer known.
+        state: State of the other call.
+        raises: True: the other call can raise the price of an object that priced this call. False:
+            this call can raise the price of an object that priced the other call.
+        ended: Whether the other call ended after this call's look-up began.
     """
 
     object: str
@@ -30,7 +30,7 @@ class Clash(NamedTuple):
     ended: bool
 
     def words(self) -> tuple[str, str]:
-        """Return the reason of a refusal, and in words why the price may not hold."""
+        """Return the reason code and the text of the refusal."""
         name = shown(self.object.rpartition(":")[2].partition("#")[0].lstrip("*"))
         other = f"call {self.seq}" + (f" ({self.endpoint})" if self.endpoint else "")
         if self.ended:
@@ -46,7 +46,7 @@ class Clash(NamedTuple):
         return "object_in_use", why
 
     def hint(self) -> str:
-        """Return in words what helps."""
+        """Return the hint of the refusal."""
         if self.ended:
             return "Make the call again once no other call changes it."
         return (

@@ -1,4 +1,4 @@
-"""May this call go out: the one pure function that decides, and the words of a refusal."""
+"""Decide whether a call may be sent, in one pure function, and build the refusal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keybrake.policy.refusals import plain
 
 
 class Used(NamedTuple):
-    """What one rule's window has counted already; money in micros."""
+    """Money (in micros) and calls already counted in the window of one rule."""
 
     nr: int
     rule: Rule
@@ -27,7 +27,7 @@ class Used(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """One scope as the ledger knows it at this moment; money and moments in micros."""
+    """Current state of one scope in the ledger. Money in micro-USD, times in microseconds."""
 
     pk: int
     uid: str
@@ -48,7 +48,7 @@ class Standing(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The answer: refuse with this error, or go; in report mode, what would have been refused."""
+    """The refusal to raise; None: send the call. *would_refuse*: the refusal, in report mode."""
 
     refusal: CallRefused | None
     would_refuse: CallRefused | None
@@ -63,22 +63,22 @@ def decide(
     clash: Clash | None = None,
 ) -> Decision:
     """
-    Decide whether a call may go out. Pure: facts in, answer out.
+    Decide whether a call may be sent. A pure function without I/O.
 
-    Every scope in the chain must agree. The order of the checks is the order of the reasons:
-    is the scope alive, may it call this, is the cost known, does the call fit, does the money.
+    Every scope in the chain must allow it. The order of the checks decides which reason is
+    reported: state of the scope, endpoint, known cost, number of calls, money.
 
     Args:
-        chain: From the run the call is made in outwards.
-        call: What is asked.
-        increase: What would be reserved, in micros.
-        now: Ledger time in micros.
-        clash: A call by which the price of this one, or of that one, may not hold.
+        chain: The scopes of the call, from the innermost to the outermost.
+        call: The call, with its price.
+        increase: The amount to reserve, in micros.
+        now: Ledger time in microseconds.
+        clash: A conflict with the price of another call, if there is one.
     """
     would_refuse = None
     for scope in chain:
-        # Somebody's word to stop binds in report mode too, and a credential goes nowhere it does
-        # not belong; only the policy is merely reported.
+        # These three refuse in report mode as well: a person has stopped the run, or sending the call
+        # would leak a credential or overflow the ledger. Report mode covers only the policy.
         refusal = (
             _ended(scope, chain[0], call)
             or _unsendable(scope, chain[0], call)
@@ -97,10 +97,10 @@ def decide(
 
 def _not_looked_up(chain: Sequence[Standing], call: Call) -> CallRefused | None:
     """
-    Refuse what nobody has priced.
+    Refuse a call whose look-up was never made.
 
-    The vendor is not asked about a call that would be refused anyway. If what stood against it is
-    gone by now, a pause that was ended, say, or an hour that is over, it must not go out for that.
+    The guard skips the look-up for a call that is refused anyway. If the reason of that refusal has
+    gone by now (the run was resumed, or a new hour began), the call has no price and must not be sent.
     """
     if call.lookup is None or call.lookup.path is None:
         return None
@@ -110,8 +110,8 @@ def _not_looked_up(chain: Sequence[Standing], call: Call) -> CallRefused | None:
         chain[0],
         chain[0],
         call,
-        why="what it would cost was not looked up, because it was refused when it was begun",
-        hint="Begin the call anew.",
+        why="its cost was not looked up, because the call was refused at first",
+        hint="Make the call again.",
     )
 
 
@@ -159,7 +159,7 @@ def _not_allowed(scope: Standing, caller: Standing, call: Call) -> CallRefused |
             if call.effect is Effect.UNCLASSIFIED
             else f"Ask a person to add {_pattern_of(call)!r} to allow.",
         )
-    if _is_odd(call):
+    if _has_odd_path(call):
         return None
     if call.effect is Effect.AUTHORITY:
         return _not_named(scope, caller, call)
@@ -176,20 +176,20 @@ def _not_allowed(scope: Standing, caller: Standing, call: Call) -> CallRefused |
     return None
 
 
-def _is_odd(call: Call) -> bool:
-    """Return whether nothing is known about a call because its path is unreadable, which is told then."""
+def _has_odd_path(call: Call) -> bool:
+    """Return whether the path is not canonical: ``_not_describable`` then gives the better reason."""
     return call.refusal is not None and call.refusal[0] == "path_not_canonical"
 
 
 def _pattern_of(call: Call) -> str:
-    """Return what has to stand in an allowlist for this call, and for no other, to be allowed."""
+    """Return the allowlist pattern that allows exactly this call."""
     vendor, _, resource = call.endpoint.partition(".")
     is_listed = not resource.startswith("unlisted.")
     return call.endpoint if is_listed else f"{call.method} {vendor}:{call.path}"
 
 
 def _not_named(scope: Standing, caller: Standing, call: Call) -> CallRefused | None:
-    """Refuse standing authority unless the outermost scope, and each that has a list, names it."""
+    """Refuse standing authority unless the outermost scope and every allowlist name it exactly."""
     allow = scope.terms.allow
     named = allow is not None and any(names_exactly(pattern, call) for pattern in allow)
     if named or (allow is None and scope.parent is not None):
@@ -226,7 +226,7 @@ def _unsendable(scope: Standing, caller: Standing, call: Call) -> CallRefused | 
 def _price_unsure(
     scope: Standing, caller: Standing, call: Call, clash: Clash | None
 ) -> CallRefused | None:
-    """Refuse a call while the price that was looked up, for it or for another, may not hold."""
+    """Refuse a call that conflicts with another call about a price."""
     if clash is None:
         return None
     reason, why = clash.words()
@@ -242,8 +242,8 @@ def _price_unsure(
     )
 
 
-# The largest value a call may have, in micros: ten billion dollars. Beyond it totals would come
-# near the end of an int64.
+# The largest value of one call, in micros: ten billion dollars. It keeps totals far below the limit of
+# an int64.
 MOST_VALUE = 10**16
 
 
@@ -279,7 +279,7 @@ _HINT_OF_REASON = {
     "unknown_amount": "Check the ids in the call, or name the amount.",
     "credential_unavailable": "Ask a person for a credential.",
     "host_not_allowed": "Leave the SDK's address, proxy and TLS settings as they are.",
-    "hook_taken_out": "A developer should know of the mock or tracer that is ended inside a run.",
+    "hook_taken_out": "Tell a developer: a mock or tracer ended inside the run.",
     "past_the_guard": "Call the SDK's resource methods or raw_request(), or write keybrake.unguarded(reason).",
     "account_not_allowed": "Ask a person to name it in [vendors.*] accounts in keybrake.toml.",
 }
@@ -348,7 +348,7 @@ def _call_limit(
 
 def _too_much(scope: Standing, caller: Standing, call: Call, increase: int) -> CallRefused | None:
     cap = scope.terms.cap
-    # A call that adds nothing fits even where a vendor's late price has passed the cap already.
+    # A call without extra cost fits, even if a late price from the vendor has already exceeded the cap.
     if increase == 0:
         return None
     if cap is not None and scope.spent + scope.reserved + increase > cap:
@@ -364,7 +364,7 @@ def _too_much(scope: Standing, caller: Standing, call: Call, increase: int) -> C
 
 
 class Counted(NamedTuple):
-    """A cap and what stands under it, in micros."""
+    """A cap, and the money counted against it, in micros."""
 
     cap: int
     spent: int

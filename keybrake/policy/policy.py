@@ -1,4 +1,4 @@
-"""What a policy says: caps, limits, allowlist and expiry, checked, and in the ledger's units."""
+"""``Policy`` and ``Limit``: check caps, limits, allowlist and expiry; convert to ledger units."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keybrake.model.money import micros_of
 from keybrake.model.shown import shown
 
 METER = "meter:"
-"""What a limit on one kind of money begins with: ``meter:outflow``."""
+"""Prefix of a limit on one kind of money: ``meter:outflow``."""
 
 MOST_CALLS = 10**12
 _CALENDAR = ("hour", "day", "month")
@@ -35,14 +35,14 @@ class Limit:
     The most money and the most calls for some endpoints, per run or per window of time.
 
     Attributes:
-        cap: USD, rounded down to the micro; None: no cap on money.
-        max_calls: Calls admitted; None: any number.
+        cap: Maximum money in USD, rounded down to a micro-dollar; None: no cap.
+        max_calls: Maximum number of admitted calls; None: any number.
         per: ``"run"``, a calendar window in UTC (``"hour"``, ``"day"``, ``"month"``) or a rolling
-            duration (``"90m"``, ``"24h"``), which counts whole minutes, too long rather than too
-            short.
+            duration (``"90m"``, ``"24h"``). A rolling window starts at a full minute, so it can be
+            up to one minute longer.
 
     Raises:
-        PolicyError: A field cannot be meant, or neither *cap* nor *max_calls* is given.
+        PolicyError: A field is invalid, or neither *cap* nor *max_calls* is given.
     """
 
     cap: Decimal | float | str | None = None
@@ -50,7 +50,7 @@ class Limit:
     per: str = "run"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Check the fields."""
         _amount(self.cap, "cap")
         _count(self.max_calls, "max_calls")
         if self.cap is None and self.max_calls is None:
@@ -62,13 +62,13 @@ class Limit:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """
-    Caps, limits, allowlist and expiry of a scope, to be named once and used by many runs.
+    Caps, limits, allowlist and expiry of a scope; many runs can share one policy.
 
-    The fields mean what they mean in :func:`keybrake.run`. ``cap=None`` is "no cap, in writing";
-    ``expires_in=None`` is "never".
+    The fields are those of :func:`keybrake.run`. ``cap=None`` explicitly sets no cap;
+    ``expires_in=None`` means never.
 
     Raises:
-        PolicyError: A field cannot be meant; the text names it, its value and the remedy.
+        PolicyError: A field is invalid; the text names it, its value and how to fix it.
     """
 
     cap: Decimal | float | str | None
@@ -80,7 +80,7 @@ class Policy:
     expires_in: object = "24h"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant, and keep it as it was when it was checked."""
+        """Check the fields, and copy the mutable ones so that they cannot change afterwards."""
         terms_of(self)
         if self.allow is not None:
             object.__setattr__(self, "allow", tuple(self.allow))
@@ -90,17 +90,17 @@ class Policy:
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any], *, where: str) -> Policy:
         """
-        Return the policy that a table of a config file describes.
+        Return the policy in a table of a config file.
 
         Raises:
-            PolicyError: A key is unknown, ``cap`` is missing, or a value cannot be meant.
+            PolicyError: A key is unknown, ``cap`` is missing, or a value is invalid.
         """
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(given) - known):
             msg = f"{where}: unknown key {shown(unknown[0])}; known are {', '.join(sorted(known))}"
             raise PolicyError(msg)
         if "cap" not in given:
-            # TOML has no null: there, "none" is the word for "no cap, in writing".
+            # TOML has no null, so "none" is how a file explicitly sets no cap.
             msg = f'{where}: cap is missing; write an amount in USD, or cap = "none" for no cap'
             raise PolicyError(msg)
         values = {name: None if value == "none" else value for name, value in given.items()}
@@ -112,7 +112,7 @@ class Policy:
 
 
 class Rule(NamedTuple):
-    """One limit in the ledger's units; *cap* in micros."""
+    """One limit in ledger units; *cap* in micros."""
 
     pattern: str
     per: str
@@ -120,7 +120,7 @@ class Rule(NamedTuple):
     max_calls: int | None
 
     def bucket(self, at: int) -> int:
-        """Return the bucket that a call admitted *at* is counted in."""
+        """Return the start of the bucket that counts a call admitted *at* that time."""
         if self.per == "run":
             return 0
         if self.per == "month":
@@ -129,16 +129,16 @@ class Rule(NamedTuple):
         return at - at % size
 
     def since(self, at: int) -> int:
-        """Return the first bucket that still counts for a call made *at*."""
+        """Return the first bucket inside the window of a call made *at* that time."""
         if self.per == "run" or self.per in _CALENDAR:
             return self.bucket(at)
-        # The minute in which the window begins counts whole: too long rather than too short.
+        # Count the whole first minute: the window may be too long, but never too short.
         return self.bucket(at - clock.duration(self.per, field="per"))
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A policy in the ledger's units: integer micros, normalised, as it is stored."""
+    """A policy in ledger units (integer micros), as the ledger stores it."""
 
     cap: int | None
     max_calls: int | None
@@ -147,14 +147,14 @@ class Terms:
     rules: tuple[Rule, ...]
 
     def dump(self) -> str:
-        """Return the terms as the text the ledger keeps."""
+        """Return the terms as JSON for the ledger."""
         kept = [self.cap, self.max_calls, self.max_amount, self.allow, self.rules]
         return json.dumps(kept, separators=(",", ":"))
 
 
 @lru_cache(maxsize=4096)
 def load_terms(text: str) -> Terms:
-    """Return the terms that :meth:`Terms.dump` wrote."""
+    """Parse the output of :meth:`Terms.dump`."""
     cap, max_calls, max_amount, allow, rules = json.loads(text)
     return Terms(
         cap=cap,
@@ -167,10 +167,10 @@ def load_terms(text: str) -> Terms:
 
 def terms_of(policy: Policy) -> Terms:
     """
-    Return *policy* in the ledger's units.
+    Convert *policy* to ledger units.
 
     Raises:
-        PolicyError: A field cannot be meant.
+        PolicyError: A field is invalid.
     """
     expiry_of(policy)
     rules = []
@@ -188,7 +188,7 @@ def terms_of(policy: Policy) -> Terms:
 
 
 def expiry_of(policy: Policy) -> int | None:
-    """Return how long a run under *policy* lives, in microseconds; None: for ever."""
+    """Return the lifetime of a run under *policy*, in microseconds; None: it never expires."""
     if policy.expires_in is None:
         return None
     return clock.duration(policy.expires_in, field="expires_in")
@@ -278,20 +278,20 @@ def _pattern(pattern: object, field: str) -> str:
 
 
 def applies(pattern: str, call: Call) -> bool:
-    """Return whether a limit on *pattern*, an endpoint pattern or a meter, counts this call."""
+    """Return whether *pattern*, an endpoint pattern or a meter, matches this call."""
     if pattern.startswith(METER):
         return call.meter is not None and pattern == METER + call.meter
     return matches(pattern, call.endpoint, call.method, call.path)
 
 
 def names_exactly(pattern: str, call: Call) -> bool:
-    """Return whether an endpoint pattern means this call and could mean no other."""
+    """Return whether an endpoint pattern without wildcards matches this call."""
     return "*" not in pattern and matches(pattern, call.endpoint, call.method, call.path)
 
 
 @lru_cache(maxsize=8192)
 def matches(pattern: str, endpoint: str, method: str, path: str) -> bool:
-    """Return whether an endpoint pattern means this call; ``*`` is one segment, never more."""
+    """Return whether an endpoint pattern matches this call; ``*`` matches exactly one segment."""
     if pattern == "*":
         return True
     if by_path := _BY_PATH.fullmatch(pattern):

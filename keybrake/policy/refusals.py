@@ -9,7 +9,7 @@ from keybrake.errors import CallRefused
 
 
 def plain(label: str) -> str:
-    """Return a label on one line, without characters that a terminal or a model could take for instructions."""
+    """Return a label without control characters: they could fool a terminal or a model."""
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in label
     )
@@ -19,14 +19,14 @@ def stopped(
     label: str, run_id: str, endpoint: str, why: str, *, nothing_sent: bool
 ) -> CallRefused | errors.CallStopped:
     """
-    Return the error of a call that was admitted, and went, or was led, to another address.
+    Return the error for an admitted call whose request then differed from the decision.
 
     Args:
         label: The label of its run.
         run_id: The id of its run.
         endpoint: The endpoint of the call.
-        why: How it differed from the call that was decided on.
-        nothing_sent: Whether it was stopped before any attempt had left: a refusal, then.
+        why: How the request differed, such as another host.
+        nothing_sent: Whether the call was stopped before any attempt left: a refusal, then.
     """
     hint = (
         "Leave the SDK's addresses, clients, sessions and proxies alone while calls are under way."
