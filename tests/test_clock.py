@@ -1,4 +1,4 @@
-"""How long is it, and which moment: durations as people write them, moments in UTC."""
+"""Durations are parsed, and times are shown in UTC."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +23,7 @@ from keybrake.model import clock
     ],
 )
 def test_a_duration_is_a_number_and_a_unit(value, seconds):
-    """Seconds, minutes, hours, days and timedeltas are understood."""
+    """Seconds, minutes, hours, days and timedeltas are accepted."""
     assert clock.duration(value, field="expires_in") == seconds * 1_000_000
 
 
@@ -35,8 +35,8 @@ def test_a_duration_is_a_number_and_a_unit(value, seconds):
         timedelta(0), timedelta(seconds=-1), timedelta.max, timedelta(days=3650, microseconds=1),
     ],
 )  # fmt: skip
-def test_what_is_no_duration_is_refused_by_name(value):
-    """Zero, negative, endless, doubled or oddly written durations name field and remedy."""
+def test_an_invalid_duration_is_refused_by_name(value):
+    """The error for a zero, negative, endless, doubled or odd duration names field and remedy."""
     with pytest.raises(PolicyError) as refused:
         clock.duration(value, field="expires_in")
 
@@ -50,8 +50,8 @@ def test_a_duration_too_long_to_print_is_still_a_policy_error():
         clock.duration(10**5000, field="expires_in")
 
 
-def test_a_moment_is_shown_in_utc():
-    """Moments carry six decimals and a Z, so that they sort as text."""
+def test_a_time_is_shown_in_utc():
+    """The text has six decimals and a Z, so that times sort as text."""
     assert clock.iso(1_795_440_306_123_456) == "2026-11-23T13:25:06.123456Z"
     assert clock.iso(0) == "1970-01-01T00:00:00.000000Z"
     assert clock.iso(None) is None
@@ -59,7 +59,7 @@ def test_a_moment_is_shown_in_utc():
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1)))  # noqa: DTZ001 -- made UTC below
 def test_a_month_begins_on_its_first_day_in_utc(moment):
-    """The start of a month is at or before any of its moments, on day one at midnight."""
+    """The start of a month is midnight of day one, and not later than any time in the month."""
     at = int(moment.replace(tzinfo=UTC).timestamp()) * clock.SECOND
     start = datetime.fromtimestamp(clock.month_start(at) / clock.SECOND, UTC)
 
@@ -68,7 +68,7 @@ def test_a_month_begins_on_its_first_day_in_utc(moment):
 
 
 def test_the_clock_is_the_wall_clock():
-    """Moments are microseconds since 1970."""
+    """The clock returns microseconds since 1970."""
     before = datetime.now(UTC).timestamp()
 
     assert before - 1 <= clock.now() / clock.SECOND <= before + 60

@@ -1,4 +1,4 @@
-"""Is what the operator wrote down taken as written, or refused with file, key, value and remedy?"""
+"""The configuration is read as written; errors name file, key, value and remedy."""
 
 import os
 import subprocess
@@ -29,8 +29,8 @@ def toml(tmp_path, monkeypatch):
     return write
 
 
-def test_the_file_is_taken_as_written(toml):
-    """Every section has its place in the configuration."""
+def test_every_section_of_the_file_is_read(toml):
+    """Every section of the file ends up in the configuration."""
     file = toml("""
         ledger = "sqlite:///here.db"
         proxies = ["http://proxy.example:3128/"]
@@ -66,7 +66,7 @@ def test_the_file_is_taken_as_written(toml):
 
 
 def test_a_margin_is_added_to_every_rate_but_the_dollar():
-    """Two percent by default, none on USD, and no rate for what nobody named."""
+    """The margin is two percent by default, none on USD, and an unlisted currency has no rate."""
     money = settings.Money(usd_per={"eur": Fraction("1.1")})
 
     assert money.rate("usd") == 1
@@ -149,8 +149,8 @@ def test_a_margin_is_added_to_every_rate_but_the_dollar():
         ("[money]\n[money]", "cannot be read"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant_names_the_file_and_the_place(toml, tmp_path, text, told):
-    """Unknown keys, bad values and broken files show at start, before anything is written."""
+def test_an_invalid_setting_names_the_file_and_the_key(toml, tmp_path, text, told):
+    """Unknown keys, bad values and broken files are errors before anything is written."""
     file = toml(text)
     with pytest.raises(PolicyError) as refused:
         keybrake.open_ledger()
@@ -160,15 +160,15 @@ def test_what_cannot_be_meant_names_the_file_and_the_place(toml, tmp_path, text,
     assert not (tmp_path / "state").exists()
 
 
-def test_a_file_that_is_no_text_is_told(toml):
-    """Bytes that are no UTF-8 are a PolicyError with the file's name."""
+def test_a_file_must_be_utf8(toml):
+    """Bytes that are not UTF-8 are a PolicyError with the file's name."""
     file = toml("")
     file.write_bytes(b"ledger = '\xff'")
     with pytest.raises(PolicyError, match=r"operator.toml: cannot be read"):
         settings.current()
 
 
-def test_a_number_too_long_to_print_in_a_file_is_told(toml):
+def test_a_number_too_long_to_print_in_a_file_is_refused(toml):
     """A number of 5,000 digits in a config file is a PolicyError that names the file."""
     toml(f"lock_timeout = 1{'0' * 5000}")
     with pytest.raises(PolicyError, match=r"operator.toml"):
@@ -176,8 +176,8 @@ def test_a_number_too_long_to_print_in_a_file_is_told(toml):
 
 
 @pytest.mark.parametrize("named", ["nowhere.toml", ".", "/"])
-def test_a_config_that_is_no_file_is_told(monkeypatch, named):
-    """``KEYBRAKE_CONFIG`` that names no file is never taken for "no config"."""
+def test_keybrake_config_must_name_a_file(monkeypatch, named):
+    """A KEYBRAKE_CONFIG without a file is an error, not an empty configuration."""
     monkeypatch.setenv("KEYBRAKE_CONFIG", named)
     with pytest.raises(PolicyError, match=f"KEYBRAKE_CONFIG='{named}' is no file; correct"):
         keybrake.run("a", policy="x")
@@ -186,7 +186,7 @@ def test_a_config_that_is_no_file_is_told(monkeypatch, named):
 
 
 def test_a_file_in_the_working_directory_is_found(tmp_path, monkeypatch):
-    """Without ``KEYBRAKE_CONFIG`` the working directory's file counts; an empty variable is none."""
+    """Without KEYBRAKE_CONFIG, or with an empty one, the file in the working directory is read."""
     (tmp_path / "keybrake.toml").write_text('ledger = "sqlite:///local.db"')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KEYBRAKE_CONFIG", "")
@@ -205,21 +205,21 @@ def test_the_environment_goes_before_the_file(toml, monkeypatch):
 @pytest.mark.parametrize(
     "url", ["postgres://x", "ledger.db", "sqlite:///", "sqlite://x", "sqlite:///:memory:", "x\0y", "sqlite:///a\0b"]
 )  # fmt: skip
-def test_a_ledger_nobody_can_open_is_told(monkeypatch, url):
+def test_an_invalid_ledger_url_is_refused(monkeypatch, url):
     """A URL of an unknown kind, without a file, or in memory is a PolicyError with the remedy."""
     with pytest.raises(PolicyError, match="ledger="), keybrake.run("a", cap=1, ledger=url):
         pass
 
 
 @pytest.mark.parametrize("ledger", [5, True, ["sqlite:///x.db"], b"sqlite:///x.db"])
-def test_a_ledger_that_is_none_is_told(ledger):
-    """Something that is neither URL, path nor ledger is a PolicyError."""
+def test_an_invalid_ledger_argument_is_refused(ledger):
+    """An argument that is neither a URL, a path nor a ledger is a PolicyError."""
     with pytest.raises(PolicyError, match="ledger="), keybrake.run("a", cap=1, ledger=ledger):
         pass
 
 
 def test_the_default_ledger_is_made_with_its_folder(monkeypatch, tmp_path):
-    """Without any setting a run writes to the platform's folder for state, the owner's alone."""
+    """Without settings the ledger is in the platform's state folder, which only the owner can open."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -250,8 +250,8 @@ cap = "none"
 """
 
 
-def test_a_policy_is_named_once_and_used(toml, ledger_url, fake):
-    """A run under a named policy is bound by all of its fields."""
+def test_a_named_policy_binds_a_run(toml, ledger_url, fake):
+    """A run under a named policy is bound by all fields of the policy."""
     toml(POLICIES)
     with keybrake.run("a", policy="refund-agent") as run:
         with pytest.raises(keybrake.EndpointNotAllowed):
@@ -285,7 +285,7 @@ def test_a_policy_is_named_once_and_used(toml, ledger_url, fake):
     ],
 )  # fmt: skip
 def test_a_bad_policy_names_the_file(toml, text, told):
-    """A policy that cannot be meant is refused with the file, the policy and the key."""
+    """An invalid policy is refused with the file, the policy and the key."""
     file = toml(text)
     with pytest.raises(PolicyError) as refused:
         keybrake.run("a", policy="p")
@@ -343,8 +343,8 @@ def test_configure_refuses_a_number_too_long_to_print(name):
         keybrake.configure(**{name: 10**5000})
 
 
-def test_configure_keeps_what_it_does_not_name(toml):
-    """Options set in code go before the file, and leave the others alone."""
+def test_configure_keeps_the_other_settings(toml):
+    """Options set in code override the file, and the other settings stay."""
     toml('lock_timeout = 3\n[money]\nusd_per = { EUR = "1.1" }')
     keybrake.configure(margin_bps=0, durability="process")
     config = settings.current()
@@ -374,15 +374,15 @@ def test_a_bad_config_stops_a_program_at_its_first_run(tmp_path):
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path):
-    """Whoever asks ``keybrake exec`` for it has to be able to read the answer."""
+    """The size of the file has a limit, because keybrake exec sends it to child processes."""
     file = tmp_path / "keybrake.toml"
     file.write_text("# x\n" * 250_001)
     with pytest.raises(PolicyError, match=r"has 1,000,004 characters; 1,000,000 are the most"):
         settings.load({"KEYBRAKE_CONFIG": str(file)})
 
 
-def test_a_line_end_is_what_toml_takes_for_one(tmp_path):
-    """A carriage return alone ends no comment."""
+def test_a_lone_carriage_return_is_no_line_end(tmp_path):
+    """In TOML a lone carriage return does not end a comment."""
     file = tmp_path / "keybrake.toml"
     file.write_bytes(b'# a\rledger = "sqlite:////other.db"\r\n')
     with pytest.raises(PolicyError, match="cannot be read"):

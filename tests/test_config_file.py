@@ -1,4 +1,4 @@
-"""Is the right ``keybrake.toml`` found: upwards, no further than it may be, and none of another user's?"""
+"""The right ``keybrake.toml`` is found: in parent folders within bounds, and never another user's."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ POLICY = "[policies.refunds]\ncap = 5\n[policies.reader]\ncap = 1\n"
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a new home folder; this process is in none of its folders."""
+    """Create a home folder, and move the process out of all its folders."""
     made = tmp_path / "home"
     made.mkdir()
     monkeypatch.setenv("HOME", str(made))
@@ -22,7 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(folder: Path, text: str = POLICY) -> Path:
-    """Write a config file into a folder that is made for it."""
+    """Create a folder with a config file."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "keybrake.toml"
     file.write_text(text)
@@ -38,7 +38,7 @@ def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def belong_to_another_user(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give a file away; a user who may not do that becomes another user instead."""
+    """Give the file to another user, or become another user if that is not allowed."""
     if os.geteuid() == 0:
         os.chown(file, 12345, 12345, follow_symlinks=False)
     else:
@@ -134,7 +134,7 @@ def test_the_ledger_of_a_file_above_lies_beside_that_file(tmp_path, home, monkey
 
 @pytest.mark.parametrize("linked", [False, True])
 def test_a_file_of_another_user_is_not_taken_from_above(tmp_path, home, monkeypatch, linked):
-    """Another user's file, or their link to one of the user's own, could raise caps unseen."""
+    """A file of another user, or a link of theirs to a file of this user, could raise caps unnoticed."""
     file = write(tmp_path / "repo")
     (file.parent / ".git").mkdir()
     if linked:
@@ -154,7 +154,7 @@ def test_a_file_of_another_user_is_not_taken_from_above(tmp_path, home, monkeypa
 
 
 def test_a_file_that_every_user_may_write_is_not_taken_from_above(tmp_path, home, monkeypatch):
-    """A file with mode 0666 says whatever its last writer wanted; in the folder itself it counts."""
+    """A file with mode 0666 is refused in a parent folder, and accepted in the working directory."""
     file = write(tmp_path / "repo")
     (file.parent / ".git").mkdir()
     file.chmod(0o666)
@@ -167,7 +167,7 @@ def test_a_file_that_every_user_may_write_is_not_taken_from_above(tmp_path, home
 
 
 def test_an_unknown_policy_names_the_file_and_the_nearest_name(tmp_path, home, monkeypatch):
-    """The error says which file was read, with its whole path, and which name was probably meant."""
+    """The error has the absolute path of the file and the most similar name."""
     file = write(tmp_path / "repo")
     enter(file.parent, monkeypatch)
 
@@ -201,8 +201,8 @@ def test_an_unknown_policy_without_a_file_names_the_folders(home, monkeypatch):
     )
 
 
-def test_the_file_is_looked_for_once(home, monkeypatch):
-    """Another working directory, later, does not change the configuration of a process."""
+def test_the_file_is_searched_once(home, monkeypatch):
+    """A later change of the working directory does not change the configuration."""
     write(home)
     enter(home / "a", monkeypatch)
     first = settings.current()

@@ -1,4 +1,4 @@
-"""Are the errors one tree whose leaves say enough, travel whole, and never invite a retry?"""
+"""The errors form one tree, have useful fields, pickle, and never invite a retry."""
 
 import copy
 import inspect
@@ -32,7 +32,7 @@ REFUSALS = [kind for kind in ALL if issubclass(kind, errors.CallRefused)]
 
 
 def drawn() -> dict[str, str]:
-    """Return child → parent as the docstring of the module draws them."""
+    """Return child → parent from the tree in the module docstring."""
     parents, above = {}, {-1: "Exception"}
     for line in errors.__doc__.splitlines():
         name = line.lstrip(" │├└─").split(" ")[0]
@@ -45,8 +45,8 @@ def drawn() -> dict[str, str]:
     return parents
 
 
-def test_the_tree_is_as_drawn():
-    """Every error stands in the drawing, below the one it inherits from."""
+def test_the_documented_tree_is_complete():
+    """Every error is in the documented tree, below its base class."""
     real = {
         kind.__name__: next(b for b in kind.__bases__ if issubclass(b, BaseException)).__name__
         for kind in ALL
@@ -55,8 +55,8 @@ def test_the_tree_is_as_drawn():
     assert drawn() == real
 
 
-def test_the_drawing_and_the_module_list_every_error():
-    """No error of the module is missing from ``__all__`` or from the top level."""
+def test_every_error_is_exported():
+    """Every error is in ``__all__`` of its module and at the top level."""
     found = {
         name
         for name, kind in vars(errors).items()
@@ -68,15 +68,15 @@ def test_the_drawing_and_the_module_list_every_error():
     assert all(getattr(keybrake, name) is getattr(errors, name) for name in found)
 
 
-def test_errors_are_what_python_calls_them_too():
-    """Existing handlers for ValueError and ImportError work."""
+def test_errors_have_builtin_base_classes():
+    """Existing handlers for ValueError and ImportError catch them."""
     assert issubclass(keybrake.PolicyError, ValueError)
     assert issubclass(keybrake.UnsupportedSDK, ImportError)
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
 def test_a_refusal_carries_its_fields(kind):
-    """Each field is an attribute, and what was not said is None."""
+    """Each field is an attribute, and a field that was not given is None."""
     refusal = kind("No.", **FIELDS)
 
     assert refusal.fields == FIELDS
@@ -88,19 +88,19 @@ def test_a_refusal_carries_its_fields(kind):
 
 @pytest.mark.parametrize("kind", REFUSALS)
 def test_no_refusal_is_retryable(kind):
-    """A framework that asks is told no, on the class and on the instance."""
+    """``retryable`` is False on the class and on the instance, for frameworks that check it."""
     assert kind.retryable is False
     assert kind("No.", reason="x").retryable is False
 
 
 def same(one: BaseException, other: BaseException) -> bool:
-    """Return whether two refusals say the same."""
+    """Return whether two refusals have the same type, text and fields."""
     return (type(one), str(one), one.fields) == (type(other), str(other), other.fields)
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
 def test_a_refusal_copies_and_pickles(kind):
-    """Nothing is lost by copy, deepcopy or any pickle protocol."""
+    """Copy, deepcopy and every pickle protocol keep all fields."""
     refusal = kind("No.", **FIELDS)
 
     assert same(copy.copy(refusal), refusal)
@@ -114,20 +114,20 @@ def test_a_refusal_copies_and_pickles(kind):
     [keybrake.PolicyError("p"), keybrake.UnsupportedSDK("u"), keybrake.LedgerError("l")],
 )
 def test_the_other_errors_pickle(error):
-    """They come back with their text."""
+    """The other errors keep their text when they are pickled."""
     back = pickle.loads(pickle.dumps(error))
 
     assert (type(back), str(back)) == (type(error), str(error))
 
 
 def refuse(fields: dict[str, object]) -> None:
-    """Raise a refusal, in whatever process this is called."""
+    """Raise a refusal in the current process."""
     text = "No."
     raise errors.CapExceeded(text, **fields)
 
 
-def test_a_refusal_comes_home_from_another_process():
-    """Raised in a worker of a pool, it is the same refusal for who waits."""
+def test_a_refusal_crosses_a_process_pool():
+    """A refusal in a worker of a pool is raised unchanged in the parent."""
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         error = pool.submit(refuse, FIELDS).exception()
@@ -140,14 +140,14 @@ def test_a_refusal_comes_home_from_another_process():
 
 @pytest.fixture
 def refusal(ledger_url, fake) -> errors.CallRefused:
-    """Return what the real SDK raised for a call that does not fit."""
+    """Return the error of the real SDK for a call that does not fit."""
     with keybrake.run("invoice-agent", cap=1), pytest.raises(keybrake.CapExceeded) as refused:
         stripe.PaymentIntent.create(amount=5000, currency="usd")
     return refused.value
 
 
-def test_out_of_stripe_it_is_stripes_own_error_too(refusal):
-    """Handlers for StripeError and PermissionError work, and see a 403 that is not retried."""
+def test_from_stripe_a_refusal_is_also_a_stripe_error(refusal):
+    """Handlers for StripeError and PermissionError catch it, and see a 403 that is not retried."""
     assert isinstance(refusal, stripe.PermissionError)
     assert isinstance(refusal, stripe.StripeError)
     assert type(refusal).__name__ == "CapExceeded"
@@ -156,8 +156,8 @@ def test_out_of_stripe_it_is_stripes_own_error_too(refusal):
     assert refusal.user_message == str(refusal)
 
 
-def test_out_of_stripe_it_does_the_sum(refusal):
-    """It names the cap, what was asked, what is left, what to do, and says not to retry."""
+def test_from_stripe_a_refusal_has_all_amounts(refusal):
+    """The text has the cap, the requested amount, the remainder and a hint, and says not to retry."""
     text = str(refusal)
 
     assert (refusal.cap, refusal.requested, refusal.remaining) == (1, 50, 1)
@@ -168,8 +168,8 @@ def test_out_of_stripe_it_does_the_sum(refusal):
     assert "Do not retry" in text
 
 
-def test_out_of_stripe_it_copies_and_pickles(refusal):
-    """The one that is both comes back as both."""
+def test_from_stripe_a_refusal_copies_and_pickles(refusal):
+    """The copy has both base classes."""
     for back in (
         copy.copy(refusal),
         copy.deepcopy(refusal),
@@ -181,13 +181,13 @@ def test_out_of_stripe_it_copies_and_pickles(refusal):
 
 
 def pay_beyond_the_cap() -> None:
-    """Open a run and ask for too much, in whatever process this is called."""
+    """Open a run and exceed its cap, in the current process."""
     with keybrake.run("child", cap=1):
         stripe.PaymentIntent.create(amount=5000, currency="usd")
 
 
-def test_out_of_stripe_it_comes_home_from_another_process(ledger_url, fake):
-    """A worker's refusal is caught where its result is asked for."""
+def test_from_stripe_a_refusal_crosses_a_process_pool(ledger_url, fake):
+    """A refusal in a worker is raised in the parent, when it reads the result."""
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         error = pool.submit(pay_beyond_the_cap).exception()
@@ -197,6 +197,6 @@ def test_out_of_stripe_it_comes_home_from_another_process(ledger_url, fake):
     assert error.remaining == 1
 
 
-def test_no_key_stands_in_a_traceback(refusal):
-    """What is printed for a refusal holds no credential."""
+def test_no_traceback_has_a_credential(refusal):
+    """The printed traceback of a refusal contains no credential."""
     assert "sk_test_fake" not in "".join(traceback.format_exception(refusal))

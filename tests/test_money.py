@@ -1,4 +1,4 @@
-"""What is an amount: plain dollars in, whole micros inside, rounded to the safe side."""
+"""Amounts: dollars become whole micros, rounded to the safe side."""
 
 from decimal import Decimal
 from fractions import Fraction
@@ -12,7 +12,7 @@ from keybrake.model.money import MOST_MICROS, convert, micros_of, show, usd
 
 
 class OddFloat(float):
-    """A float that prints itself in a way of its own, as numpy's do."""
+    """A float with another ``str()``, like those of numpy."""
 
     def __repr__(self) -> str:
         return "float64(0.5)"
@@ -40,7 +40,7 @@ class OddFloat(float):
     ],
 )
 def test_an_amount_becomes_whole_micros_rounded_down(value, micros):
-    """A cap never grows by rounding."""
+    """Rounding never raises a cap."""
     assert micros_of(value, field="cap") == micros
 
 
@@ -91,8 +91,8 @@ def test_an_amount_becomes_whole_micros_rounded_down(value, micros):
         object(),
     ],
 )
-def test_what_is_no_amount_is_refused_by_name(value):
-    """A bool, NaN, infinite, negative, too large or oddly written amount names field and remedy."""
+def test_an_invalid_amount_is_refused_by_name(value):
+    """The error for a bool, NaN, infinite, negative, too large or odd amount names field and remedy."""
     with pytest.raises(PolicyError) as refused:
         micros_of(value, field="cap")
 
@@ -123,8 +123,8 @@ def test_micros_come_back_from_dollars_exactly(micros):
 
 
 @given(st.decimals(0, 10**9, allow_nan=False, allow_infinity=False))
-def test_a_cap_is_never_more_than_what_was_written(amount):
-    """Rounding takes less than one micro off, and never adds."""
+def test_rounding_never_raises_a_cap(amount):
+    """Rounding subtracts less than one micro, and never adds."""
     if amount.is_signed():
         amount = -amount
     micros = micros_of(amount, field="cap")
@@ -136,8 +136,8 @@ def test_a_cap_is_never_more_than_what_was_written(amount):
     ("micros", "text"),
     [(0, "$0.00"), (1, "$0.000001"), (1_234_500_000, "$1,234.50"), (-5_000_000, "-$5.00")],
 )
-def test_people_see_dollars(micros, text):
-    """Amounts in texts have a sign, a dollar sign and thousands set apart."""
+def test_amounts_are_shown_in_dollars(micros, text):
+    """The text has a sign, a dollar sign and thousands separators."""
     assert show(micros) == text
 
 

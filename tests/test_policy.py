@@ -1,4 +1,4 @@
-"""Does decide() say what ten lines say: against a model, over chains of scopes in every state."""
+"""decide() agrees with a ten-line model, over chains of scopes in every state."""
 
 from decimal import Decimal
 from typing import Any
@@ -40,7 +40,7 @@ terms = st.builds(
     ).map(tuple),
     rules=st.just(()),
 )
-# Most scopes are alive and most calls are plain, or no example would reach the last checks.
+# Most scopes are open and most calls ordinary, or no example would reach the last checks.
 moments = st.sampled_from([None] * 11 + [5])
 scopes = st.builds(
     Standing,
@@ -82,7 +82,7 @@ asked = st.builds(
 
 
 def model(chain: list[Standing], call: Call, increase: int) -> tuple[str | None, str | None]:
-    """Return why the call is refused, and why it would be: the first scope that says no."""
+    """Return the reason of the refusal and of the noted refusal; the first objecting scope decides."""
     noted = None
     for scope in chain:
         if hard := _hard(scope, call):
@@ -132,19 +132,19 @@ def _soft(scope: Standing, call: Call, increase: int) -> str | None:  # noqa: PL
 
 
 def reason(refusal: errors.CallRefused | None) -> str | None:
-    """Return a refusal's code."""
+    """Return the reason code of a refusal."""
     return None if refusal is None else refusal.reason
 
 
 def decide(chain: list[Standing], call: Call, increase: int) -> Any:
-    """Ask the function under test, at a fixed moment."""
+    """Call the function under test, at a fixed time."""
     return policy_decision.decide(chain, call, increase=increase, now=NOW)
 
 
 @settings(max_examples=400)
 @given(chains, asked, st.integers(0, 12))
-def test_decide_says_what_the_model_says(chain, call, increase):
-    """The first objection of the innermost scope refuses; a report scope only notes it."""
+def test_decide_agrees_with_the_model(chain, call, increase):
+    """The innermost objecting scope refuses, and a scope in report mode only notes it."""
     decision = decide(chain, call, increase)
 
     assert (reason(decision.refusal), reason(decision.would_refuse)) == model(chain, call, increase)
@@ -152,7 +152,7 @@ def test_decide_says_what_the_model_says(chain, call, increase):
 
 @given(chains, scopes, asked, st.integers(0, 12))
 def test_another_scope_can_only_narrow(chain, outer, call, increase):
-    """What a chain refuses, no parent around it can allow."""
+    """A call that a chain refuses is also refused with one more parent around it."""
     if decide(chain, call, increase).refusal is not None:
         assert decide([*chain, outer], call, increase).refusal is not None
 
@@ -168,7 +168,7 @@ def test_asking_for_less_money_is_never_worse(chain, call, one, other):
 
 @given(chains, asked, st.integers(0, 12))
 def test_nothing_is_admitted_past_a_cap(chain, call, increase):
-    """Whatever else holds, an admitted call leaves every enforced cap unbroken."""
+    """An admitted call never breaks a cap of an enforcing scope."""
     if decide(chain, call, increase).refusal is not None or not increase:
         return
     for scope in (scope for scope in chain if scope.mode == "enforce"):
@@ -209,8 +209,8 @@ def standing(**facts: Any) -> Standing:
     return Standing(**{**known, **facts})
 
 
-def test_a_cap_refusal_does_the_sum():
-    """Cap, spent, reserved, requested and remaining are Decimal dollars, and stand in the text."""
+def test_a_cap_refusal_has_all_amounts():
+    """Cap, spent, reserved, requested and remaining are Decimal dollars, and appear in the text."""
     run = standing(cap=200_000_000, spent=187_600_000, reserved=5_000_000)
 
     refusal = decide([run], MONEY, 50_000_000).refusal
@@ -237,15 +237,15 @@ def test_the_last_micro_fits_and_one_more_does_not(increase):
         assert decide([run], MONEY, increase + 1).refusal is not None
 
 
-def test_what_is_left_is_never_negative():
-    """A scope whose cap is passed already has nothing left, not less than nothing."""
+def test_the_remainder_is_never_negative():
+    """A scope that has exceeded its cap has zero left."""
     refusal = decide([standing(cap=10, spent=25)], MONEY, 1).refusal
 
     assert refusal.remaining == 0
 
 
-def test_a_call_that_adds_nothing_fits_where_the_cap_is_passed():
-    """A read, or a cancel, goes out from a run that has spent all it may."""
+def test_a_free_call_fits_an_exceeded_cap():
+    """A read or a cancel is admitted in a run that has spent its whole cap."""
     assert decide([standing(cap=10, spent=25)], READ, 0).refusal is None
 
 
@@ -278,7 +278,7 @@ def test_a_call_that_adds_nothing_fits_where_the_cap_is_passed():
     ],
 )
 def test_a_refusal_names_the_limit(scope, kind, word, text):
-    """The scope field says which of the scope's limits said no, and the text says it in words."""
+    """The scope field has the limit that refused, and the text describes it."""
     refusal = decide([standing(**scope)], MONEY, 10).refusal
 
     assert type(refusal) is kind
@@ -287,7 +287,7 @@ def test_a_refusal_names_the_limit(scope, kind, word, text):
 
 
 def test_a_parent_and_a_tool_are_named():
-    """Whoever reads the refusal knows that it was not the run itself."""
+    """The refusal names the parent or tool that refused, if it was not the run itself."""
     child = standing(pk=2, uid="run_2", label="child")
     parent = standing(cap=1, uid="run_1", label="boss")
     tool = standing(pk=3, kind="tool", label="pay", cap=1)

@@ -1,11 +1,11 @@
-"""Where are the edges of what may go out: the last micro, the last call, the last moment?"""
+"""decide() at its edges: the last micro, the last call, the last moment."""
 
 import pytest
 
 from keybrake.policy import decision as policy_decision
 from tests.test_policy_words import BOSS, NOON, PORTAL, REFUND, because, scope, used
 
-# In report mode only somebody's word to stop, and a credential that goes astray, bind.
+# Report mode still refuses these calls, because sending them could leak a credential.
 BINDING = (
     "host_not_allowed",
     "header_override",
@@ -15,8 +15,8 @@ BINDING = (
 
 
 @pytest.mark.parametrize("reason", BINDING)
-def test_what_may_never_be_sent_binds_in_every_mode(reason):
-    """It is refused in report mode, too, in the words of the first scope that looks."""
+def test_a_call_that_must_never_be_sent_is_refused_in_report_mode(reason):
+    """The innermost scope refuses it, whatever the mode."""
     chain = [scope(mode="report"), scope(**BOSS, pk=2, mode="report")]
     decision = policy_decision.decide(chain, because(reason), increase=0, now=NOON)
 
@@ -25,8 +25,8 @@ def test_what_may_never_be_sent_binds_in_every_mode(reason):
     assert decision.would_refuse is None
 
 
-def test_the_first_objection_of_a_chain_that_reports_is_the_one_that_is_noted():
-    """What an outer scope would have said later does not replace it."""
+def test_a_reporting_chain_notes_its_first_objection():
+    """A later objection of an outer scope does not replace it."""
     chain = [scope(mode="report", max_calls=0), scope(**BOSS, pk=2, mode="report", cap=0)]
     decision = policy_decision.decide(chain, REFUND, increase=1, now=NOON)
 
@@ -34,8 +34,8 @@ def test_the_first_objection_of_a_chain_that_reports_is_the_one_that_is_noted():
     assert decision.would_refuse.scope == "run max_calls"
 
 
-def test_an_enforcing_scope_behind_one_that_reports_refuses():
-    """Its refusal is the answer, and nothing is noted beside it."""
+def test_an_enforcing_parent_of_a_reporting_run_refuses():
+    """Its refusal is raised, and nothing is noted in addition."""
     chain = [scope(mode="report", max_calls=0), scope(**BOSS, pk=2, cap=0)]
     decision = policy_decision.decide(chain, REFUND, increase=1, now=NOON)
 
@@ -46,8 +46,8 @@ def test_an_enforcing_scope_behind_one_that_reports_refuses():
 # Edges
 
 
-def test_the_largest_amount_that_can_be_counted_goes_out():
-    """Ten billion dollars to the micro; a call that names no value is not too large."""
+def test_the_largest_countable_amount_is_admitted():
+    """The limit is ten billion dollars to the micro, and a call without a value is not too large."""
     for micros, refused in (
         (policy_decision.MOST_VALUE, False),
         (policy_decision.MOST_VALUE + 1, True),
@@ -61,15 +61,15 @@ def test_the_largest_amount_that_can_be_counted_goes_out():
     )
 
 
-def test_a_run_ends_at_its_moment_and_not_before():
-    """One micro before it expires a run is alive."""
+def test_a_run_expires_exactly_on_time():
+    """A run is open one microsecond before it expires."""
     for now, refused in ((NOON - 1, False), (NOON, True), (NOON + 1, True)):
         decision = policy_decision.decide([scope(expires_at=NOON)], REFUND, increase=0, now=now)
         assert (decision.refusal is not None) is refused
 
 
-def test_the_last_call_goes_out_and_the_next_does_not():
-    """A number of calls is exact, for a run and for a limit."""
+def test_max_calls_is_exact():
+    """A run and a limit admit their last call, and refuse the next one."""
     for calls, refused in ((1, False), (2, True)):
         for run in (
             scope(max_calls=2, calls=calls),
@@ -79,8 +79,8 @@ def test_the_last_call_goes_out_and_the_next_does_not():
             assert (decision.refusal is not None) is refused
 
 
-def test_a_limit_that_is_free_hides_no_limit_that_is_not():
-    """Every limit of a scope is asked, in order, both for calls and for money."""
+def test_every_limit_is_checked():
+    """A limit with room does not hide a later one without, for calls and for money."""
     free = used("stripe.*.*", "day", 10, 10)
     for full in (used("*", "day", 1, spent=1), used("stripe.refunds.*", "hour", most=1, calls=1)):
         decision = policy_decision.decide([scope(used=free + full)], REFUND, increase=10, now=NOON)
@@ -99,8 +99,8 @@ def test_a_limit_that_is_free_hides_no_limit_that_is_not():
         (("stripe.*.*",), 1, False),
     ],
 )
-def test_standing_authority_is_named_exactly_where_there_is_a_list(allow, parent, named):
-    """The outermost scope has to name it, and so has every other one that has a list at all."""
+def test_standing_authority_must_be_named_exactly(allow, parent, named):
+    """The outermost scope and every other allowlist must name the endpoint."""
     decision = policy_decision.decide(
         [scope(allow=allow, parent=parent)], PORTAL, increase=0, now=NOON
     )
@@ -109,7 +109,7 @@ def test_standing_authority_is_named_exactly_where_there_is_a_list(allow, parent
 
 
 def test_a_label_can_neither_end_the_line_nor_colour_the_terminal():
-    """What cannot be printed is shown as a replacement character, wherever a label stands."""
+    """Unprintable characters of a label become replacement characters in every text."""
     nasty = scope(pk=2, uid="run_2", label="a\nb\x1b[2J")
     parent = scope(label="c\rd", revoked_at=NOON)
     tool = scope(pk=3, kind="tool", label="e\tf", expires_at=NOON)

@@ -1,4 +1,4 @@
-"""Are the words of a refusal whole: what, why, that nothing was sent, and what a person can do?"""
+"""The text of each refusal says why, that nothing was sent, and how a person can fix it."""
 
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ def scope(**facts: Any) -> Standing:
 
 
 def because(reason: str, why: str = "it says so") -> Call:
-    """Return a call that was found wanting while it was described."""
+    """Return a call that was refused while it was described."""
     return REFUND._replace(refusal=(reason, why))
 
 
@@ -49,13 +49,13 @@ def used(
     reserved: int = 0,
     calls: int = 0,
 ) -> tuple[Used]:
-    """Return one limit and what its window has counted; dollars in, micros out."""
+    """Return one limit and its counts; dollars in, micros out."""
     micros = None if cap is None else cap * 10**6
     return (Used(0, Rule(pattern, per, micros, most), spent * 10**6, reserved * 10**6, calls),)
 
 
 class Case(NamedTuple):
-    """A run, a call, and the words that are said of it."""
+    """A run, a call, and the expected text."""
 
     run: Standing
     call: Call
@@ -68,7 +68,7 @@ class Case(NamedTuple):
     increase: int = 0
 
 
-# One line for each thing that can stop a call.
+# One case for each reason of a refusal.
 CASES = {
     "revoked": Case(
         scope(revoked_at=NOON),
@@ -338,8 +338,8 @@ def refusal_of(case: Case) -> errors.CallRefused:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_refusal_says_everything_in_one_sentence_each(case):
-    """Who asked for what, why not, that nothing was sent, not to retry, and what a person can do."""
+def test_a_refusal_has_all_its_sentences(case):
+    """The text has the run, the endpoint, the reason, that nothing was sent, not to retry, and a hint."""
     refusal = refusal_of(case)
 
     assert str(refusal) == (
@@ -349,8 +349,8 @@ def test_a_refusal_says_everything_in_one_sentence_each(case):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_refusal_carries_its_facts_as_fields(case):
-    """Programs read the type and the fields; what says nothing about this refusal is None."""
+def test_a_refusal_has_fields_for_programs(case):
+    """Programs read type and fields, and a field that does not apply is None."""
     refusal = refusal_of(case)
     nothing = dict.fromkeys(("cap", "spent", "reserved", "requested", "remaining"))
 
@@ -368,8 +368,8 @@ def test_a_refusal_carries_its_facts_as_fields(case):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_run_that_only_reports_says_the_same(case):
-    """In report mode the policy is noted with the very same words; a stop is still a refusal."""
+def test_a_noted_refusal_has_the_same_text(case):
+    """Report mode notes a policy refusal with the same text, and a stopped run still refuses."""
     reporting = case._replace(run=case.run._replace(mode="report"))
     decision = policy_decision.decide([reporting.run], case.call, increase=case.increase, now=NOON)
     stopped = {"run_revoked", "run_closed", "run_paused"}
@@ -382,7 +382,7 @@ def test_a_run_that_only_reports_says_the_same(case):
     assert (decision.refusal is None, decision.would_refuse is None) == (not binds, binds)
 
 
-# Whose word it was
+# The scope that refused
 
 CHILD = scope(pk=7, uid="run_7", label="child")
 BOSS = {"uid": "run_1", "label": "boss"}
@@ -416,8 +416,8 @@ WHOSE = [
 
 
 @pytest.mark.parametrize(("facts", "why", "word"), WHOSE, ids=[case[1] for case in WHOSE])
-def test_a_refusal_names_the_scope_that_said_no(facts, why, word):
-    """The sentence begins with the run that asked, and names the one above or the tool that refused."""
+def test_a_refusal_names_the_scope_that_refused(facts, why, word):
+    """The text begins with the calling run, and names the parent or tool that refused."""
     refusal = policy_decision.decide([CHILD, scope(**facts)], REFUND, increase=2, now=NOON).refusal
 
     assert str(refusal).startswith("child: stripe.refunds.create refused: ")

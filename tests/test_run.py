@@ -1,4 +1,4 @@
-"""Does a run guard its block: opened, nested, joined, steered, left, and readable throughout?"""
+"""A run guards its block: open, nest, join, stop, leave and read it."""
 
 import asyncio
 import multiprocessing
@@ -37,7 +37,7 @@ def rows(columns: str) -> list[tuple[object, ...]]:
 
 
 def test_a_run_is_readable_before_inside_and_after_its_block(ledger_url, fake):
-    """State, amounts and counts can be asked at any time."""
+    """State, amounts and counts can be read at any time."""
     run = keybrake.run("invoice-agent", cap=200)
     assert (run.state, run.spent, run.reserved, run.remaining) == ("new", 0, 0, 200)
     assert (run.calls, run.refused, run.label) == (0, 0, "invoice-agent")
@@ -52,7 +52,7 @@ def test_a_run_is_readable_before_inside_and_after_its_block(ledger_url, fake):
 
 
 def test_nothing_is_written_before_the_block(ledger_url, tmp_path):
-    """Making a run object opens no ledger."""
+    """Creating a run object opens no ledger."""
     keybrake.run("a", cap=1)
     keybrake.run("a", cap=1)(pay)
 
@@ -60,7 +60,7 @@ def test_nothing_is_written_before_the_block(ledger_url, tmp_path):
 
 
 def test_a_run_stops_at_its_cap(ledger_url, fake):
-    """The call that does not fit is refused before a byte leaves, and is on record."""
+    """A call that does not fit is refused before a byte is sent, and is recorded."""
     with keybrake.run("a", cap=5) as run:
         for _ in range(5):
             pay()
@@ -73,8 +73,8 @@ def test_a_run_stops_at_its_cap(ledger_url, fake):
     assert rows("state, reason")[-1] == ("refused", "cap_exceeded")
 
 
-def test_no_cap_in_writing_is_no_cap(ledger_url, fake):
-    """``cap=None`` counts and records, and refuses no amount."""
+def test_cap_none_sets_no_cap(ledger_url, fake):
+    """``cap=None`` counts and records calls, and refuses no amount."""
     with keybrake.run("a", cap=None) as run:
         pay(5000)
 
@@ -82,7 +82,7 @@ def test_no_cap_in_writing_is_no_cap(ledger_url, fake):
 
 
 def test_a_run_is_entered_once(ledger_url):
-    """Each block needs a run of its own."""
+    """Each block needs a new run."""
     run = keybrake.run("a", cap=1)
     with run, pytest.raises(PolicyError, match="was entered before; make a new run"), run:
         pass
@@ -92,8 +92,8 @@ def test_a_run_is_entered_once(ledger_url):
     assert run.state == "closed"
 
 
-def test_an_error_in_the_block_goes_through_and_the_run_is_closed(ledger_url, fake):
-    """A run swallows nothing, and leaves nothing open behind an error."""
+def test_an_error_in_the_block_is_raised_and_closes_the_run(ledger_url, fake):
+    """A run swallows no exception, and an exception leaves no run open."""
     run = keybrake.run("a", cap=1)
     with pytest.raises(KeyError), run:
         raise KeyError
@@ -101,7 +101,7 @@ def test_an_error_in_the_block_goes_through_and_the_run_is_closed(ledger_url, fa
     assert (run.state, keybrake.current_run()) == ("closed", None)
 
 
-def test_an_async_run_is_the_same(ledger_url, fake):
+def test_an_async_run_works_like_a_plain_one(ledger_url, fake):
     """``async with`` opens, guards and closes."""
 
     async def work() -> keybrake.Run:
@@ -138,7 +138,7 @@ def test_a_cancelled_block_closes_its_run(ledger_url):
     assert asyncio.run(work()).state == "closed"
 
 
-def test_a_vendors_error_goes_through_untouched(ledger_url, fake):
+def test_a_vendor_error_is_raised_unchanged(ledger_url, fake):
     """A declined card is Stripe's error, and costs nothing."""
     with keybrake.run("a", cap=5) as run, pytest.raises(stripe.CardError):
         stripe.PaymentIntent.create(
@@ -151,8 +151,8 @@ def test_a_vendors_error_goes_through_untouched(ledger_url, fake):
 # Decorators
 
 
-def test_a_decorated_function_is_a_run_per_call(ledger_url, fake):
-    """Every call has a run of its own, under the same policy."""
+def test_a_decorated_function_opens_a_run_per_call(ledger_url, fake):
+    """Every call has a new run under the same policy."""
 
     @keybrake.run("job", cap=1)
     def job() -> keybrake.Run | None:
@@ -166,8 +166,8 @@ def test_a_decorated_function_is_a_run_per_call(ledger_url, fake):
     assert keybrake.current_run() is None
 
 
-def test_a_decorated_async_function_is_a_run_per_call(ledger_url, fake):
-    """Calls at the same time do not see each other's run."""
+def test_a_decorated_async_function_opens_a_run_per_call(ledger_url, fake):
+    """Concurrent calls do not see each other's run."""
 
     @keybrake.run("job", cap=2)
     async def job() -> keybrake.Run | None:
@@ -203,7 +203,7 @@ def test_a_decorated_generator_guards_its_own_code_only(ledger_url, fake):
 
 
 def test_a_generator_that_ends_in_another_run_leaves_that_run_alone(ledger_url, fake):
-    """Ending a generator does not put back what was around its first step."""
+    """The end of a generator does not restore the run that was active at its first step."""
 
     @keybrake.run("job", cap=2)
     def job():
@@ -220,8 +220,8 @@ def test_a_generator_that_ends_in_another_run_leaves_that_run_alone(ledger_url, 
     Context().run(consume)
 
 
-def test_a_generator_begun_in_a_run_does_not_bring_it_back(ledger_url, fake):
-    """A generator that outlives the run it was begun in does not make that run the current one."""
+def test_a_generator_does_not_reactivate_a_closed_run(ledger_url, fake):
+    """A generator that outlives its run does not make that run the active one."""
 
     @keybrake.run("job", cap=2)
     def job():
@@ -238,7 +238,7 @@ def test_a_generator_begun_in_a_run_does_not_bring_it_back(ledger_url, fake):
 
 
 def test_a_decorated_async_generator_guards_its_own_code_only(ledger_url, fake):
-    """Its run spans its steps, not what is done with its items, and closes with it."""
+    """The run covers the steps of the generator, not its consumer, and closes with it."""
 
     @keybrake.run("job", cap=2)
     async def job():
@@ -256,7 +256,7 @@ def test_a_decorated_async_generator_guards_its_own_code_only(ledger_url, fake):
 
 
 @pytest.mark.parametrize("how", ["close", "throw"])
-def test_a_generator_broken_off_closes_its_run(ledger_url, how):
+def test_an_aborted_generator_closes_its_run(ledger_url, how):
     """A generator that is closed, or thrown into, leaves no run open."""
 
     @keybrake.run("job", cap=2)
@@ -274,8 +274,8 @@ def test_a_generator_broken_off_closes_its_run(ledger_url, how):
     assert run.state == "closed"
 
 
-def test_a_decorated_function_that_returns_a_coroutine_is_open_while_it_runs(ledger_url, fake):
-    """A plain function that hands out a coroutine has done nothing yet; its run waits for it."""
+def test_a_returned_coroutine_runs_inside_the_run(ledger_url, fake):
+    """The run of a plain function that returns a coroutine stays open until the coroutine ends."""
 
     async def work() -> Decimal | None:
         pay()
@@ -289,8 +289,8 @@ def test_a_decorated_function_that_returns_a_coroutine_is_open_while_it_runs(led
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
-def test_a_decorator_that_joins(ledger_url, fake, kind):
-    """Each call joins the key's run, and leaves it open; all of them have one cap."""
+def test_a_decorator_can_join_a_key(ledger_url, fake, kind):
+    """Each call joins the run of the key, leaves it open, and shares its cap."""
     key = keybrake.issue_vault_key("worker", cap=2)
 
     def job():
@@ -318,8 +318,8 @@ def test_a_decorator_that_joins(ledger_url, fake, kind):
 # Nested
 
 
-def test_both_runs_bind_and_totals_roll_up(ledger_url, fake):
-    """The child is refused where its parent is full, and what it spends is the parent's, too."""
+def test_a_child_is_bound_by_its_parent_and_counts_there(ledger_url, fake):
+    """A child is refused when its parent is full, and its cost counts in the parent."""
     with keybrake.run("boss", cap=3) as boss:
         with keybrake.run("child", cap=100) as child:
             pay(2)
@@ -346,7 +346,7 @@ def test_both_runs_bind_and_totals_roll_up(ledger_url, fake):
     ids=str,
 )
 def test_a_child_can_only_narrow(ledger_url, fake, parent, refusal):
-    """No argument of a child gives back what its parent does not allow."""
+    """No argument of a child allows a call that its parent refuses."""
     with (
         keybrake.run("boss", cap=100, **parent),
         keybrake.run("child", cap=None, max_calls=9, allow=["stripe.payment_intents.create"]),
@@ -359,7 +359,7 @@ def test_a_child_can_only_narrow(ledger_url, fake, parent, refusal):
 
 @pytest.mark.parametrize("verb", [keybrake.revoke, keybrake.pause])
 def test_stopping_a_parent_stops_its_children(ledger_url, fake, verb):
-    """A revoked or paused parent binds the next call of the child, and of a new child."""
+    """Revoking or pausing a parent refuses the next call of the child, and of a new child."""
     with keybrake.run("boss", cap=9) as boss, keybrake.run("child", cap=9) as child:
         verb(boss)
         with pytest.raises((keybrake.RunRevoked, keybrake.RunPaused), match="boss"):
@@ -388,8 +388,8 @@ def test_a_child_under_a_tool_is_bound_by_the_tool(ledger_url, fake):
     assert keybrake.open_ledger().runs()[1].parent_uid == boss.id
 
 
-def test_a_ledger_of_its_own_inside_another_is_refused(ledger_url, tmp_path):
-    """One chain of runs stands in one ledger."""
+def test_a_child_run_cannot_have_another_ledger(ledger_url, tmp_path):
+    """A chain of runs is stored in one ledger."""
     with (
         keybrake.run("boss", cap=1),
         pytest.raises(PolicyError, match="leave ledger= out"),
@@ -400,7 +400,7 @@ def test_a_ledger_of_its_own_inside_another_is_refused(ledger_url, tmp_path):
 
 @pytest.mark.parametrize("kind", ["url", "path", "open"])
 def test_a_run_may_name_its_ledger(tmp_path, fake, kind):
-    """A URL, a path and an open ledger mean the same file; children use it without a word."""
+    """URL, path and open ledger name the same file, and child runs use it by default."""
     path = tmp_path / "own.db"
     ledger = {"url": f"sqlite:///{path}", "path": path}.get(kind) or keybrake.open_ledger(path)
     with keybrake.run("a", cap=5, ledger=ledger) as run, keybrake.run("child", cap=1):
@@ -415,9 +415,9 @@ def test_a_run_may_name_its_ledger(tmp_path, fake, kind):
 
 
 def test_joining_needs_no_label_and_no_cap_and_closes_nothing(ledger_url, fake):
-    """Whoever has the key of an open run charges that run."""
+    """Calls with the key of an open run are charged to that run."""
     with keybrake.run("owner", cap=2) as owner:
-        # A context of its own stands for another process: no run is around it.
+        # An empty context stands for another process: no run is active in it.
         def elsewhere() -> str:
             with keybrake.run(key=owner.key) as joined:
                 assert joined.id == owner.id
@@ -434,7 +434,7 @@ def test_joining_needs_no_label_and_no_cap_and_closes_nothing(ledger_url, fake):
 
 
 def test_the_same_key_twice_is_counted_once(ledger_url, fake):
-    """A run joined inside itself is one scope."""
+    """A run that is joined inside itself is one scope."""
     with (
         keybrake.run("owner", cap=2) as owner,
         keybrake.run(key=owner.key),
@@ -446,7 +446,7 @@ def test_the_same_key_twice_is_counted_once(ledger_url, fake):
 
 
 def test_a_key_joined_inside_another_run_binds_with_it(ledger_url, fake):
-    """Both agree or nothing goes out, and both are charged."""
+    """Both runs must allow a call, and both are charged."""
     key = keybrake.issue_vault_key("key", cap=3)
     with keybrake.run("mine", cap=2) as mine, keybrake.run(key=key) as joined:
         pay(2)
@@ -468,7 +468,7 @@ def test_a_key_joined_inside_another_run_binds_with_it(ledger_url, fake):
     ids=lambda beside: next(iter(beside)),
 )
 def test_a_key_brings_its_policy(ledger_url, beside):
-    """Nothing said beside a key can widen it, so anything said is refused."""
+    """Policy arguments beside a key are refused, because they could not widen its policy."""
     with keybrake.run("owner", cap=1) as owner, pytest.raises(PolicyError, match="key"):
         keybrake.run(key=owner.key, **beside)
 
@@ -494,7 +494,7 @@ def test_a_child_process_joins_by_key(ledger_url, fake):
 
 
 def test_a_forked_child_that_leaves_the_block_closes_nothing(ledger_url, fake):
-    """The parent's run stays open when a fork of its process ends the with block."""
+    """The run of the parent stays open when a fork leaves the with block."""
     with keybrake.run("parent", cap=9) as run:
         pid = os.fork()
         if pid == 0:
@@ -511,12 +511,12 @@ def test_a_forked_child_that_leaves_the_block_closes_nothing(ledger_url, fake):
 
 
 def pay_in_a_fork() -> None:
-    """Charge in whatever run is around."""
+    """Charge in the run that the fork inherited."""
     pay()
 
 
-def test_a_forked_child_charges_the_run_it_was_born_in(ledger_url, fake):
-    """A fork needs no key: the run is around it."""
+def test_a_forked_child_charges_the_inherited_run(ledger_url, fake):
+    """A fork needs no key, because it inherits the active run."""
     with keybrake.run("parent", cap=9) as run:
         child = multiprocessing.get_context("fork").Process(target=pay_in_a_fork)
         child.start()
@@ -528,8 +528,8 @@ def test_a_forked_child_charges_the_run_it_was_born_in(ledger_url, fake):
 # Stopped
 
 
-def test_a_closed_runs_leftover_is_refused(ledger_url, fake):
-    """A function bound to a run, called after its block, gets RunClosed."""
+def test_a_call_after_the_block_is_refused(ledger_url, fake):
+    """A function that is bound to a closed run gets RunClosed."""
     with keybrake.run("a", cap=9) as run:
         late = run.bind(pay)
     with pytest.raises(keybrake.RunClosed, match="was closed at"):
@@ -540,7 +540,7 @@ def test_a_closed_runs_leftover_is_refused(ledger_url, fake):
 
 
 def test_a_run_expires(ledger_url, fake, monkeypatch):
-    """At the end of its time the next call is refused, and its state says so."""
+    """After its expiry the next call is refused, and the state is expired."""
     now = clock.now()
     monkeypatch.setattr(clock, "now", lambda: now)
     with keybrake.run("a", cap=9, expires_in="30s") as run:
@@ -579,8 +579,8 @@ def test_a_run_is_paused_resumed_and_revoked_by_any_name(ledger_url, fake, named
     assert (run.state, run.spent) == ("revoked", 1)
 
 
-def test_the_object_has_the_verbs_too(ledger_url, fake):
-    """``run.pause()``, ``run.resume()`` and ``run.revoke()`` are the same verbs."""
+def test_a_run_has_methods_to_stop_it(ledger_url, fake):
+    """``run.pause()``, ``run.resume()`` and ``run.revoke()`` work like the functions."""
     with keybrake.run("a", cap=9) as run:
         run.pause()
         assert run.state == "paused"
@@ -591,15 +591,15 @@ def test_the_object_has_the_verbs_too(ledger_url, fake):
 
 
 def test_revoking_one_run_leaves_others_alone(ledger_url, fake):
-    """Only the run that was named is stopped."""
+    """Only the named run is revoked."""
     other = keybrake.issue_vault_key("other", cap=1)
     with keybrake.run("a", cap=9):
         keybrake.revoke(other)
         pay()
 
 
-def test_a_run_is_named_by_its_label_if_that_is_clear(ledger_url):
-    """Runs that have ended do not count, unless there is no other; of two nobody guesses."""
+def test_a_unique_label_names_a_run(ledger_url):
+    """Ended runs count only if no other has the label, and an ambiguous label is an error."""
     with keybrake.run("refunds", cap=9) as ended:
         pass
     first = keybrake.issue_vault_key("refunds", cap=1)
@@ -628,7 +628,7 @@ def test_a_run_is_named_by_its_label_if_that_is_clear(ledger_url):
 
 
 def test_an_unknown_run_is_an_error(ledger_url):
-    """A misspelt id is told; nobody believes a run stopped that was not."""
+    """A misspelt id is an error, so that a person does not believe that the run was stopped."""
     for verb in (keybrake.revoke, keybrake.pause, keybrake.resume):
         with pytest.raises(keybrake.LedgerError, match="there is no run 'run_nobody'"):
             verb("run_nobody")
@@ -640,8 +640,8 @@ def test_an_unknown_run_is_an_error(ledger_url):
         keybrake.revoke(keybrake.run("new", cap=1))
 
 
-def test_the_id_of_a_tool_is_no_run(ledger_url, fake):
-    """Naming a tool's scope stops nothing, so it is an error rather than silence."""
+def test_the_id_of_a_tool_scope_is_refused(ledger_url, fake):
+    """Revoking a tool's scope would have no effect, so it is an error."""
     with keybrake.run("a", cap=9) as run:
         keybrake.tool(pay)()
         with pytest.raises(keybrake.LedgerError):
@@ -649,7 +649,7 @@ def test_the_id_of_a_tool_is_no_run(ledger_url, fake):
 
 
 def test_a_closed_run_can_be_revoked_but_not_paused(ledger_url):
-    """Whoever wants it ended for good may say so; stopping it for a while means nothing."""
+    """Revoking marks a closed run as ended for good, while pausing it has no meaning."""
     with keybrake.run("a", cap=9) as run:
         pass
     with pytest.raises(keybrake.LedgerError, match="is closed and cannot be paused"):
@@ -662,8 +662,8 @@ def test_a_closed_run_can_be_revoked_but_not_paused(ledger_url):
 # Report mode
 
 
-def test_report_mode_lets_go_and_writes_down(ledger_url, fake):
-    """What would have been refused goes out, and its row says why it would not have."""
+def test_report_mode_sends_and_records(ledger_url, fake):
+    """A call that the policy would refuse is sent, and its row has the reason."""
     with keybrake.run("a", cap=1, mode="report") as run:
         pay(1)
         pay(5)
@@ -698,8 +698,8 @@ def test_report_mode_reports_every_limit(ledger_url, fake, policy, reason):
     assert rows("state, would_refuse") == [("settled", reason)]
 
 
-def test_report_mode_is_stopped_by_a_persons_word(ledger_url, fake):
-    """Revoking and pausing bind in report mode, too."""
+def test_report_mode_can_be_stopped(ledger_url, fake):
+    """Revoking and pausing also refuse calls in report mode."""
     with keybrake.run("a", cap=9, mode="report") as run:
         run.pause()
         with pytest.raises(keybrake.RunPaused):
@@ -755,8 +755,8 @@ def test_a_report_run_does_not_soften_its_parent(ledger_url, fake):
     ],
     ids=ascii,
 )  # fmt: skip
-def test_what_cannot_be_meant_is_refused_and_nothing_is_written(ledger_url, tmp_path, bad):
-    """A bad argument is a PolicyError that names it, and no ledger comes into being."""
+def test_an_invalid_argument_is_refused_and_nothing_is_written(ledger_url, tmp_path, bad):
+    """The PolicyError names the argument, and no ledger is created."""
     with pytest.raises(PolicyError) as refused:
         keybrake.run(**{"label": "agent", "cap": 1, **bad})
 
@@ -788,8 +788,8 @@ def test_a_number_too_long_to_print_is_refused(field):
         keybrake.run(**{"label": "a", "cap": 1, field: 10**5000})
 
 
-def test_a_cap_has_to_be_said():
-    """Leaving it out is no way to say "no cap"."""
+def test_a_cap_is_required():
+    """Omitting the cap does not mean no cap."""
     with pytest.raises(PolicyError, match="cap is missing; say an amount in USD, or cap=None"):
         keybrake.run("a")
     with pytest.raises(PolicyError, match="cap is missing"):
@@ -818,7 +818,7 @@ LABELS = [
 
 @pytest.mark.parametrize("label", LABELS, ids=ascii)
 def test_any_text_of_1_to_200_characters_is_a_label(ledger_url, fake, label):
-    """Odd labels are stored as they are, and stand in errors without what a terminal would obey."""
+    """Odd labels are stored unchanged, and appear in errors without control characters."""
     with keybrake.run(label, cap=1) as run, pytest.raises(keybrake.CapExceeded) as refused:
         pay(2)
 
@@ -838,8 +838,8 @@ def test_one_label_may_stand_for_many_runs(ledger_url, fake):
     assert (one.spent, other.spent) == (1, 1)
 
 
-def test_a_run_opened_with_the_ledger_gone_lets_nothing_out(ledger_url, fake, tmp_path):
-    """A run whose ledger cannot be opened has no block to charge in."""
+def test_a_run_without_its_ledger_sends_nothing(ledger_url, fake, tmp_path):
+    """Opening a run fails if its ledger cannot be opened."""
     (tmp_path / "ledger.db").mkdir()
     with pytest.raises(keybrake.LedgerUnavailable), keybrake.run("a", cap=1):
         pay()

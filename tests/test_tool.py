@@ -1,4 +1,4 @@
-"""Is a tool a scope of its own, whatever kind of function it is, and does it stay that function?"""
+"""A tool has its own scope, whatever kind of function it is, and still works as that function."""
 
 import asyncio
 import copy
@@ -116,8 +116,8 @@ WAYS = {
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_what_a_tool_calls_is_charged_to_the_tool_and_the_run(ledger_url, fake, name):
-    """A function of every kind is a scope, named in the call log."""
+def test_a_call_is_charged_to_the_tool_and_the_run(ledger_url, fake, name):
+    """Every kind of function is a scope, and the call log names the tool."""
     with keybrake.run("agent", cap=9) as run:
         WAYS[name]()
         pay(1)
@@ -128,7 +128,7 @@ def test_what_a_tool_calls_is_charged_to_the_tool_and_the_run(ledger_url, fake, 
 
 @pytest.mark.parametrize("name", WAYS)
 def test_a_tool_without_a_run_is_refused(ledger_url, fake, name):
-    """Who decorates wants a guard: without a run nothing goes out, whatever kind of function."""
+    """Without a run every vendor call of a tool is refused, whatever kind of function it is."""
     with pytest.raises(keybrake.NoActiveRun, match=f"in the tool '{name}'"):
         WAYS[name]()
 
@@ -141,8 +141,8 @@ MODULE_LEVEL = [plain, slow, stream, slow_stream]
 @pytest.mark.parametrize(
     "function", [*MODULE_LEVEL, Box.method, Box.static_below, Box.static_above]
 )
-def test_a_tool_looks_as_the_bare_function(function):
-    """Signature, type hints, docstring, names and kind survive, so frameworks read it as before."""
+def test_a_tool_keeps_the_signature_of_its_function(function):
+    """Signature, type hints, docstring, names and kind stay, so that frameworks can read them."""
     bare = function.__wrapped__
 
     assert inspect.signature(function) == inspect.signature(bare)
@@ -159,8 +159,8 @@ def test_a_tool_looks_as_the_bare_function(function):
         assert ask(function) is ask(bare)
 
 
-def test_methods_of_the_class_keep_their_signature():
-    """``cls`` is not shown, and both orders of decorators look alike."""
+def test_class_methods_keep_their_signature():
+    """``cls`` is hidden, and both orders of the decorators look the same."""
     assert str(inspect.signature(Box.below)) == "(dollars: int) -> str"
     assert str(inspect.signature(Box.above)) == "(dollars: int) -> str"
     assert inspect.ismethod(Box.above)
@@ -227,7 +227,7 @@ def test_a_tools_limit_lasts_for_the_whole_run(ledger_url, fake):
     ids=str,
 )
 def test_a_tool_can_be_limited_in_every_way(ledger_url, fake, policy, refusal):
-    """What binds a run binds a tool, and only the tool."""
+    """Every limit of a run also works for a tool, and binds only the tool."""
     limited = keybrake.tool(**policy)(pay)
     with keybrake.run("agent", cap=9) as run:
         refused = None
@@ -298,8 +298,8 @@ def test_a_tool_that_calls_itself_is_counted_once(ledger_url, fake):
     assert tools(run) == {"deep": (1, 1, 0)}
 
 
-def test_two_tools_with_one_name_and_other_limits_are_told(ledger_url, fake):
-    """Counting them together would mean neither; the text says how to tell them apart."""
+def test_two_tools_with_one_name_and_other_limits_are_refused(ledger_url, fake):
+    """Their counts would mix, so the error says how to give them different names."""
     one = keybrake.tool(name="pay", max_calls=1)(pay)
     other = keybrake.tool(name="pay", max_calls=100)(pay)
     with keybrake.run("agent", cap=9):
@@ -313,15 +313,15 @@ def test_two_tools_with_one_name_and_other_limits_are_told(ledger_url, fake):
 
 
 def test_two_tools_with_one_name_and_the_same_limits_are_one(ledger_url, fake):
-    """The same tool made twice, as in a class per request, counts together."""
+    """A tool that is created twice, as in a class per request, counts together."""
     with keybrake.run("agent", cap=9):
         keybrake.tool(name="pay", max_calls=1)(pay)()
         with pytest.raises(keybrake.CallLimitReached):
             keybrake.tool(name="pay", max_calls=1)(pay)()
 
 
-def test_a_run_inside_a_tool_sees_the_tool_above_it(ledger_url, fake):
-    """A child run's direct call is not the tool's row, but counts against the tool."""
+def test_a_run_inside_a_tool_counts_against_the_tool(ledger_url, fake):
+    """The row of a child run's call does not name the tool, but the call counts against it."""
 
     @keybrake.tool(max_calls=1)
     def delegate() -> None:
@@ -362,7 +362,7 @@ def test_every_tool_around_a_run_binds_it(ledger_url, fake, inside):
 
 
 class Framework:
-    """What an agent framework's decorator makes of a function."""
+    """Stands in for the object that an agent framework's decorator returns."""
 
     def __init__(self, function: typing.Callable[..., object]) -> None:
         self.function = function
@@ -374,7 +374,7 @@ class Framework:
 
 
 def test_a_frameworks_decorator_goes_above(ledger_url, fake):
-    """Below the framework's own decorator the tool guards."""
+    """Below the framework's decorator the tool guards its function."""
     framework = Framework(keybrake.tool(max_calls=0)(pay))
     with keybrake.run("agent", cap=9), pytest.raises(keybrake.CallLimitReached):
         framework(1)
@@ -385,8 +385,8 @@ def test_a_frameworks_decorator_goes_above(ledger_url, fake):
     [Framework(pay), Framework, functools.partial(pay, 1), functools.lru_cache(pay), property(pay), 5, None, "pay", print],
     ids=lambda thing: type(thing).__name__,
 )  # fmt: skip
-def test_above_anything_else_it_is_a_type_error(thing):
-    """What is no function would not be guarded; the text says what it is and where to put it."""
+def test_decorating_anything_but_a_function_is_a_type_error(thing):
+    """The error names the type of the object, and where to put the decorator."""
     with pytest.raises(TypeError) as refused:
         keybrake.tool(max_calls=1)(thing)
     kind = f"{type(thing).__module__}.{type(thing).__qualname__}"
@@ -395,8 +395,8 @@ def test_above_anything_else_it_is_a_type_error(thing):
     assert "directly on the function, below the framework's decorator" in str(refused.value)
 
 
-def test_a_partial_is_told_what_to_do(ledger_url, fake):
-    """Who has a partial is shown the way: decorate the function, then make the partial."""
+def test_decorating_a_partial_is_a_type_error(ledger_url, fake):
+    """The error says to decorate the function first, and then create the partial."""
     with pytest.raises(TypeError, match=r"functools.partial"):
         keybrake.tool(functools.partial(pay, 1))
     with keybrake.run("agent", cap=9) as run:
@@ -418,8 +418,8 @@ def test_a_partial_is_told_what_to_do(ledger_url, fake):
     ],
     ids=str,
 )
-def test_a_tool_that_cannot_be_meant_is_refused_where_it_is_defined(bad):
-    """A bad argument shows when the module is imported, not when the agent calls."""
+def test_an_invalid_tool_is_refused_at_its_definition(bad):
+    """An invalid argument is an error at import, not when the agent calls the tool."""
     with pytest.raises(PolicyError, match=next(iter(bad)) + "|endpoint"):
         keybrake.tool(**bad)
 
@@ -431,8 +431,8 @@ def test_a_bad_name_is_refused(name):
         keybrake.tool(name=name)(pay)
 
 
-def test_an_unguarded_tool_is_unguarded_inside_only(ledger_url, fake):
-    """``unguarded`` inside a tool lets its block go; around a tool without a run it does not."""
+def test_unguarded_works_inside_a_tool_only(ledger_url, fake):
+    """``unguarded`` inside a tool lets its block go, and around a tool without a run it does not."""
 
     @keybrake.tool
     def open_hearted() -> None:

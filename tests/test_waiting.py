@@ -1,4 +1,4 @@
-"""Does a gate open once for one that waits, and does a mutex let one in at a time, in order?"""
+"""A gate wakes one waiter, and a mutex admits one thread at a time, in order."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ from keybrake.model.waiting import Gate, Mutex, Native
 
 
 def in_a_thread(work: Callable[[], object]) -> object:
-    """Return what another thread gets."""
+    """Run *work* in another thread, and return its result."""
     got: list[object] = []
     thread = threading.Thread(target=lambda: got.append(work()))
     thread.start()
@@ -21,8 +21,8 @@ def in_a_thread(work: Callable[[], object]) -> object:
     return got[0]
 
 
-def test_a_gate_is_waited_for_and_opened_once():
-    """Opened twice it lets one go on; a wait that is over says so."""
+def test_a_gate_wakes_one_waiter():
+    """Opened twice it wakes one waiter, and a wait without an opening times out."""
     gate = Gate()
     began = time.monotonic()
     assert not gate.wait(0.05)
@@ -35,14 +35,14 @@ def test_a_gate_is_waited_for_and_opened_once():
 
 
 def test_a_gate_is_opened_by_another_thread():
-    """The one that waits goes on at once."""
+    """The waiting thread continues at once."""
     gate = Gate()
     threading.Timer(0.02, gate.open).start()
     assert gate.wait(20)
 
 
-def test_a_mutex_knows_who_is_inside():
-    """Its own thread may enter again, others not before it has left."""
+def test_a_mutex_knows_its_owner():
+    """Its owner may take it again, and other threads must wait for the release."""
     mutex = Mutex()
     with mutex:
         assert mutex.is_mine()
@@ -54,8 +54,8 @@ def test_a_mutex_knows_who_is_inside():
     assert in_a_thread(lambda: mutex.acquire(0)) is True
 
 
-def test_those_that_wait_longer_go_first():
-    """One that comes meanwhile goes behind them, unless it has waited elsewhere for longer still."""
+def test_a_mutex_is_fair():
+    """A new thread queues behind earlier waiters, unless it has waited elsewhere for longer."""
     mutex, got = Mutex(), []
     mutex.acquire()
     waits = threading.Thread(target=lambda: got.append(mutex.acquire(20)))
@@ -63,7 +63,7 @@ def test_those_that_wait_longer_go_first():
     waits.start()
     while not mutex._line:
         time.sleep(0.001)
-    mutex._owner.clear()  # as it is for a moment, before the next one looks
+    mutex._owner.clear()  # the state between a release and the wake-up of the waiter
     assert not mutex.acquire(0) or got
     assert mutex.acquire(0, since=since) or got
     mutex.release()
@@ -71,8 +71,8 @@ def test_those_that_wait_longer_go_first():
     assert got == [True]
 
 
-def test_a_place_that_was_forgotten_holds_up_nobody_for_ever():
-    """An interrupt left it in the line; it counts until its time is over."""
+def test_a_dead_waiter_does_not_block_the_line():
+    """A waiter that an interrupt left in the line is ignored after its deadline."""
     mutex = Mutex()
     mutex._line.append((Gate(), 0.0, waiting.monotonic() + 0.05))
     assert not mutex.acquire(0)
@@ -80,8 +80,8 @@ def test_a_place_that_was_forgotten_holds_up_nobody_for_ever():
     assert mutex.acquire(0)
 
 
-def test_a_native_lock_may_be_taken_again():
-    """By its own thread, and by no other."""
+def test_a_native_lock_is_reentrant():
+    """Its own thread can take it again, and another thread cannot."""
     lock = Native()
     with lock, lock:
         assert in_a_thread(lambda: lock.lock.acquire(blocking=False)) is False
@@ -89,8 +89,8 @@ def test_a_native_lock_may_be_taken_again():
 
 
 @pytest.mark.parametrize("name", ["gevent._hub_local", "eventlet.hubs", "greenlet", "gevent"])
-def test_a_module_that_is_being_imported_is_not_asked(monkeypatch, name):
-    """Another thread is in the middle of it, and it has nothing in it yet."""
+def test_a_half_imported_module_is_ignored(monkeypatch, name):
+    """A module that another thread is importing may not have its attributes yet."""
     monkeypatch.setitem(sys.modules, name, SimpleNamespace())
     assert waiting.pause_of_hub() is None
     assert waiting.here() == (threading.get_ident(), None)

@@ -37,7 +37,7 @@ class SourceFailed(Exception):
 
 class Source(Protocol):
     """
-    One kind of secret store. Created once, on first use; several threads may call it.
+    One kind of secret store. Created on first use and then kept; several threads may call it.
 
     Attributes:
         SECRETS: Environment variables with the login of the store. ``keybrake exec`` removes them for

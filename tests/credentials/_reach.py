@@ -1,12 +1,12 @@
-"""What whoever has an error in hand can get at."""
+"""Collects the text that an error could leak, for tests about secrets."""
 
 import traceback
 from pathlib import Path
 
 
 def in_reach(error: BaseException) -> str:
-    """Return what it says and what a traceback with locals shows of it; none of these tests' own frames."""
-    # An error behind it has frames of its own, and keeps them whether it is shown or not.
+    """Return an error's text, and its traceback with locals, without the frames of these tests."""
+    # A cause or context would keep its own frames, even if it is not shown.
     assert error.__cause__ is error.__context__ is None
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     here = Path(__file__).parent

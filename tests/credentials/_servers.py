@@ -1,4 +1,4 @@
-"""What the sources ask in these tests: servers on this machine, and 1Password's core."""
+"""Stand-in servers for the sources: HTTP, Secret Manager, and 1Password's native library."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ ACCESS = "/google.cloud.secretmanager.v1.SecretManagerService/AccessSecretVersio
 
 
 class HttpServer:
-    """Answers by path; remembers what it was asked."""
+    """Answers requests by path, and records them."""
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, object]] = {}
@@ -46,7 +46,7 @@ class HttpServer:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def keep(self, secret: str) -> None:
-        """Have *secret* in a Doppler, in a 1Password Connect, and in a Vault that tells nothing else."""
+        """Put *secret* into the paths of Doppler, 1Password Connect and a minimal Vault."""
         item = {
             "sections": [{"id": "s1", "label": "live"}, {"id": "s2", "label": "test"}],
             "fields": [
@@ -76,7 +76,7 @@ class HttpServer:
 
 
 class SecretManager(grpc.GenericRpcHandler):
-    """Google's Secret Manager, as far as it gives away versions; remembers which it was asked for."""
+    """A minimal Google Secret Manager; records the requested versions."""
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
@@ -122,10 +122,10 @@ class SecretManager(grpc.GenericRpcHandler):
 
 class OnePasswordCore:
     """
-    Stands in for the native library of onepassword-sdk, by its three functions.
+    Stands in for the native library of onepassword-sdk, with its three functions.
 
-    That library speaks 1Password's own encrypted protocol with 1Password's own servers, for which
-    nobody has a stand-in. What lies above it, the package's Python, is the real one.
+    The native library speaks an encrypted protocol with 1Password's servers, for which there is no
+    stand-in. The Python code of the package above it is the real one.
     """
 
     def __init__(self, real: ModuleType) -> None:
@@ -141,7 +141,7 @@ class OnePasswordCore:
         return str(len(self.accounts))
 
     async def invoke(self, invocation: str) -> str:
-        """Answer with the secret, or as the library does when there is none."""
+        """Return the secret, or raise the library's error if it is missing."""
         asked = json.loads(invocation)["invocation"]["parameters"]
         reference = asked["parameters"]["secret_reference"]
         why = self.refuses or ("" if reference in self.kept else "no item matched the reference")
@@ -156,7 +156,7 @@ class OnePasswordCore:
 
 @contextmanager
 def onepassword_core(monkeypatch) -> Iterator[OnePasswordCore]:
-    """Put the stand-in in the place of the native library."""
+    """Replace the native library with the stand-in."""
     real = UniffiCore().core
     core = OnePasswordCore(real)
     for name in ("init_client", "invoke", "release_client"):

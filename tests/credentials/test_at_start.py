@@ -1,4 +1,4 @@
-"""Is a credential there before the first call, where a process is started to make calls, and only there?"""
+"""Credentials are fetched at start in a process under a vault key, and only there."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ asked = lambda: pathlib.Path("asked").read_text().count("x") if os.path.exists("
 
 @pytest.fixture
 def python(tmp_path, ledger_url):
-    """Return a function that runs a script, as a rule under a vault key, and returns what it wrote."""
+    """Return a function that runs a script, by default under a vault key, and returns its output."""
     (tmp_path / "get").write_text(f"#!/bin/sh\nprintf x >>{tmp_path}/asked\nprintf {SECRET}\n")
     (tmp_path / "get").chmod(0o700)
     (tmp_path / "keybrake.toml").write_text(
@@ -46,8 +46,8 @@ def python(tmp_path, ledger_url):
     return run
 
 
-def test_it_is_fetched_when_the_process_begins(python, tmp_path):
-    """Once, however often that is said; a place that is gone afterwards does not matter for its time."""
+def test_the_credential_is_fetched_once_at_start(python, tmp_path):
+    """Repeated installs fetch nothing, and the source may go away while the credential is cached."""
     out, err = python("""
 keybrake.install(); print(asked())
 keybrake.install()
@@ -58,8 +58,8 @@ print(len(credentials.current().get("stripe").secret), asked())
     assert (out, err) == (["1", str(len(SECRET)), "1"], "")
 
 
-def test_a_place_that_is_down_is_told_at_once(python, tmp_path):
-    """The program begins all the same: the place may be back when it is needed."""
+def test_a_source_that_is_down_is_logged_at_start(python, tmp_path):
+    """The program starts all the same, because the source may be back when a call needs it."""
     script = (tmp_path / "get").read_text()
     (tmp_path / "get").write_text("#!/bin/sh\nexit 3\n")
     out, err = python(
@@ -75,8 +75,8 @@ print(len(credentials.current().get("stripe").secret))
     assert "; calls that need it are refused until it can be had" in err
 
 
-def test_an_event_loop_does_not_wait_for_it(python, tmp_path):
-    """It is fetched beside the loop, and once."""
+def test_the_event_loop_is_not_blocked_by_the_fetch(python, tmp_path):
+    """The credential is fetched in a thread beside the loop, and only once."""
     slow = (tmp_path / "get").read_text().replace("#!/bin/sh\n", "#!/bin/sh\nsleep 1\n")
     (tmp_path / "get").write_text(slow)
     out, err = python("""
@@ -99,8 +99,8 @@ asyncio.run(main())
         "os.environ['KEYBRAKE_VAULT_KEY'] = keybrake.issue_vault_key('s', cap=1)\nkeybrake.install(); print(asked())",
     ],
 )
-def test_who_is_under_no_key_never_has_it(python, script):
-    """A process that hands out keys, or calls with keys of its own, asks no place for anything."""
+def test_a_process_without_a_vault_key_fetches_nothing(python, script):
+    """A process that issues keys, or calls with raw keys, contacts no source at start."""
     assert python(script, KEYBRAKE_VAULT_KEY=None)[0] == ["0"]
 
 
@@ -108,8 +108,8 @@ def test_who_is_under_no_key_never_has_it(python, script):
     ("key", "told"),
     [("", "is empty"), ("kb_live_x", "is not one that keybrake made"), (None, "is not known to")],
 )
-def test_a_key_that_is_wrong_is_told_with_its_variable(python, key, told, tmp_path):
-    """Whoever set it has to find it again."""
+def test_an_invalid_vault_key_is_reported_with_its_variable(python, key, told, tmp_path):
+    """The error names the variable, so that a person can find the wrong key."""
     script = """
 import stripe
 keybrake.install()

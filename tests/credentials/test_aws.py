@@ -1,4 +1,4 @@
-"""Do Secrets Manager and Parameter Store give what is there, and say why not otherwise?"""
+"""Secrets Manager and Parameter Store return secrets, and errors say why not."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from keybrake.credentials import Credential, Credentials, SourceFailed
 
 pytestmark = [
     pytest.mark.system,
-    # The server's own, of the packages it is made of.
+    # Warnings of the packages that moto's server uses.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
@@ -62,7 +62,7 @@ def aws(server, monkeypatch):
 
 
 def keep(secrets, name, text):
-    """Write a secret, new or not."""
+    """Create or update a secret."""
     try:
         secrets.create_secret(Name=name, SecretString=text)
     except secrets.exceptions.ResourceExistsException:
@@ -70,21 +70,21 @@ def keep(secrets, name, text):
 
 
 def fetch(path="agents/stripe", keys=("api_key",), **facts):
-    """Return what Secrets Manager gives."""
+    """Return a secret through the Secrets Manager source."""
     from keybrake.credentials.aws import SecretsManagerSource
 
     return SecretsManagerSource().fetch(Reference("awssecrets", path, tuple(facts.items()), keys))
 
 
 def parameter(path="/agents/resend", keys=(), **facts):
-    """Return what Parameter Store gives."""
+    """Return a parameter through the Parameter Store source."""
     from keybrake.credentials.aws import ParameterStoreSource
 
     return ParameterStoreSource().fetch(Reference("awsssm", path, tuple(facts.items()), keys))
 
 
-def test_a_secret(aws):
-    """A value of a JSON object, or the text itself; a rotated one is there the next time."""
+def test_a_secret_is_read_whole_or_by_key(aws):
+    """The source returns the text or one value of a JSON object, and sees a rotated secret."""
     secrets, _ = aws
     assert fetch() == SECRET
     keep(secrets, "agents/stripe", '{"api_key": "rotated"}')
@@ -93,8 +93,8 @@ def test_a_secret(aws):
     assert fetch("plain", ()) == SECRET
 
 
-def test_nothing_is_in_the_debug_log(aws, caplog):
-    """Botocore logs answers as they come; not this one."""
+def test_the_secret_is_not_in_the_debug_log(aws, caplog):
+    """Botocore logs responses at DEBUG level, but not while a source is read."""
     from keybrake.credentials import asking
 
     caplog.set_level(logging.DEBUG)
@@ -102,20 +102,20 @@ def test_nothing_is_in_the_debug_log(aws, caplog):
     assert known.get("stripe") == Credential(SECRET)
     assert SECRET not in caplog.text
     assert not asking.get()
-    # What the user asks AWS for is logged as ever.
+    # The agent's own use of AWS is logged as usual.
     aws[0].get_secret_value(SecretId="agents/stripe")
     assert SECRET in caplog.text
 
 
-def test_an_older_version(aws):
-    """By its stage, as rotation leaves it."""
+def test_an_older_version_can_be_read(aws):
+    """A stage in the reference selects the version that rotation left."""
     secrets, _ = aws
     keep(secrets, "agents/stripe", '{"api_key": "rotated"}')
     assert fetch(stage="AWSPREVIOUS") == SECRET
 
 
-def test_a_binary_secret(aws):
-    """Is a text in UTF-8, or nothing."""
+def test_a_binary_secret_must_be_utf8_text(aws):
+    """A binary secret is decoded, or refused if it is not UTF-8."""
     secrets, _ = aws
     secrets.create_secret(Name="binary", SecretBinary=SECRET.encode())
     assert fetch("binary", ()) == SECRET
@@ -124,8 +124,8 @@ def test_a_binary_secret(aws):
         fetch("bytes", ())
 
 
-def test_a_parameter(aws):
-    """Decrypted; the slash at its beginning may be left out."""
+def test_a_parameter_is_decrypted(aws):
+    """An encrypted parameter is decrypted, and the leading slash of its name may be omitted."""
     _, parameters = aws
     assert parameter() == parameter("agents/resend") == "re_1"
     parameters.put_parameter(
@@ -136,8 +136,8 @@ def test_a_parameter(aws):
     assert parameter("flat", ("key",)) == "re_3"
 
 
-def test_another_region_may_be_named(aws):
-    """What is in one is not in the other."""
+def test_the_reference_can_name_a_region(aws):
+    """A secret of one region is not found in another one."""
     with pytest.raises(SourceFailed, match="ResourceNotFoundException"):
         fetch(region="us-west-2")
 
@@ -152,15 +152,15 @@ def test_another_region_may_be_named(aws):
         (lambda: fetch(profile="none"), "cannot be read: ProfileNotFound"),
     ],
 )
-def test_what_is_not_there_is_said(aws, ask, why):
-    """In the words of AWS, without what is there instead."""
+def test_a_missing_secret_is_reported_by_aws_error_code(aws, ask, why):
+    """The error has the code of AWS, and no part of the existing secret."""
     with pytest.raises((SourceFailed, Unreadable), match=why) as refused:
         ask()
     assert SECRET not in str(refused.value)
 
 
-def test_a_server_that_is_down_is_said(aws, monkeypatch):
-    """It is tried twice, and no more."""
+def test_a_server_that_is_down_is_reported(aws, monkeypatch):
+    """The source makes two attempts, then fails."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
@@ -172,8 +172,8 @@ def test_a_server_that_is_down_is_said(aws, monkeypatch):
 @pytest.mark.parametrize(
     "reference", ["awssecrets://agents/stripe#/api_key", "awsssm://agents/stripe#/api_key"]
 )
-def test_a_rotated_one_is_seen(aws, reference):
-    """After its time, and at once if the vendor has refused the old one."""
+def test_a_rotated_secret_is_seen(aws, reference):
+    """The new secret is fetched after the TTL, and at once if the vendor refused the old one."""
     secrets, parameters = aws
 
     def write(secret: str) -> None:
@@ -195,7 +195,7 @@ def test_a_rotated_one_is_seen(aws, reference):
 
 
 def test_the_page_is_true(aws):
-    """What docs/how-to/aws.md has in keybrake.toml finds what it says it finds."""
+    """The keybrake.toml in docs/how-to/aws.md finds the secrets that the page names."""
     secrets, _ = aws
     page = (Path(__file__).parents[2] / "docs/how-to/aws.md").read_text("utf-8")
     (written,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)

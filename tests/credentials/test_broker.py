@@ -1,4 +1,4 @@
-"""Is whoever asks another process for a credential served, however many do, and told why if not?"""
+"""keybrake exec serves credentials to many callers at once, and errors say why it does not."""
 
 import os
 import socket
@@ -20,13 +20,13 @@ SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
 
 @pytest.fixture
 def known(monkeypatch):
-    """Return credentials with one of Stripe's."""
+    """Return a provider with a credential for Stripe."""
     monkeypatch.setenv("STRIPE_API_KEY", SECRET)
     return Credentials({}, 60)
 
 
 def all_at_once(number, function):
-    """Run a function in many threads at once and return what they returned or raised."""
+    """Run a function in many threads at once, and return their results or errors."""
     barrier, got = threading.Barrier(number), []
 
     def work():
@@ -44,8 +44,8 @@ def all_at_once(number, function):
     return got
 
 
-def test_one_thread_asks_and_the_others_wait(known):
-    """However many calls begin at the same time, the socket is asked once; a vendor has its own turn."""
+def test_concurrent_calls_share_one_request(known):
+    """Calls that start together send one request per vendor to the socket."""
     asked = []
 
     def may(key):
@@ -59,8 +59,8 @@ def test_one_thread_asks_and_the_others_wait(known):
     assert asked == ["key"]
 
 
-def test_one_that_fails_is_not_asked_by_everybody(known):
-    """Whoever waited learns what the one that asked was told."""
+def test_waiting_threads_share_a_failure(known):
+    """Threads that waited for a failed request get its error without a request of their own."""
     asked = []
 
     def may(key):
@@ -75,8 +75,8 @@ def test_one_that_fails_is_not_asked_by_everybody(known):
     assert asked == ["key"]
 
 
-def test_a_queue_that_is_full_is_waited_for(tmp_path):
-    """A connection that is not taken yet is no refusal: it is tried again."""
+def test_a_full_accept_queue_is_retried(tmp_path):
+    """A connection that the server cannot accept yet is tried again."""
     address = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
@@ -95,8 +95,8 @@ def test_a_queue_that_is_full_is_waited_for(tmp_path):
     assert got == [Credential("one")] * 16
 
 
-def test_a_child_of_a_fork_does_not_wait_for_a_thread_that_it_has_not(known):
-    """A thread that asks while another one forks holds its lock in the child for ever."""
+def test_a_forked_child_does_not_wait_for_a_lock_of_its_parent(known):
+    """A lock that a thread of the parent held at the fork does not block the child."""
     begun, go_on = threading.Event(), threading.Event()
 
     def may(_):
@@ -126,8 +126,8 @@ def test_a_child_of_a_fork_does_not_wait_for_a_thread_that_it_has_not(known):
     assert ended == (child, 0)
 
 
-def test_a_ledger_that_fails_is_told(known):
-    """And not left to be guessed from a line that ends."""
+def test_a_failing_ledger_is_reported_to_the_caller(known):
+    """The caller gets the error of the ledger instead of a broken connection."""
 
     def may(_):
         msg = "the ledger is gone"
@@ -139,8 +139,8 @@ def test_a_ledger_that_fails_is_told(known):
             Brokered(broker.address, "key", 60).get("stripe")
 
 
-def test_the_folder_is_another_one_if_its_path_is_too_long(known, monkeypatch, tmp_path):
-    """The path of a socket has room for 108 bytes, or 104."""
+def test_a_long_temporary_path_falls_back_to_tmp(known, monkeypatch, tmp_path):
+    """The path of a Unix socket has room for 108 bytes, or 104 on macOS."""
     long = tmp_path / ("é" * 60)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
@@ -154,15 +154,15 @@ def test_the_folder_is_another_one_if_its_path_is_too_long(known, monkeypatch, t
     assert list(long.iterdir()) == []
 
 
-def test_one_that_never_served_is_put_away(known):
-    """The run that it was made for could not be opened."""
+def test_a_broker_that_never_served_is_cleaned_up(known):
+    """The folder of the socket is deleted even if the run could not be opened."""
     with Broker(known, NOTHING, lambda _: None) as broker:
         assert Path(broker.address).exists()
     assert not Path(broker.address).parent.exists()
 
 
-def test_the_user_goes_along(known, monkeypatch):
-    """Twilio's credential is a pair."""
+def test_the_user_name_is_sent_with_the_secret(known, monkeypatch):
+    """A Twilio credential consists of a user name and a secret."""
     monkeypatch.setenv("TWILIO_ACCOUNT_SID", "AC1")
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "t")
     with Broker(known, NOTHING, lambda _: None) as broker:
@@ -170,8 +170,8 @@ def test_the_user_goes_along(known, monkeypatch):
         assert Brokered(broker.address, "key", 60).get("twilio") == Credential("t", "AC1")
 
 
-def test_what_the_vendor_refused_is_fetched_anew_at_its_source(known, monkeypatch):
-    """Once, for whoever comes with the refused one; who comes with an older one is given the newer."""
+def test_a_refused_credential_is_fetched_again_once(known, monkeypatch):
+    """The broker fetches a refused credential again, and gives the newer one to callers with an older one."""
     with Broker(known, NOTHING, lambda _: None) as broker:
         broker.serve()
         one, other = (Brokered(broker.address, "key", 60) for _ in range(2))
@@ -185,8 +185,8 @@ def test_what_the_vendor_refused_is_fetched_anew_at_its_source(known, monkeypatc
 
 
 @pytest.mark.parametrize("file", [None, Path("/etc/keybrake/keybrake.toml")])
-def test_what_is_configured_is_told_without_a_key(known, file):
-    """It has no secret in it, and a process whose run is over has to know it, too."""
+def test_the_configuration_is_sent_without_a_key(known, file):
+    """The configuration contains no secret, and a process whose run has ended still needs it."""
     written = Written(file, '# "é"\nledger = "x"\n' * 10_000)
     with Broker(known, written, lambda _: "no") as broker:
         broker.serve()
@@ -194,8 +194,8 @@ def test_what_is_configured_is_told_without_a_key(known, file):
     assert told == {"file": str(file or ""), "text": written.text}
 
 
-def test_where_nobody_is_that_is_said(tmp_path):
-    """With the system's own word for it."""
+def test_a_missing_broker_is_reported(tmp_path):
+    """The error contains the system's reason, such as a missing socket."""
     words = "no credential for stripe: the keybrake exec that started this process: No such file"
     with pytest.raises(CredentialError, match=words):
         Brokered(str(tmp_path / "nobody"), "key", 60).get("stripe")

@@ -1,4 +1,4 @@
-"""Does Google's real client get what a server of Secret Manager's kind has, and say why not otherwise?"""
+"""Google's client reads secrets from a Secret Manager server, and errors say why not."""
 
 import json
 import re
@@ -27,7 +27,7 @@ SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
 
 @pytest.fixture
 def server(monkeypatch):
-    """Start a stand-in, with a secret in it."""
+    """Start a stand-in server with one secret."""
     running = SecretManager()
     monkeypatch.setenv("SECRET_MANAGER_EMULATOR_HOST", running.address)
     running.keep("stripe", f'{{"api_key": "{SECRET}", "n": {{"a": 1}}}}')
@@ -36,19 +36,19 @@ def server(monkeypatch):
 
 
 def fetch(path="agents/stripe", keys=("api_key",), **facts):
-    """Return what Secret Manager gives."""
+    """Return a secret through the Secret Manager source."""
     return SecretManagerSource().fetch(Reference("gcpsecrets", path, tuple(facts.items()), keys))
 
 
 def known(ttl_s=3600):
-    """Return credentials of which Stripe's is there."""
+    """Return credentials with one for Stripe."""
     return Credentials(
         {"stripe": {"secret": parse("gcpsecrets://agents/stripe#/api_key", "")}}, ttl_s
     )
 
 
-def test_a_secret(server):
-    """A value of a JSON object, or the text itself; a line end at its end is no part of it."""
+def test_a_secret_is_read_whole_or_by_key(server):
+    """The source returns the text without its final line end, or one value of a JSON object."""
     assert fetch() == SECRET
     assert fetch(keys=("n", "a")) == "1"
     server.keep("plain", f"{SECRET}\n")
@@ -56,16 +56,16 @@ def test_a_secret(server):
     assert server.asked[-1] == "projects/agents/secrets/plain/versions/latest"
 
 
-def test_a_version(server):
-    """The newest, unless one is named, by number or alias."""
+def test_a_version_can_be_named(server):
+    """The newest version is read, unless the reference names one by number or alias."""
     server.keep("stripe", "older", version="3")
     server.keep("stripe", "mine", version="live")
     assert fetch(keys=(), version="3") == "older"
     assert fetch(keys=(), version="live") == "mine"
 
 
-def test_a_rotated_one_is_seen(server):
-    """After its time, and at once if the vendor has refused the old one."""
+def test_a_rotated_secret_is_seen(server):
+    """The new secret is fetched after the TTL, and at once if the vendor refused the old one."""
     lasting, short = known(), known(0.01)
     assert lasting.get("stripe") == short.get("stripe") == Credential(SECRET)
     server.keep("stripe", '{"api_key": "rotated"}')
@@ -86,8 +86,8 @@ def test_a_rotated_one_is_seen(server):
         (grpc.StatusCode.UNAVAILABLE, "Secret Manager does not answer: ServiceUnavailable"),
     ],
 )
-def test_a_refusal_is_said(server, status, why):
-    """By Google's word for it; its text may say more than an error should. It is asked once."""
+def test_a_refusal_is_reported_by_its_class(server, status, why):
+    """The error names Google's error class, not its text, and there is only one request."""
     server.refuses = status
     with pytest.raises(SourceFailed, match=why) as refused:
         fetch()
@@ -108,31 +108,31 @@ def test_a_refusal_is_said(server, status, why):
         (lambda: fetch(version="1/../2"), "is not PROJECT/SECRET"),
     ],
 )
-def test_what_is_not_there_is_said(server, ask, why):
-    """Without what is there instead."""
+def test_a_missing_secret_is_reported(server, ask, why):
+    """The error contains no part of the existing secret."""
     with pytest.raises((SourceFailed, Unreadable), match=why) as refused:
         ask()
     assert SECRET not in str(refused.value)
 
 
 @pytest.mark.parametrize("checksum", [0, 1])
-def test_what_was_changed_on_its_way_is_refused(server, checksum):
-    """Its checksum is not the one that came with it, or none came."""
+def test_a_wrong_checksum_is_refused(server, checksum):
+    """A secret whose checksum is wrong or missing is not used."""
     server.checksum = checksum
     with pytest.raises(SourceFailed, match="was changed on its way") as refused:
         fetch()
     assert SECRET not in str(refused.value)
 
 
-def test_bytes_are_no_secret(server):
-    """Only text is."""
+def test_a_secret_must_be_utf8_text(server):
+    """Bytes that are not UTF-8 are refused."""
     server.keep("bytes", b"\xff\xfe")
     with pytest.raises(SourceFailed, match="is no text in UTF-8"):
         fetch("agents/bytes", ())
 
 
-def test_a_server_that_is_down_is_said(server, monkeypatch):
-    """At once, with the reference and without the secret."""
+def test_a_server_that_is_down_is_reported(server, monkeypatch):
+    """The error comes at once, with the reference and without the secret."""
     assert known().get("stripe") == Credential(SECRET)
     server.stop()
     began = time.monotonic()
@@ -145,8 +145,8 @@ def test_a_server_that_is_down_is_said(server, monkeypatch):
     )
 
 
-def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
-    """The connection is there, and no answer ever comes."""
+def test_a_silent_server_times_out(monkeypatch):
+    """A server that accepts the connection but never answers is given up."""
     monkeypatch.setattr("keybrake.credentials.gcp._TIMEOUT_S", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -159,8 +159,8 @@ def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
         assert time.monotonic() - began < 10
 
 
-def test_an_emulator_is_on_this_machine(server, monkeypatch):
-    """A secret does not cross a network unencrypted, nor go through somebody's proxy."""
+def test_an_emulator_must_run_on_this_machine(server, monkeypatch):
+    """A secret crosses no network unencrypted, and passes no proxy."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert fetch() == SECRET
     monkeypatch.setenv("SECRET_MANAGER_EMULATOR_HOST", "emulator.example.com:8085")
@@ -170,7 +170,7 @@ def test_an_emulator_is_on_this_machine(server, monkeypatch):
 
 @pytest.fixture
 def account(monkeypatch, tmp_path):
-    """Return a function that writes down an account of a cloud that nobody can reach."""
+    """Return a function that writes the file of an account in an unreachable cloud."""
     monkeypatch.delenv("SECRET_MANAGER_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "example.invalid")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
@@ -190,14 +190,14 @@ def account(monkeypatch, tmp_path):
 
 
 def private_key():
-    """Return a new key, as it stands in an account's file."""
+    """Return a new private key in the format of an account file."""
     made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     how = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return made.private_bytes(*how).decode()
 
 
-def test_a_cloud_that_cannot_be_reached_is_said(account):
-    """By a client as it is without an emulator: with an account, and encrypted."""
+def test_an_unreachable_cloud_is_reported(account):
+    """Without an emulator the real client is used, with an account and TLS."""
     account()
     began = time.monotonic()
     with pytest.raises(SourceFailed, match="Secret Manager does not answer"):
@@ -212,15 +212,15 @@ def test_a_cloud_that_cannot_be_reached_is_said(account):
         ({"type": "hunter2"}, "DefaultCredentialsError"),
     ],
 )
-def test_an_account_that_cannot_be_used_is_said(account, other, why):
-    """In the word of Google's client, and without what stands in the account's file."""
+def test_an_unusable_account_is_reported(account, other, why):
+    """The error names the class of Google's error, and no content of the account file."""
     account(**other)
     with pytest.raises(SourceFailed, match=f"^cannot be read: {why}$"):
         fetch()
 
 
-def test_without_an_account_nobody_is_asked(account, monkeypatch, tmp_path):
-    """What Google's client misses, or cannot read, is said in its word."""
+def test_a_missing_account_is_reported(account, monkeypatch, tmp_path):
+    """Without a readable account file no request is sent, and the error names the class."""
     with pytest.raises(SourceFailed, match="cannot be read: DefaultCredentialsError"):
         fetch()
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path))
@@ -228,16 +228,16 @@ def test_without_an_account_nobody_is_asked(account, monkeypatch, tmp_path):
         fetch()
 
 
-def test_without_the_package_the_extra_is_named(monkeypatch):
-    """By the name of the scheme."""
+def test_a_missing_package_names_the_extra(monkeypatch):
+    """The error names the extra to install, which is called like the scheme."""
     monkeypatch.setitem(sys.modules, "google.cloud.secretmanager_v1", None)
     monkeypatch.delitem(sys.modules, "keybrake.credentials.gcp")
     with pytest.raises(SourceFailed, match=r"pip install 'keybrake\[gcpsecrets\]'"):
         source.__wrapped__("gcpsecrets")
 
 
-def test_several_threads_may_ask(server):
-    """At the same time, one source."""
+def test_threads_can_share_a_source(server):
+    """Several threads read from one source at the same time."""
     made, got = SecretManagerSource(), []
     where = Reference("gcpsecrets", "agents/stripe", (), ("api_key",))
     threads = [threading.Thread(target=lambda: got.append(made.fetch(where))) for _ in range(8)]
@@ -249,7 +249,7 @@ def test_several_threads_may_ask(server):
 
 
 def test_the_page_is_true(server):
-    """What docs/how-to/gcp.md has in keybrake.toml finds what it says it finds."""
+    """The keybrake.toml in docs/how-to/gcp.md finds the secrets that the page names."""
     page = (Path(__file__).parents[2] / "docs/how-to/gcp.md").read_text("utf-8")
     (written,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     server.keep("twilio", '{"sid": "AC1", "token": "t"}')

@@ -1,4 +1,4 @@
-"""Do Doppler and 1Password give what is there, and does no token go anywhere else?"""
+"""Doppler and 1Password return secrets, and no token goes to another host."""
 
 import socket
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ TOKEN = "dp.st.hunter2"
 
 @pytest.fixture
 def server(monkeypatch) -> Iterator[HttpServer]:
-    """Start one that is both, with a secret in each."""
+    """Start a server for both, with a secret in each."""
     running = HttpServer()
     monkeypatch.setenv("DOPPLER_TOKEN", TOKEN)
     monkeypatch.setenv("DOPPLER_API_HOST", running.url)
@@ -28,17 +28,17 @@ def server(monkeypatch) -> Iterator[HttpServer]:
 
 
 def doppler(path="agents/prd/KEY", keys=()):
-    """Return what Doppler gives."""
+    """Return a secret through the Doppler source."""
     return source("doppler").fetch(Reference("doppler", path, (), keys))
 
 
 def connect(path="agents/stripe", keys=("live", "key")):
-    """Return what 1Password Connect gives."""
+    """Return a secret through the 1Password Connect source."""
     return source("onepasswordconnect").fetch(Reference("onepasswordconnect", path, (), keys))
 
 
-def test_doppler(server):
-    """The computed value, of the secret that was asked for; a rotated one is there the next time."""
+def test_doppler_returns_the_computed_value(server):
+    """The source returns the value with its references resolved, and sees a rotated secret."""
     assert doppler() == SECRET
     assert server.asked == [
         ("/v3/configs/config/secret?project=agents&config=prd&name=KEY", f"Bearer {TOKEN}")
@@ -47,8 +47,8 @@ def test_doppler(server):
     assert doppler(keys=("key",)) == "rotated"
 
 
-def test_connect(server):
-    """A field by its name or id, in a section or anywhere; vault and item by name or id."""
+def test_connect_finds_a_field_by_name_or_id(server):
+    """Vault, item and field are found by name or id, with or without a section."""
     assert connect() == connect(keys=("f1",)) == connect(keys=("s1", "f1")) == SECRET
     assert connect(f"{VAULT}/{ITEM}") == connect(f"/agents/{ITEM}/") == SECRET
     assert connect(keys=("note",)) == "x"
@@ -72,16 +72,16 @@ def test_connect(server):
         (lambda: connect("none/stripe"), r"was not returned: .* answered 404"),
     ],
 )
-def test_what_is_not_there_is_said(server, ask, why):
-    """Without what is there instead."""
+def test_a_missing_secret_is_reported(server, ask, why):
+    """The error contains no part of the existing secret."""
     with pytest.raises(SourceFailed, match=why) as refused:
         ask()
     assert SECRET not in str(refused.value)
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 500])
-def test_no_success_is_no_secret(server, status):
-    """Nor is a redirect followed: the token is for the address that was named."""
+def test_only_a_success_is_a_secret(server, status):
+    """An error status is refused and a redirect is not followed, because the token is for one host."""
     elsewhere = HttpServer()
     try:
         server.answers["/v3/configs/config/secret"] = (status, f"{elsewhere.url}/x")
@@ -96,15 +96,15 @@ def test_no_success_is_no_secret(server, status):
 @pytest.mark.parametrize(
     "body", [b"<html>", b"[]", b'{"value": {"computed": null}}', b'{"value": {}}']
 )
-def test_an_answer_that_says_nothing(server, body):
-    """Is no secret either."""
+def test_an_answer_without_a_value_is_refused(server, body):
+    """An answer that is not JSON, or has no value, is not a secret."""
     server.answers["/v3/configs/config/secret"] = (200, body)
     with pytest.raises(SourceFailed, match=r"cannot be read|holds no value"):
         doppler()
 
 
-def test_a_server_that_is_down_is_named(server, monkeypatch):
-    """And an address that is not encrypted is not asked at all."""
+def test_a_server_that_is_down_is_reported(server, monkeypatch):
+    """The error names the server, and an unencrypted address gets no request."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -119,15 +119,15 @@ def test_a_server_that_is_down_is_named(server, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "ask"), [("DOPPLER_TOKEN", doppler), ("OP_CONNECT_TOKEN", connect)]
 )
-def test_what_has_to_be_set_is_said(server, monkeypatch, name, ask):
-    """With the names of the variables."""
+def test_missing_variables_are_named(server, monkeypatch, name, ask):
+    """The error names the environment variables to set."""
     monkeypatch.delenv(name)
     with pytest.raises(SourceFailed, match=f"set .*{name}"):
         ask()
 
 
-def test_op_read(tmp_path, monkeypatch):
-    """The command is asked for the reference as 1Password writes it."""
+def test_op_read_gets_the_reference(tmp_path, monkeypatch):
+    """The op command gets the reference in 1Password's notation."""
     monkeypatch.delenv("OP_SERVICE_ACCOUNT_TOKEN", raising=False)
     script = tmp_path / "op"
     script.write_text('#!/bin/sh\n[ "$1 $2" = "read --no-newline" ] && printf %s "$3"\n')
@@ -147,8 +147,8 @@ def test_op_read(tmp_path, monkeypatch):
 # The system's keyring
 
 
-def test_the_keyring(monkeypatch):
-    """By service and user; a keyring that is locked, or not there at all, says so."""
+def test_the_keyring_is_read_by_service_and_user(monkeypatch):
+    """A keyring that is locked or missing is reported."""
     import keyring
     from keyring import backend, errors
 

@@ -1,4 +1,4 @@
-"""Is [credentials] read as it is meant, and is a mistake named with its remedy?"""
+"""The section [credentials] is read, and errors name the mistake and how to fix it."""
 
 import textwrap
 
@@ -11,14 +11,14 @@ from keybrake.errors import PolicyError
 
 
 def read(tmp_path, text):
-    """Return the configuration that a file with this text describes."""
+    """Return the configuration in a file with this text."""
     file = tmp_path / "keybrake.toml"
     file.write_text(textwrap.dedent(text))
     return settings.load({"KEYBRAKE_CONFIG": str(file)})
 
 
 def test_each_vendor_has_its_own_shape(tmp_path):
-    """One reference, or a table of the parts; a user's name is no secret and may stand there itself."""
+    """A vendor has one reference or a table of parts, and a user name may be written as it is."""
     config = read(
         tmp_path,
         """
@@ -37,8 +37,8 @@ def test_each_vendor_has_its_own_shape(tmp_path):
     assert config.credentials_ttl == 60.0
 
 
-def test_a_twilio_key_may_be_fetched_with_its_secret(tmp_path):
-    """Both halves by reference."""
+def test_a_twilio_key_and_its_secret_can_be_references(tmp_path):
+    """Both parts of a Twilio API key may be references."""
     config = read(
         tmp_path,
         """
@@ -71,8 +71,8 @@ def test_a_twilio_key_may_be_fetched_with_its_secret(tmp_path):
         ('ttl = "hunter2"', "credentials.ttl is not"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_named_and_no_secret_repeated(tmp_path, written, words):
-    """File, key and remedy; never the value of something that should have been a reference."""
+def test_an_error_names_the_key_and_repeats_no_secret(tmp_path, written, words):
+    """The error has file, key and remedy, but never a value that should have been a reference."""
     with pytest.raises(PolicyError) as refused:
         read(tmp_path, f"[credentials]\n{written}\n")
     assert words in str(refused.value)
@@ -80,14 +80,14 @@ def test_a_mistake_is_named_and_no_secret_repeated(tmp_path, written, words):
     assert "hunter2" not in str(refused.value)
 
 
-def test_it_is_no_list(tmp_path):
-    """It is a table."""
+def test_a_list_is_refused(tmp_path):
+    """The section [credentials] must be a table."""
     with pytest.raises(PolicyError, match="credentials is not a table"):
         read(tmp_path, 'credentials = ["env://A"]')
 
 
-def test_code_may_say_it_too():
-    """What is not named there stays; a mistake changes nothing."""
+def test_configure_sets_credentials():
+    """Vendors that configure() does not name keep theirs, and an error changes nothing."""
     keybrake.configure(credentials={"stripe": "env://A", "ttl": 10})
     keybrake.configure(credentials={"resend": "env://B"})
     with pytest.raises(PolicyError):

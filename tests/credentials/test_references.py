@@ -1,4 +1,4 @@
-"""Is a reference read as its grammar says, and does no error repeat what may be a secret?"""
+"""References are parsed by their grammar, and no error repeats a possible secret."""
 
 import pytest
 
@@ -22,13 +22,13 @@ from keybrake.errors import PolicyError
         ("exec://op?args=read%20x", Reference("exec", "op", (("args", "read x"),))),
     ],
 )  # fmt: skip
-def test_what_is_written_is_read(text, expected):
-    """``ref+`` may stand before it, escapes mean what they mean in a URL."""
+def test_a_reference_is_parsed(text, expected):
+    """An optional ref+ is accepted, and escapes work as in a URL."""
     assert parse(text, "stripe") == expected
 
 
-def test_it_shows_where_and_not_what():
-    """The text of a reference is its place, to be named in an error."""
+def test_a_reference_shows_its_place():
+    """The text of a reference names its place, so that an error can show it."""
     reference = parse("ref+awssecrets://doc?region=eu#/foo/bar", "stripe")
     assert str(reference) == "awssecrets://doc?region=eu#/foo/bar"
     assert reference.param("region") == "eu"
@@ -46,8 +46,8 @@ def test_it_shows_where_and_not_what():
         ("vault://me:hunter2@host/x", "vault://<not shown>@host/x"),
     ],
 )
-def test_what_people_are_shown_of_it(text, shown):
-    """Enough to find the place, and nothing that may be a secret."""
+def test_a_displayed_reference_hides_secrets(text, shown):
+    """The displayed text is enough to find the place, and has no possible secret."""
     assert parse(text, "stripe").harmless == shown
 
 
@@ -55,15 +55,15 @@ def test_what_people_are_shown_of_it(text, shown):
     "text",
     ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", "", "env://", "ENV://A", "://x", "env:/A", "env://A B", 5, None, True, b"env://A", ["env://A"]],
 )  # fmt: skip
-def test_what_is_no_reference_is_not_repeated(text):
-    """Somebody wrote the secret itself where its place belongs."""
+def test_an_invalid_reference_is_not_repeated(text):
+    """The value may be the secret itself, so the error does not show it."""
     with pytest.raises(PolicyError, match=r"^credentials.stripe is no reference") as refused:
         parse(text, "credentials.stripe")
     assert "4eC39" not in str(refused.value)
 
 
-def test_a_scheme_that_nothing_reads_is_named_with_those_that_are():
-    """With the remedy: what there is."""
+def test_an_unknown_scheme_lists_the_known_ones():
+    """The error names the unknown scheme and every scheme that has a source."""
     with pytest.raises(
         PolicyError,
         match=r"stripe: no source reads '?pony://'?; known are awssecrets://, .*env://, exec://, file://",
@@ -81,7 +81,7 @@ def test_a_scheme_that_nothing_reads_is_named_with_those_that_are():
     ],
 )
 def test_a_value_is_picked_from_json(text, keys, expected):
-    """Without keys the text is the value."""
+    """The keys lead to a value in a JSON object, and without keys the text is the value."""
     assert Reference("env", "X", (), keys).pick(text) == expected
 
 
@@ -97,8 +97,8 @@ def test_a_value_is_picked_from_json(text, keys, expected):
         ('{"a": {"b": null}}', "holds no text at #/a/b"),
     ],
 )
-def test_what_cannot_be_picked_says_why_and_nothing_else(text, why):
-    """What is there instead may be the secret."""
+def test_a_missing_key_reveals_nothing(text, why):
+    """The error says why, but shows no content, which may be the secret."""
     with pytest.raises(Unreadable) as refused:
         Reference("env", "X", (), ("a", "b")).pick(text)
     assert str(refused.value) == why

@@ -1,4 +1,4 @@
-"""Does every source that needs no service of its own see a rotated secret, and say that its place is gone?"""
+"""Every source without a real service sees a rotated secret, and reports when its place is gone."""
 
 import logging
 import re
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class At(NamedTuple):
-    """A place: its reference, what puts a secret there, what takes the place away, what is said then."""
+    """A place of a secret: its reference, how to store and to remove it, and the error after that."""
 
     reference: str
     keep: Callable[[str], object]
@@ -37,7 +37,7 @@ class At(NamedTuple):
 
 @contextmanager
 def variable(patch, _) -> Iterator[At]:
-    """Keep it in this process's environment."""
+    """Store the secret in an environment variable."""
 
     def keep(secret: str) -> None:
         patch.setenv("MINE", secret)
@@ -47,14 +47,14 @@ def variable(patch, _) -> Iterator[At]:
 
 @contextmanager
 def file(_, folder) -> Iterator[At]:
-    """Keep it in a file."""
+    """Store the secret in a file."""
     path = folder / "secret"
     yield At(f"file://{path}", path.write_text, path.unlink, "No such file or directory")
 
 
 @contextmanager
 def command(patch, folder) -> Iterator[At]:
-    """Keep it where a command finds it."""
+    """Store the secret in a script that prints it."""
     script = folder / "get"
 
     def keep(secret: str) -> None:
@@ -66,7 +66,7 @@ def command(patch, folder) -> Iterator[At]:
 
 @contextmanager
 def op(patch, folder) -> Iterator[At]:
-    """Keep it where the command ``op`` finds it; the command is a script that stands in for it."""
+    """Store the secret in a script that stands in for the command ``op``."""
     patch.delenv("OP_SERVICE_ACCOUNT_TOKEN", raising=False)
     patch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     script = folder / "op"
@@ -80,7 +80,7 @@ def op(patch, folder) -> Iterator[At]:
 
 @contextmanager
 def service_account(patch, _) -> Iterator[At]:
-    """Keep it in 1Password, on a stand-in for the package's native library."""
+    """Store the secret in the stand-in for 1Password's native library."""
     patch.setenv("OP_SERVICE_ACCOUNT_TOKEN", TOKEN)
     reference = "op://agents/stripe/key"
     with onepassword_core(patch) as core:
@@ -96,7 +96,7 @@ def service_account(patch, _) -> Iterator[At]:
 
 @contextmanager
 def doppler(patch, _) -> Iterator[At]:
-    """Keep it in a server of Doppler's kind."""
+    """Store the secret in a stand-in for Doppler."""
     server = HttpServer()
     patch.setenv("DOPPLER_TOKEN", TOKEN)
     patch.setenv("DOPPLER_API_HOST", server.url)
@@ -107,7 +107,7 @@ def doppler(patch, _) -> Iterator[At]:
 
 @contextmanager
 def connect(patch, _) -> Iterator[At]:
-    """Keep it in a server of 1Password Connect's kind."""
+    """Store the secret in a stand-in for 1Password Connect."""
     server = HttpServer()
     patch.setenv("OP_CONNECT_TOKEN", TOKEN)
     patch.setenv("OP_CONNECT_HOST", server.url)
@@ -118,7 +118,7 @@ def connect(patch, _) -> Iterator[At]:
 
 @contextmanager
 def vault(patch, _, engine="secret") -> Iterator[At]:
-    """Keep it in a server that gives what a Vault's path holds, and tells neither engines nor tokens."""
+    """Store the secret in a Vault stand-in that describes neither its mounts nor its tokens."""
     server = HttpServer()
     patch.setenv("VAULT_TOKEN", TOKEN)
     patch.setenv("VAULT_ADDR", server.url)
@@ -128,13 +128,13 @@ def vault(patch, _, engine="secret") -> Iterator[At]:
 
 
 def old_vault(patch, folder) -> AbstractContextManager[At]:
-    """Keep it in the older of the two engines."""
+    """Store the secret in key-value engine 1."""
     return vault(patch, folder, "old")
 
 
 @contextmanager
 def secret_manager(patch, _) -> Iterator[At]:
-    """Keep it in a server of Google's kind."""
+    """Store the secret in a stand-in for Google's Secret Manager."""
     server = SecretManager()
     patch.setenv("SECRET_MANAGER_EMULATOR_HOST", server.address)
 
@@ -147,7 +147,7 @@ def secret_manager(patch, _) -> Iterator[At]:
 
 @contextmanager
 def system_keyring(*_) -> Iterator[At]:
-    """Keep it in a keyring of the package's, in memory."""
+    """Store the secret in an in-memory keyring."""
     import keyring
     from keyring.backends import fail
 
@@ -189,33 +189,33 @@ ALL: list[Callable[..., AbstractContextManager[At]]] = [
     variable, file, command, op, service_account, doppler, connect, vault, old_vault, secret_manager,
     system_keyring,
 ]  # fmt: skip
-# These have servers of their own, in test_vault.py and test_aws.py.
+# test_vault.py and test_aws.py test these against real servers.
 ELSEWHERE = {"openbao", "awssecrets", "awsssm"}
 
 
 @pytest.fixture(params=ALL, ids=lambda place: place.__name__)
 def at(request, monkeypatch, tmp_path) -> Iterator[At]:
-    """Go to each place, one after the other, with a secret in it."""
+    """Yield each place, with a secret in it."""
     with request.param(monkeypatch, tmp_path) as place:
         place.keep(OLD)
         yield place
 
 
 def known(at, ttl_s=3600):
-    """Return credentials of which Stripe's is there."""
+    """Return credentials with the secret as Stripe's."""
     return Credentials({"stripe": {"secret": parse(at.reference, "stripe")}}, ttl_s)
 
 
-def test_it_is_read_and_kept(at):
-    """For its time it is not asked for again, so a place that is gone by then does not matter."""
+def test_a_secret_is_cached_for_its_ttl(at):
+    """A cached secret is still returned after its place is gone."""
     told = known(at)
     assert told.get("stripe") == Credential(OLD)
     at.lose()
     assert told.get("stripe") == Credential(OLD)
 
 
-def test_a_rotated_one_is_seen_after_its_time(at):
-    """Without a restart."""
+def test_a_rotated_secret_is_seen_after_the_ttl(at):
+    """The new secret is fetched without a restart."""
     told = known(at, 0.01)
     assert told.get("stripe") == Credential(OLD)
     at.keep(NEW)
@@ -223,8 +223,8 @@ def test_a_rotated_one_is_seen_after_its_time(at):
     assert told.get("stripe") == Credential(NEW)
 
 
-def test_a_rotated_one_is_seen_at_once_when_the_old_one_is_refused(at):
-    """And not before, while its time is not over."""
+def test_a_refusal_by_the_vendor_fetches_the_rotated_secret(at):
+    """Before its TTL ends, only a refusal by the vendor replaces the old secret."""
     told = known(at)
     old = told.get("stripe")
     at.keep(NEW)
@@ -233,8 +233,8 @@ def test_a_rotated_one_is_seen_at_once_when_the_old_one_is_refused(at):
     assert told.get("stripe", refused=old) == told.get("stripe") == Credential(NEW)
 
 
-def test_a_place_that_is_gone_is_said(at):
-    """In bounded time, with the reference; neither the secret nor what the place was asked with."""
+def test_a_missing_place_is_reported(at):
+    """The error comes in bounded time and has the reference, but neither the secret nor the token."""
     at.lose()
     began = time.monotonic()
     with pytest.raises(CredentialError) as refused:
@@ -247,8 +247,8 @@ def test_a_place_that_is_gone_is_said(at):
     assert TOKEN not in said
 
 
-def test_an_old_one_is_not_given_when_the_place_is_gone(at):
-    """Neither after its time, nor to whom it was refused."""
+def test_an_old_secret_is_not_used_when_its_place_is_gone(at):
+    """It is returned neither after its TTL nor after a refusal by the vendor."""
     short, lasting = known(at, 0.01), known(at)
     old = lasting.get("stripe")
     assert short.get("stripe") == old
@@ -259,8 +259,8 @@ def test_an_old_one_is_not_given_when_the_place_is_gone(at):
             ask()
 
 
-def test_an_error_has_nothing_of_what_the_place_holds(at):
-    """Neither in the frames it came through, nor in an error behind it, shown or not."""
+def test_no_error_has_the_secret_or_the_token(at):
+    """Neither the frames of an error nor those of its context contain them."""
     at.keep(OLD if "onepasswordconnect" in at.reference or "vault" in at.reference else OTHER)
     reference = f"{at.reference.partition('#')[0]}#/missing"
     with pytest.raises(CredentialError) as refused:
@@ -270,8 +270,8 @@ def test_an_error_has_nothing_of_what_the_place_holds(at):
     assert TOKEN not in seen
 
 
-def test_nothing_is_in_the_debug_log(at, caplog):
-    """Neither the secret nor what the place was asked with, however much is logged."""
+def test_no_debug_log_has_the_secret_or_the_token(at, caplog):
+    """Reading a source logs neither of them at DEBUG level."""
     caplog.set_level(logging.DEBUG)
     assert known(at).get("stripe") == Credential(OLD)
     told = [
@@ -281,8 +281,8 @@ def test_nothing_is_in_the_debug_log(at, caplog):
     assert not any(part in text for text in told for part in (OLD, TOKEN))
 
 
-def test_no_recorder_writes_it_down(at, tmp_path, caplog):
-    """A cassette of vcrpy's around the agent's work has nothing of it, nor does one that records nothing stop it."""
+def test_vcrpy_does_not_record_a_source(at, tmp_path, caplog):
+    """A cassette around the agent's work records no request to a source, and blocks none."""
     keybrake.install()
     caplog.set_level(logging.DEBUG)
     for mode in ("all", "none"):
@@ -292,8 +292,8 @@ def test_no_recorder_writes_it_down(at, tmp_path, caplog):
     assert OLD not in caplog.text
 
 
-def test_no_source_is_left_out(monkeypatch, tmp_path):
-    """Whoever adds one adds it here."""
+def test_every_source_is_tested_here(monkeypatch, tmp_path):
+    """Each registered scheme has a place in this file or is tested in another one."""
     tried = set()
     for place in ALL:
         with monkeypatch.context() as patch, place(patch, tmp_path) as at:
@@ -301,8 +301,8 @@ def test_no_source_is_left_out(monkeypatch, tmp_path):
     assert tried | ELSEWHERE == set(schemes())
 
 
-def test_what_a_child_must_not_have_is_named():
-    """Each source says which variables hold what it asks with."""
+def test_each_source_names_its_secret_variables():
+    """SECRETS lists the environment variables with the login of the source."""
     secrets = {scheme: point.load().SECRETS for scheme, point in schemes().items()}
     assert secrets["vault"] == secrets["openbao"]
     assert {"VAULT_TOKEN", "BAO_TOKEN", "VAULT_SECRET_ID", "BAO_SECRET_ID"} == {*secrets["vault"]}
@@ -317,7 +317,7 @@ def test_what_a_child_must_not_have_is_named():
 
 
 def told_by(page):
-    """Return the credentials that the page's keybrake.toml speaks of."""
+    """Return the credentials in the keybrake.toml of a page."""
     text = (ROOT / "docs/how-to" / page).read_text("utf-8")
     (written,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     found, ttl = places(tomllib.loads(written)["credentials"], "credentials")
@@ -325,7 +325,7 @@ def told_by(page):
 
 
 def test_the_page_about_doppler_is_true(monkeypatch):
-    """What docs/how-to/doppler.md has in keybrake.toml is asked for as it stands there."""
+    """The keybrake.toml in docs/how-to/doppler.md requests the secrets that the page names."""
     server = HttpServer()
     monkeypatch.setenv("DOPPLER_TOKEN", TOKEN)
     monkeypatch.setenv("DOPPLER_API_HOST", server.url)
@@ -345,7 +345,7 @@ def test_the_page_about_doppler_is_true(monkeypatch):
 
 
 def test_the_page_about_the_keyring_is_true():
-    """What docs/how-to/keyring.md has in keybrake.toml finds what the command puts there."""
+    """The keybrake.toml in docs/how-to/keyring.md finds the secrets that the page stores."""
     import keyring
 
     with system_keyring() as at:

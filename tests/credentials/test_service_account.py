@@ -1,4 +1,4 @@
-"""Does a 1Password service account get its secrets by the package, and by the command without it?"""
+"""A 1Password service account reads secrets by the package, or by the op command without it."""
 
 import asyncio
 import base64
@@ -29,7 +29,7 @@ PAGE = Path(__file__).parents[2] / "docs/how-to/onepassword.md"
 
 @pytest.fixture
 def core(monkeypatch):
-    """Put a stand-in in the place of the package's native library, and of nothing else."""
+    """Replace only the native library of the package with a stand-in."""
     monkeypatch.setenv("OP_SERVICE_ACCOUNT_TOKEN", TOKEN)
     with onepassword_core(monkeypatch) as running:
         running.kept["op://agents/stripe/key"] = SECRET
@@ -38,7 +38,7 @@ def core(monkeypatch):
 
 @pytest.fixture
 def command(monkeypatch, tmp_path):
-    """Put a command ``op`` on the path that says by its output that it was asked."""
+    """Put a script ``op`` on the path; its output shows that it was called."""
     script = tmp_path / "op"
     script.write_text('#!/bin/sh\nprintf "%s by command" "$3"\n')
     script.chmod(0o700)
@@ -46,12 +46,12 @@ def command(monkeypatch, tmp_path):
 
 
 def fetch(path="agents/stripe/key", **facts):
-    """Return what 1Password gives."""
+    """Return a secret through the 1Password source."""
     return source("op").fetch(Reference("op", path, **facts))
 
 
 def token(address):
-    """Return a token of the right shape for an account at *address*, where nobody has one."""
+    """Return a well-formed token for an account at *address*, where there is no account."""
     key = {"alg": "A256GCM", "ext": True, "kty": "oct", "kid": "mp"}
     content = {
         "signInAddress": address,
@@ -71,7 +71,7 @@ def token(address):
     return "ops_" + base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
 
 
-# The whole of the real package
+# With the real package and its native library
 
 
 @pytest.mark.parametrize(
@@ -82,16 +82,16 @@ def token(address):
         ("ops_eyJhIjoxfQ", "deserialization failed"),
     ],
 )
-def test_a_token_that_is_none_is_said(monkeypatch, written, why):
-    """In the package's own words, without the token."""
+def test_an_invalid_token_is_reported(monkeypatch, written, why):
+    """The error has the package's message, but not the token."""
     monkeypatch.setenv("OP_SERVICE_ACCOUNT_TOKEN", written)
     with pytest.raises(SourceFailed, match=f"was not returned: .*{why}") as refused:
         fetch()
     assert written not in str(refused.value)
 
 
-def test_a_server_that_is_down_is_said(monkeypatch):
-    """With the reference, and with nothing of the token; the package's own client asks for it."""
+def test_a_server_that_is_down_is_reported(monkeypatch):
+    """The error of the package's real client has the reference, and no part of the token."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         written = token(f"127.0.0.1:{taken.getsockname()[1]}")
@@ -107,8 +107,8 @@ def test_a_server_that_is_down_is_said(monkeypatch):
     assert "hunter2" not in said
 
 
-def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
-    """The package's own client has connected, and no answer ever comes."""
+def test_a_silent_server_times_out(monkeypatch):
+    """A server that accepts the connection of the real client but never answers is given up."""
     monkeypatch.setattr("keybrake.credentials.service_account._TIMEOUT_S", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -122,11 +122,11 @@ def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
         silent.settimeout(5)
         connection, _ = silent.accept()
         with connection:
-            assert connection.recv(1) == b"\x16"  # it began to speak TLS
+            assert connection.recv(1) == b"\x16"  # the client has sent a TLS handshake
 
 
-def test_a_forked_process_is_told_at_once(tmp_path):
-    """The package's threads did not come with it, so it would wait for ever."""
+def test_a_forked_process_gets_an_error_at_once(tmp_path):
+    """The package's threads do not survive a fork, so a request would never return."""
     script = textwrap.dedent("""
         import os, sys, warnings
         warnings.simplefilter("ignore")
@@ -160,11 +160,11 @@ def test_a_forked_process_is_told_at_once(tmp_path):
     assert "forked from one that had asked 1Password" in child
 
 
-# The package's Python upon a stand-in for its native library: see ``OnePasswordCore``
+# With the package's Python code, and a stand-in for its native library: see ``OnePasswordCore``
 
 
-def test_a_secret(core):
-    """The reference goes there as 1Password writes it, and the account is let go of."""
+def test_a_secret_is_read_and_the_client_released(core):
+    """The package gets the reference in 1Password's notation, and its client is freed."""
     assert fetch() == SECRET
     assert (core.accounts, core.released) == ([TOKEN], 1)
     core.kept["op://agents/my item/key?attribute=otp"] = "123456"
@@ -173,16 +173,16 @@ def test_a_secret(core):
     assert fetch(keys=("api_key",)) == "in JSON"
 
 
-def test_a_token_that_was_changed_is_taken(core, monkeypatch):
-    """Without a restart."""
+def test_a_changed_token_is_used(core, monkeypatch):
+    """A new token in the environment needs no restart."""
     fetch()
     monkeypatch.setenv("OP_SERVICE_ACCOUNT_TOKEN", "ops_another")
     fetch()
     assert core.accounts == [TOKEN, "ops_another"]
 
 
-def test_what_is_not_there_is_said(core):
-    """In the package's own words; the account is let go of all the same."""
+def test_a_missing_secret_is_reported(core):
+    """The error has the package's message, and the client is freed."""
     with pytest.raises(SourceFailed, match="was not returned: no item matched the reference"):
         fetch("agents/none/key")
     assert core.released == 1
@@ -191,24 +191,24 @@ def test_what_is_not_there_is_said(core):
 @pytest.mark.parametrize(
     ("words", "shown"), [(f"no account has {TOKEN}", "Exception"), ("x" * 500, "x" * 200 + "…")]
 )
-def test_words_that_say_too_much_are_not_repeated(core, words, shown):
-    """The token is not in them, and they end somewhere."""
+def test_a_message_is_cut_and_has_no_token(core, words, shown):
+    """A message with the token is replaced by the error class, and a long one is cut."""
     core.refuses = words
     with pytest.raises(SourceFailed) as refused:
         fetch()
     assert str(refused.value) == f"was not returned: {shown}"
 
 
-def test_an_answer_that_is_no_text_is_not_repeated(core):
-    """The error about it quotes it, and is not passed on."""
+def test_an_answer_that_is_not_text_is_not_repeated(core):
+    """The validation error quotes the answer, so keybrake shows only its class."""
     core.kept["op://agents/stripe/key"] = [SECRET]
     with pytest.raises(SourceFailed, match="was not returned: ValidationError") as refused:
         fetch()
     assert SECRET not in str(refused.value)
 
 
-def test_an_event_loop_may_be_running(core):
-    """In the thread that asks, as in an agent's own."""
+def test_a_running_event_loop_is_no_problem(core):
+    """A secret can be read in a thread whose event loop is running."""
 
     async def agent() -> str:
         return fetch()
@@ -216,18 +216,18 @@ def test_an_event_loop_may_be_running(core):
     assert asyncio.run(agent()) == SECRET
 
 
-# Which of the two is asked
+# The package or the command
 
 
-def test_without_a_token_the_command_is_asked(core, command, monkeypatch):
-    """As whoever is signed in there."""
+def test_without_a_token_the_command_runs(core, command, monkeypatch):
+    """The op command uses the account that is signed in there."""
     monkeypatch.delenv("OP_SERVICE_ACCOUNT_TOKEN")
     assert fetch() == "op://agents/stripe/key by command"
     assert core.accounts == []
 
 
-def test_without_the_package_the_command_is_asked(command, monkeypatch):
-    """It knows the same variable; if it is not there either, both are named."""
+def test_without_the_package_the_command_runs(command, monkeypatch):
+    """The op command reads the same variable, and without it the error names command and extra."""
     monkeypatch.setenv("OP_SERVICE_ACCOUNT_TOKEN", TOKEN)
     monkeypatch.setitem(sys.modules, "onepassword", None)  # as if it were not installed
     monkeypatch.delitem(sys.modules, "keybrake.credentials.service_account", raising=False)

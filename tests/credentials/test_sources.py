@@ -1,4 +1,4 @@
-"""Does each source give what is there, see what was rotated, and say why it cannot, without the secret?"""
+"""Each source returns its secret, sees a rotated one, and reports failures without the secret."""
 
 import os
 import sys
@@ -14,12 +14,12 @@ SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
 
 
 def fetch(scheme, path, **facts):
-    """Return what a source gives."""
+    """Return a secret through a source."""
     return source(scheme).fetch(Reference(scheme, str(path), **facts))
 
 
 def why_not(scheme, path, **facts):
-    """Return why a source gives nothing."""
+    """Return the error text of a source."""
     with pytest.raises(SourceFailed) as refused:
         fetch(scheme, path, **facts)
     assert SECRET not in str(refused.value)
@@ -29,8 +29,8 @@ def why_not(scheme, path, **facts):
 # The environment
 
 
-def test_a_variable(monkeypatch):
-    """As it is by now, not as it was at the start."""
+def test_a_variable_is_read_now(monkeypatch):
+    """The current value counts, not the value at the start of the process."""
     assert why_not("env", "MINE") == "is not set in this process's environment"
     monkeypatch.setenv("MINE", SECRET)
     assert fetch("env", "MINE") == SECRET
@@ -41,8 +41,8 @@ def test_a_variable(monkeypatch):
 # A file
 
 
-def test_a_file(tmp_path):
-    """With the line end that editors and ``echo`` leave; the newest content counts."""
+def test_a_file_is_read_without_its_final_line_end(tmp_path):
+    """One final line end is dropped, and the newest content counts."""
     file = tmp_path / "secret"
     for content in (SECRET, f"{SECRET}\n", f"{SECRET}\r\n"):
         file.write_bytes(content.encode())
@@ -51,8 +51,8 @@ def test_a_file(tmp_path):
     assert fetch("file", file, keys=("key",)) == "rotated"
 
 
-def test_a_file_that_was_replaced(tmp_path):
-    """As Kubernetes rotates a mounted secret: by moving a link."""
+def test_a_replaced_link_is_followed(tmp_path):
+    """Kubernetes rotates a mounted secret by moving a symbolic link."""
     for name in ("one", "two"):
         (tmp_path / name).write_text(name)
     link = tmp_path / "link"
@@ -63,8 +63,8 @@ def test_a_file_that_was_replaced(tmp_path):
     assert fetch("file", link) == "two"
 
 
-def test_what_is_no_readable_file(tmp_path):
-    """Each with its reason; nothing is waited for."""
+def test_an_unreadable_file_is_reported(tmp_path):
+    """Each cause has its own error text, and a named pipe does not block."""
     assert why_not("file", tmp_path / "none") == "cannot be read: No such file or directory"
     assert why_not("file", tmp_path) in ("is no ordinary file", "cannot be read: Is a directory")
     os.mkfifo(tmp_path / "pipe")
@@ -80,7 +80,7 @@ def test_what_is_no_readable_file(tmp_path):
 
 @pytest.fixture
 def command(tmp_path):
-    """Return a function that makes a command."""
+    """Return a function that creates a script."""
 
     def make(body: str) -> str:
         script = tmp_path / "get"
@@ -91,8 +91,8 @@ def command(tmp_path):
     return make
 
 
-def test_a_command(command):
-    """Without a shell: its arguments reach it as they are, and it has nothing to read."""
+def test_a_command_runs_without_a_shell(command):
+    """It gets its arguments unchanged, and an empty standard input."""
     path = command("assert sys.stdin.read() == ''\nprint('-'.join(sys.argv[1:]))")
     assert (
         fetch("exec", path, params=(("args", "read 'op://a b' $HOME;x"),))
@@ -101,8 +101,8 @@ def test_a_command(command):
     assert fetch("exec", command("print('{\"key\": 5}')"), keys=("key",)) == "5"
 
 
-def test_a_command_that_fails(command, monkeypatch, capfd):
-    """What it prints on the way to that is not the secret, and not repeated either."""
+def test_a_failing_command_is_reported(command, monkeypatch, capfd):
+    """The output of a failed command is neither used as the secret nor shown."""
     path = command(f"print('{SECRET}'); print('locked', file=sys.stderr); sys.exit(3)")
     assert why_not("exec", path) == "ended with exit code 3"
     assert capfd.readouterr().err == "locked\n"
@@ -114,16 +114,16 @@ def test_a_command_that_fails(command, monkeypatch, capfd):
     assert why_not("exec", command("import time; time.sleep(20)")) == "did not end within 0.1 s"
 
 
-# Which there are
+# All sources
 
 
 def test_each_scheme_is_an_entry_point():
-    """So that another package can add its own."""
+    """Another package can add a scheme with an entry point."""
     assert {"env", "file", "exec"} <= set(schemes())
 
 
 def test_a_source_whose_package_is_missing_names_the_extra(monkeypatch):
-    """It is loaded when it is first asked, and not before."""
+    """The source is loaded on first use, and the error names the extra to install."""
 
     class Point:
         name, dist = "pony", type("Dist", (), {"name": "keybrake"})
@@ -136,8 +136,8 @@ def test_a_source_whose_package_is_missing_names_the_extra(monkeypatch):
     assert why_not("pony", "x") == "needs ponies; pip install 'keybrake[pony]'"
 
 
-def test_a_source_is_made_once():
-    """However many threads ask."""
+def test_threads_share_a_source():
+    """Threads that load a source at the same time create at most one extra instance."""
     made = []
     threads = [threading.Thread(target=lambda: made.append(source("env"))) for _ in range(4)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Is a credential fetched once, kept for its time, fetched anew when refused, and never shown?"""
+"""A credential is fetched once, cached for its TTL, fetched again if refused, and never shown."""
 
 import copy
 import pickle
@@ -20,7 +20,7 @@ SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
 
 @pytest.fixture
 def clock(monkeypatch) -> Callable[[float], None]:
-    """Return a function that lets seconds pass."""
+    """Return a function that advances the clock by seconds."""
     now = [1000.0]
     monkeypatch.setattr(store, "monotonic", lambda: now[0])
 
@@ -31,13 +31,13 @@ def clock(monkeypatch) -> Callable[[float], None]:
 
 
 def kept_at(**table: object) -> Credentials:
-    """Return the credentials that are kept at these places."""
+    """Return credentials with these references."""
     found, _ = places(table, "credentials")
     return Credentials(found, 60)
 
 
-def test_it_is_kept_for_its_time_and_then_asked_for_anew(monkeypatch, clock):
-    """A secret that was rotated is seen once the old one's time is over."""
+def test_a_credential_is_fetched_again_after_its_ttl(monkeypatch, clock):
+    """A rotated secret is seen when the TTL of the old one is over."""
     monkeypatch.setenv("MINE", "one")
     known = kept_at(stripe="env://MINE")
     assert known.kept("stripe") is None
@@ -50,8 +50,8 @@ def test_it_is_kept_for_its_time_and_then_asked_for_anew(monkeypatch, clock):
     assert known.get("stripe") == Credential("two")
 
 
-def test_a_place_that_fails_is_not_asked_by_everybody(monkeypatch, clock):
-    """Whoever comes within a second learns what the last one was told; after that it is asked again."""
+def test_a_failed_source_is_not_retried_for_a_second(monkeypatch, clock):
+    """Calls within one second get the last error, and a later call tries again."""
     known = kept_at(stripe="env://MINE")
     monkeypatch.delenv("MINE", raising=False)
     with pytest.raises(CredentialError, match="env://MINE"):
@@ -64,8 +64,8 @@ def test_a_place_that_fails_is_not_asked_by_everybody(monkeypatch, clock):
     assert known.get("stripe") == Credential("one")
 
 
-def test_a_source_that_breaks_is_named(monkeypatch):
-    """One of somebody else's may raise anything; its words, which may be the secret's, are not repeated."""
+def test_an_unexpected_error_of_a_source_is_not_repeated(monkeypatch):
+    """A third-party source may raise anything, and its message may quote the secret."""
 
     class Broken:
         def fetch(self, _: object) -> str:
@@ -79,8 +79,8 @@ def test_a_source_that_breaks_is_named(monkeypatch):
     assert SECRET not in "".join(traceback.format_exception(refused.value))
 
 
-def test_a_vendor_that_refuses_what_is_kept_does_not_wear_out_the_place(monkeypatch, clock):
-    """If there was nothing newer, it is not asked again for five seconds, however many 401s come."""
+def test_an_unchanged_refused_secret_is_not_fetched_for_five_seconds(monkeypatch, clock):
+    """Repeated refusals by the vendor do not flood a source that has nothing newer."""
     monkeypatch.setenv("MINE", "one")
     known = kept_at(stripe="env://MINE")
     old = known.get("stripe")
@@ -92,8 +92,8 @@ def test_a_vendor_that_refuses_what_is_kept_does_not_wear_out_the_place(monkeypa
     assert known.get("stripe", refused=old) == Credential("two")
 
 
-def test_one_that_was_refused_is_asked_for_anew_once(monkeypatch, clock):
-    """If another thread has done so meanwhile, what that one got is good."""
+def test_a_refused_credential_is_fetched_again_once(monkeypatch, clock):
+    """A credential that another thread fetched meanwhile is used."""
     monkeypatch.setenv("MINE", "one")
     known = kept_at(stripe="env://MINE")
     old = known.get("stripe")
@@ -105,8 +105,8 @@ def test_one_that_was_refused_is_asked_for_anew_once(monkeypatch, clock):
     assert known.get("stripe", refused=new) == Credential("three")
 
 
-def test_one_thread_asks_and_the_others_wait(tmp_path):
-    """A source is asked once, however many calls begin at the same time."""
+def test_concurrent_calls_fetch_once(tmp_path):
+    """Calls that start together read the source once."""
     asked = tmp_path / "asked"
     script = tmp_path / "get"
     script.write_text(f"#!/bin/sh\necho asked >> {asked}\nsleep 0.2\necho {SECRET}\n")
@@ -135,8 +135,8 @@ def test_one_thread_asks_and_the_others_wait(tmp_path):
         ({}, {}),
     ],
 )
-def test_without_a_word_the_environment_is_looked_at(monkeypatch, environ, found):
-    """The names are those the vendors' own tools use; half a pair is none."""
+def test_without_configuration_the_environment_is_read(monkeypatch, environ, found):
+    """The variables are those of the vendors' own tools, and a user name without a secret does not count."""
     for choices in credentials.FROM_ENVIRONMENT.values():
         for names in choices:
             for name in names.values():
@@ -152,8 +152,8 @@ def test_without_a_word_the_environment_is_looked_at(monkeypatch, environ, found
                 known.get(vendor)
 
 
-def test_a_variable_that_holds_no_credential_is_named(monkeypatch):
-    """It is set, so nobody is told to set it; another that holds one is taken."""
+def test_an_invalid_variable_is_named(monkeypatch):
+    """The error names the variable instead of asking to set it, and a valid second variable is used."""
     monkeypatch.setenv("STRIPE_API_KEY", f"{SECRET}\n")
     monkeypatch.delenv("STRIPE_SECRET_KEY", raising=False)
     with pytest.raises(
@@ -164,8 +164,8 @@ def test_a_variable_that_holds_no_credential_is_named(monkeypatch):
     assert kept_at().get("stripe") == Credential(SECRET)
 
 
-def test_what_was_said_goes_before_the_environment(monkeypatch):
-    """And if that fails, nothing else is taken in its place."""
+def test_the_configuration_goes_before_the_environment(monkeypatch):
+    """If the configured source fails, the environment is not used instead."""
     monkeypatch.setenv("STRIPE_API_KEY", "sk_of_somebody_else")
     monkeypatch.setenv("MINE", "mine")
     assert kept_at(stripe="env://MINE").get("stripe") == Credential("mine")
@@ -190,8 +190,8 @@ def test_what_was_said_goes_before_the_environment(monkeypatch):
         ('{"a": "' + "hunter2" * 200 + '"}', "it is a JSON object; name its key, as in #/api_key"),
     ],
 )
-def test_what_is_no_credential_is_not_sent(tmp_path, content, why):
-    """And not shown."""
+def test_an_invalid_secret_is_refused_and_not_shown(tmp_path, content, why):
+    """The error says why the content of a file is no credential, without the content."""
     file = tmp_path / "secret"
     file.write_text(content)
     with pytest.raises(CredentialError) as refused:
@@ -201,8 +201,8 @@ def test_what_is_no_credential_is_not_sent(tmp_path, content, why):
     assert "hunter" not in in_reach(refused.value)
 
 
-def test_no_error_has_the_secret_in_reach(tmp_path):
-    """Neither in its text nor in what it was raised from: a traceback with locals shows both."""
+def test_no_error_has_the_secret(tmp_path):
+    """Neither its text nor its frames and context contain it, as tracebacks with locals show them."""
     file = tmp_path / "secret"
     file.write_text(f'{{"key": ["{SECRET}"]}}')
     with pytest.raises(CredentialError) as refused:
@@ -210,8 +210,8 @@ def test_no_error_has_the_secret_in_reach(tmp_path):
     assert SECRET not in in_reach(refused.value)
 
 
-def test_a_secret_is_usable_and_not_to_be_seen():
-    """It is a text; only what shows or stores it gets something else."""
+def test_a_secret_is_usable_but_not_shown():
+    """It works as a string, but repr and pickle contain a placeholder."""
     secret = Secret(SECRET)
     credential = Credential(secret, "AC1")
     assert f"{secret}" == SECRET
@@ -225,8 +225,8 @@ def test_a_secret_is_usable_and_not_to_be_seen():
     assert pickle.loads(pickle.dumps(secret)) == "<credential>"
 
 
-def test_another_configuration_has_its_own(monkeypatch):
-    """What was fetched for one is not used for the next."""
+def test_another_configuration_has_other_credentials(monkeypatch):
+    """A credential that was fetched for one configuration is not used for the next."""
     monkeypatch.setenv("A", "a")
     monkeypatch.setenv("B", "b")
     keybrake.configure(credentials={"stripe": "env://A"})
@@ -246,8 +246,8 @@ def test_another_configuration_has_its_own(monkeypatch):
         ("other", "it"),
     ],
 )
-def test_what_is_nowhere_is_told_with_its_remedy(monkeypatch, vendor, names):
-    """The variables to set, or the table to write."""
+def test_a_missing_credential_names_the_remedy(monkeypatch, vendor, names):
+    """The error names the variables to set and the section to write."""
     for choices in credentials.FROM_ENVIRONMENT.values():
         for names_of_parts in choices:
             for name in names_of_parts.values():
@@ -268,8 +268,8 @@ def test_what_is_nowhere_is_told_with_its_remedy(monkeypatch, vendor, names):
         ("a" * 1025, "it is longer than 1024 characters"),
     ],
 )
-def test_what_is_no_credential_is_said_and_not_shown(monkeypatch, value, what):
-    """Something else than a secret was fetched."""
+def test_an_invalid_value_is_described_and_not_shown(monkeypatch, value, what):
+    """The error says why the value of a variable is no credential, without the value."""
     monkeypatch.setenv("MINE", value)
     with pytest.raises(CredentialError) as told:
         kept_at(stripe="env://MINE").get("stripe")
@@ -279,7 +279,7 @@ def test_what_is_no_credential_is_said_and_not_shown(monkeypatch, value, what):
 
 
 def test_one_vendor_does_not_wait_for_another(monkeypatch, tmp_path):
-    """A place that takes its time holds up those who want what it has, and nobody else."""
+    """A slow source delays only calls of its own vendor."""
     monkeypatch.setenv("MINE", "one")
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\nsleep 2\nprintf two\n")
@@ -293,8 +293,8 @@ def test_one_vendor_does_not_wait_for_another(monkeypatch, tmp_path):
     assert known.kept("stripe") == Credential("two")
 
 
-def test_a_place_is_named_without_what_may_be_a_secret(tmp_path):
-    """The arguments of a command, and whatever looks like a key."""
+def test_a_reference_in_an_error_is_redacted(tmp_path):
+    """The error leaves out the arguments of a command and every text that looks like a key."""
     for place in ("exec://false?args=--token%20hunter2", f"file://{tmp_path}/{SECRET}"):
         with pytest.raises(CredentialError) as refused:
             kept_at(stripe=place).get("stripe")

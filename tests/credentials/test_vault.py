@@ -1,4 +1,4 @@
-"""Does a real server of Vault's kind give its secrets, by token and by role, and what when it does not?"""
+"""A real Vault server returns secrets, by token and by AppRole, and errors say why not."""
 
 import os
 import re
@@ -23,7 +23,7 @@ SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
 
 
 def free_port() -> int:
-    """Return a port nobody listens on."""
+    """Return a port without a listener."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
@@ -54,7 +54,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def root(server, monkeypatch, tmp_path):
-    """Return a client of the operator's, with a key-value engine of each version."""
+    """Return a client of the operator, with a key-value engine of each version."""
     import hvac
 
     for name in [name for name in os.environ if name.startswith(("VAULT_", "BAO_"))]:
@@ -70,14 +70,14 @@ def root(server, monkeypatch, tmp_path):
 
 
 def keep(client, secret):
-    """Write a secret into both engines."""
+    """Write a secret to both engines."""
     values = {"api_key": secret, "other": "x"}
     client.secrets.kv.v2.create_or_update_secret(path="agents/stripe", secret=values)
     client.secrets.kv.v1.create_or_update_secret(path="stripe", secret=values, mount_point="old")
 
 
 def token(client, **facts):
-    """Return a token that may only read."""
+    """Return a read-only token."""
     client.sys.create_or_update_policy(
         "reads",
         'path "secret/data/*" {capabilities = ["read"]}\npath "old/*" {capabilities = ["read"]}',
@@ -86,13 +86,13 @@ def token(client, **facts):
 
 
 def fetch(source, path="secret/agents/stripe", keys=("api_key",), **facts):
-    """Return what is kept at a path."""
+    """Return a secret through a Vault source."""
     return source.fetch(Reference("vault", path, tuple(facts.items()), keys))
 
 
 @pytest.mark.parametrize("path", ["secret/agents/stripe", "old/stripe", "/old/stripe/"])
 def test_both_engines_are_read(root, monkeypatch, path):
-    """Which one it is the server says; a rotated secret is there the next time."""
+    """The server tells the version of the engine, and a rotated secret is seen."""
     monkeypatch.setenv("VAULT_TOKEN", token(root))
     source = VaultSource()
     assert fetch(source, path) == SECRET
@@ -101,8 +101,8 @@ def test_both_engines_are_read(root, monkeypatch, path):
 
 
 @pytest.mark.parametrize("scheme", ["vault", "openbao"])
-def test_a_rotated_one_is_seen(root, monkeypatch, scheme):
-    """After its time, and at once if the vendor has refused the old one."""
+def test_a_rotated_secret_is_seen(root, monkeypatch, scheme):
+    """The new secret is fetched after the TTL, and at once if the vendor refused the old one."""
     monkeypatch.setenv("VAULT_TOKEN", token(root))
     reference = parse(f"{scheme}://secret/agents/stripe#/api_key", "stripe")
     lasting, short = (Credentials({"stripe": {"secret": reference}}, ttl) for ttl in (3600, 0.01))
@@ -114,14 +114,14 @@ def test_a_rotated_one_is_seen(root, monkeypatch, scheme):
     assert lasting.get("stripe", refused=Credential(SECRET)) == Credential("rotated")
 
 
-def test_a_token_that_may_ask_nothing_of_itself(root, monkeypatch):
-    """Without the default policy it may read what it was made for, and nothing else."""
+def test_a_token_without_the_default_policy_works(root, monkeypatch):
+    """Such a token may read its secrets, but not look up itself or the mounts."""
     monkeypatch.setenv("VAULT_TOKEN", token(root, no_default_policy=True))
     assert fetch(VaultSource()) == fetch(VaultSource(), "old/stripe") == SECRET
 
 
 def test_an_older_version_may_be_named(root, monkeypatch):
-    """As vals has it."""
+    """The parameter version is that of the tool vals."""
     monkeypatch.setenv("VAULT_TOKEN", token(root))
     keep(root, "newer")
     known = root.secrets.kv.v2.read_secret_metadata(path="agents/stripe")["data"]
@@ -129,22 +129,22 @@ def test_an_older_version_may_be_named(root, monkeypatch):
     assert fetch(VaultSource(), version=str(newest - 1)) == SECRET
 
 
-def test_the_address_may_stand_in_the_reference(root, server, monkeypatch):
-    """And goes before the environment's."""
+def test_the_reference_can_name_the_address(root, server, monkeypatch):
+    """It takes precedence over the address in the environment."""
     monkeypatch.setenv("VAULT_TOKEN", token(root))
     monkeypatch.setenv("VAULT_ADDR", "http://127.0.0.1:1")
     assert fetch(VaultSource(), address=server) == SECRET
 
 
 def test_the_token_file_is_read(root, tmp_path):
-    """As the vault command leaves it."""
+    """The file ~/.vault-token, which the vault command writes, is read."""
     (tmp_path / ".vault-token").write_text(token(root))
     assert fetch(VaultSource()) == SECRET
 
 
-def test_a_role_logs_in_and_again_when_its_token_ends(root, monkeypatch):
-    """By role and secret id, without a token that somebody has to carry."""
-    token(root)  # for its policy
+def test_an_approle_logs_in_again_when_its_token_expires(root, monkeypatch):
+    """AppRole needs only a role id and a secret id, and no token."""
+    token(root)  # creates the policy
     if "approle/" not in root.sys.list_auth_methods()["data"]:
         root.sys.enable_auth_method("approle")
     root.auth.approle.create_or_update_approle(
@@ -161,7 +161,7 @@ def test_a_role_logs_in_and_again_when_its_token_ends(root, monkeypatch):
 
 
 def test_a_token_is_renewed_while_it_is_used(root, monkeypatch):
-    """It lives longer than it was made for; one that nobody uses does not."""
+    """A used token outlives its TTL, and an unused one expires."""
     monkeypatch.setenv("VAULT_TOKEN", token(root, ttl="2s", explicit_max_ttl="60s"))
     source = VaultSource()
     until = time.monotonic() + 4
@@ -173,8 +173,8 @@ def test_a_token_is_renewed_while_it_is_used(root, monkeypatch):
         fetch(source)
 
 
-def test_a_token_that_was_changed_is_taken(root, monkeypatch):
-    """Without a restart."""
+def test_a_changed_token_is_used(root, monkeypatch):
+    """A new token in the environment needs no restart."""
     source = VaultSource()
     monkeypatch.setenv("VAULT_TOKEN", "no such token")
     with pytest.raises(SourceFailed, match="may not be read"):
@@ -192,8 +192,8 @@ def test_a_token_that_was_changed_is_taken(root, monkeypatch):
         ("nowhere/stripe", ("api_key",), "may not be read"),
     ],
 )
-def test_what_is_not_there_is_said(root, monkeypatch, path, keys, why):
-    """Without what is there instead."""
+def test_a_missing_secret_is_reported(root, monkeypatch, path, keys, why):
+    """The error contains no part of the existing secret."""
     monkeypatch.setenv("VAULT_TOKEN", token(root))
     with pytest.raises((SourceFailed, Unreadable), match=why) as refused:
         fetch(VaultSource(), path, keys)
@@ -201,14 +201,14 @@ def test_what_is_not_there_is_said(root, monkeypatch, path, keys, why):
 
 
 def test_a_secret_of_one_value_needs_no_key(root, monkeypatch):
-    """It is that value."""
+    """Without a key the only value is returned."""
     root.secrets.kv.v2.create_or_update_secret(path="agents/one", secret={"value": SECRET})
     monkeypatch.setenv("VAULT_TOKEN", token(root))
     assert fetch(VaultSource(), "secret/agents/one", ()) == SECRET
 
 
 def test_a_server_that_is_down_is_named(root, monkeypatch):
-    """So that a person knows where to look."""
+    """The error names the server, so that a person can check it."""
     monkeypatch.setenv("VAULT_TOKEN", "hunter2")
     address = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(SourceFailed, match=f"{address} does not answer") as refused:
@@ -219,8 +219,8 @@ def test_a_server_that_is_down_is_named(root, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "why"), [("VAULT_ADDR", "has no address; set VAULT_ADDR"), ("", "has no token; set")]
 )
-def test_what_has_to_be_set_is_said(root, monkeypatch, name, why):
-    """With the names of the variables."""
+def test_missing_variables_are_named(root, monkeypatch, name, why):
+    """The error names the environment variables to set."""
     if name:
         monkeypatch.delenv(name)
     with pytest.raises(SourceFailed, match=why):
@@ -228,7 +228,7 @@ def test_what_has_to_be_set_is_said(root, monkeypatch, name, why):
 
 
 def test_the_page_is_true(root, monkeypatch):
-    """What docs/how-to/vault.md has in keybrake.toml finds what it says it finds."""
+    """The keybrake.toml in docs/how-to/vault.md finds the secrets that the page names."""
     page = (Path(__file__).parents[2] / "docs/how-to/vault.md").read_text("utf-8")
     (written,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     monkeypatch.setenv("VAULT_TOKEN", token(root))
