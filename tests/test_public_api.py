@@ -26,8 +26,8 @@ def test_all_is_what_is_there():
     for name in keybrake.__all__:
         assert getattr(keybrake, name) is not None
     assert dir(keybrake) == keybrake.__all__
-    with pytest.raises(AttributeError, match="no attribute 'runn'"):
-        _ = keybrake.runn
+    with pytest.raises(AttributeError, match="no attribute 'no_name'"):
+        _ = keybrake.no_name
     assert sorted(keybrake.__all__) == keybrake.__all__
 
 

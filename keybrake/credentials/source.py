@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from contextvars import ContextVar
 from typing import ClassVar, Protocol
 
 from keybrake.config.references import Reference, schemes
+from keybrake.model.waiting import Mutex
 
 # True while a source is read. Its HTTP traffic is not a vendor call, and recorders must not see it.
 asking: ContextVar[bool] = ContextVar("keybrake.credentials.asking", default=False)
@@ -56,14 +56,25 @@ class Source(Protocol):
         """
 
 
-@functools.cache
+_making = Mutex()
+_sources: dict[str, Source] = {}
+
+
 def source(scheme: str) -> Source:
     """
-    Return the source for a scheme.
+    Return the source for a scheme; every thread gets the same one.
 
     Raises:
         SourceFailed: The extra that the source needs is not installed.
     """
+    if scheme not in _sources:
+        with _making:
+            if scheme not in _sources:
+                _sources[scheme] = _made(scheme)
+    return _sources[scheme]
+
+
+def _made(scheme: str) -> Source:
     point = schemes()[scheme]
     try:
         made: Source = point.load()()

@@ -49,7 +49,9 @@ class VaultSource:
         namespace = reference.param("namespace") or _environ("NAMESPACE")
         with self._lock:
             place = (address, namespace)
-            session = self._sessions.setdefault(place, _Session(*place))
+            if place not in self._sessions:
+                self._sessions[place] = _Session(*place)
+            session = self._sessions[place]
             return _value(session.read(reference), reference)
 
 

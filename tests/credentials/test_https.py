@@ -111,9 +111,10 @@ def test_a_server_that_is_down_is_reported(server, monkeypatch):
         monkeypatch.setenv("DOPPLER_API_HOST", url)
         with pytest.raises(SourceFailed, match=f"{url} does not answer: ConnectionRefusedError"):
             doppler()
-    monkeypatch.setenv("DOPPLER_API_HOST", "http://doppler.example.com")
-    with pytest.raises(SourceFailed, match="would be read unencrypted"):
-        doppler()
+    for address in ("http://doppler.example.com", "ftp://localhost", "file://localhost/etc"):
+        monkeypatch.setenv("DOPPLER_API_HOST", address)
+        with pytest.raises(SourceFailed, match="would be read unencrypted"):
+            doppler()
 
 
 @pytest.mark.parametrize(

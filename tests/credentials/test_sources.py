@@ -136,12 +136,18 @@ def test_a_source_whose_package_is_missing_names_the_extra(monkeypatch):
     assert why_not("pony", "x") == "needs ponies; pip install 'keybrake[pony]'"
 
 
-def test_threads_share_a_source():
-    """Threads that load a source at the same time create at most one extra instance."""
-    made = []
-    threads = [threading.Thread(target=lambda: made.append(source("env"))) for _ in range(4)]
+def test_threads_share_a_source(monkeypatch):
+    """Threads that load a source at the same time get the same instance."""
+    monkeypatch.setattr("keybrake.credentials.source._sources", {})
+    all_there, made = threading.Barrier(8), []
+
+    def load() -> None:
+        all_there.wait()
+        made.append(source("env"))
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({id(one) for one in made} | {id(source("env"))}) <= 2
+    assert {id(one) for one in made} == {id(source("env"))}
