@@ -89,7 +89,9 @@ def _by_run(run: RunFrame, tools: list[ToolFrame]) -> _Bound:
             run.label,
         )
         return _Bound(_NO_KEY, run.ledger)
-    if tools:
+    # A program that an SDK starts while it sends, such as `uname` for its user agent, is no agent:
+    # it needs no run of its own under the tool.
+    if tools and not any(caller.on_the_wire()):
         return _in_tool(run, tools[0])
     return _Bound(run.handle.key, run.ledger, run.pk)
 

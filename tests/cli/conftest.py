@@ -1,6 +1,8 @@
 """What the tests of the command line share: a command as a user runs it, and a ledger to read."""
 
+import contextlib
 import fcntl
+import io
 import json
 import os
 import pty
@@ -8,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +21,9 @@ import pytest
 import stripe
 
 import keybrake
-from keybrake import Limit
+from keybrake import Limit, ledger
+from keybrake.cli import app
+from keybrake.config import settings
 from keybrake.testing import FakeStripe, Fault
 
 PATIENCE_S = 30
@@ -66,8 +71,8 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
-    """Return a function that runs a keybrake command in an empty folder."""
+def process(tmp_path: Path) -> Cli:
+    """Return a function that runs a keybrake command as a process, in an empty folder."""
 
     def run(*words: object, **changes: str) -> Told:
         done = subprocess.run(
@@ -86,19 +91,58 @@ def cli(tmp_path: Path) -> Cli:
 
 
 @pytest.fixture
-def quick(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Cli:
-    """Return a function that does the same within this process, for the many small questions."""
-    from keybrake.cli import app
+def cli(tmp_path: Path, process: Cli) -> Cli:
+    """
+    Return a function that runs a keybrake command in an empty folder, within this process.
 
-    def run(*words: object) -> Told:
-        monkeypatch.chdir(tmp_path)
-        capsys.readouterr()
-        status = app.run([str(word) for word in words])
-        return Told(status, *capsys.readouterr())
+    Environment, working directory, streams and what is configured are those of a new process. The
+    commands that start programs of their own run as a process.
+    """
+
+    def run(*words: object, **changes: str) -> Told:
+        if {"exec", "demo"} & {str(word) for word in words} or any(
+            "_KEYBRAKE" in c for c in changes
+        ):
+            return process(*words, **changes)
+        return _run_here([str(word) for word in words], tmp_path, environment(tmp_path, **changes))
 
     return run
+
+
+@pytest.fixture
+def quick(cli: Cli) -> Cli:
+    """See ``cli``."""
+    return cli
+
+
+def _run_here(words: list[str], folder: Path, env: dict[str, str]) -> Told:
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in ("out", "err"))
+    known = set(ledger._opened)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Path(os.devnull).open(encoding="utf-8") as nothing,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default")
+        for name in set(os.environ) - set(env):
+            patch.delenv(name)
+        for name, value in env.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "stdin", nothing)
+        patch.chdir(folder)
+        settings.set_current(None)
+        status = app.run(words)
+    settings.set_current(None)
+    for path in set(ledger._opened) - known:
+        ledger._opened.pop(path).close()
+    return Told(status, *(_text(stream) for stream in (out, err)))
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    return stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -240,11 +240,11 @@ def test_a_shell_completes_commands_and_runs(cli, books):
     assert cli(COMP_WORDS="keybrake show ", KEYBRAKE_LEDGER="x", **asked).out.strip() == ""
 
 
-def test_letters_the_terminal_lacks_are_escaped(cli, ledger_url):
+def test_letters_the_terminal_lacks_are_escaped(process, ledger_url):
     """An output encoding that cannot show a letter gets an escape in its place."""
     keybrake.issue_vault_key("Zürich", cap=1)
 
-    told = cli("--ledger", ledger_url, "runs", PYTHONIOENCODING="ascii")
+    told = process("--ledger", ledger_url, "runs", PYTHONIOENCODING="ascii")
 
     assert told.code == 0
     assert "Z\\xfcrich" in told.out

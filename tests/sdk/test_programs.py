@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import stripe
 
 import keybrake
 from tests.sdk._program import BEGINNING, run
@@ -265,3 +266,25 @@ def test_python_that_ignores_its_environment_is_not_guarded(tmp_path):
         check=True,
     )
     assert done.stdout == "False\n"
+
+
+def test_a_program_that_an_sdk_starts_while_it_sends_opens_no_run(fake, ledger_url, monkeypatch):
+    """Stripe's SDK asks `uname` for its user agent: that leaves no second run in the ledger."""
+
+    class AsksTheSystem(stripe.RequestsClient):
+        def request(self, *args, **kwargs):
+            subprocess.run(["true"], check=True)
+            return super().request(*args, **kwargs)
+
+    client = AsksTheSystem()
+    monkeypatch.setattr(stripe, "default_http_client", client)
+
+    @keybrake.tool
+    def pay() -> None:
+        stripe.PaymentIntent.create(amount=100, currency="usd")
+
+    with keybrake.run("agent", cap=5) as run:
+        pay()
+    client.close()
+
+    assert [one.uid for one in keybrake.open_ledger(ledger_url).runs()] == [run.id]
