@@ -1,4 +1,8 @@
-"""What is a call and what does it cost: one vendor, one answerer. No I/O, no SDK, no ledger."""
+"""
+The vendors keybrake knows: which endpoint a call is, what it can cost, and what it did cost.
+
+One folder per vendor, one class that answers all three. No I/O, no SDK, no ledger.
+"""
 
 from __future__ import annotations
 
@@ -17,31 +21,31 @@ __all__ = ["VENDORS", "Vendor", "unknown_endpoint"]
 
 
 class Vendor(Protocol):
-    """What the guard asks about a vendor. Every answer is pure."""
+    """The questions that the guard puts to a vendor's class. Every method is pure."""
 
     name: str
 
     def describe(self, request: Request, money: Money) -> Call:
-        """Say what *request* is and what it can cost at most; a lookup may be asked for first."""
+        """Return the endpoint and the highest cost of *request*, or the lookup it needs first."""
 
     def complete(self, call: Call, found: Position | Mapping[str, Any], money: Money) -> Call:
-        """Say it again, knowing the position in the ledger or the object that was looked up."""
+        """Return *call* priced with the position or vendor object that its lookup found."""
 
     def outcome(self, call: Call, reply: Reply, money: Money | None = None) -> Outcome:
-        """Say how the call ended and what it cost."""
+        """Return how the call ended and its cost, as far as the reply proves them."""
 
     def endpoints(self) -> frozenset[str]:
-        """Return the name of every endpoint there is a row for."""
+        """Return the names of all endpoints in the vendor's table."""
 
     def has_path(self, method: str, pattern: str) -> bool:
-        """Return whether a path pattern, ``*`` for one segment, could mean one of them."""
+        """Return whether a path pattern, ``*`` for one segment, could match an endpoint."""
 
 
 _FACTORIES: dict[str, Callable[[], Vendor]] = {"stripe": Stripe, "resend": Resend, "twilio": Twilio}
 
 
 class _Registry(dict[str, Vendor]):
-    """The vendors by name, each built when it is first asked for."""
+    """The vendors by name. Each is built on first use, because it reads its endpoint table."""
 
     def __missing__(self, name: str) -> Vendor:
         vendor = self[name] = _FACTORIES[name]()
@@ -53,9 +57,9 @@ VENDORS: Mapping[str, Vendor] = _Registry()
 
 def unknown_endpoint(pattern: str) -> str | None:
     """
-    Return what is wrong with an endpoint pattern that can never match; None: nothing.
+    Return the complaint about an endpoint pattern that can never match; None: it can match.
 
-    A limit on a misspelt endpoint would never bind, so it is refused where it is written.
+    A limit on a misspelt endpoint would never bind, so the policy that names it is refused.
     """
     name = (
         pattern.partition(":")[0].rpartition(" ")[2]
@@ -75,7 +79,7 @@ def unknown_endpoint(pattern: str) -> str | None:
 
 
 def _unknown_path(name: str, pattern: str) -> str | None:
-    """Return what is wrong with a pattern of method and path; a read may be of any path."""
+    """Return the complaint about a ``METHOD vendor:/path`` pattern; a GET may have any path."""
     method, _, place = pattern.partition(" ")
     if method == "GET" or VENDORS[name].has_path(method, place.partition(":")[2]):
         return None

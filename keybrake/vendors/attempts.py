@@ -1,4 +1,4 @@
-"""Did it happen: one verdict over all HTTP attempts of a call."""
+"""The verdict over all HTTP attempts of a call: answered, nothing happened, or unknown."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from enum import Enum
 
 from keybrake.model.call import Reply
 
-# An error status that does not say whether the call ran: time-out, conflict, too early, rate
-# limit, client gone. 409 and 429 are proof only when nothing ambiguous went before.
+# 409 (conflict) and 429 (rate limit) prove that nothing happened only if no earlier attempt was
+# ambiguous. 408 (time-out), 425 (too early) and 499 (client closed) never prove it.
 _CONFLICT_OR_LIMIT = (409, 429)
 _AMBIGUOUS_4XX = (408, 425, 499)
 
 
 class Verdict(Enum):
-    """What the attempts prove together."""
+    """The conclusion that all attempts of a call support together."""
 
     ANSWERED = "a 2xx: read it"
     NOTHING_HAPPENED = "proof that nothing happened"
@@ -22,14 +22,16 @@ class Verdict(Enum):
 
 def verdict(reply: Reply, *, keyed: bool = True) -> Verdict:
     """
-    Judge a call by the furthest any of its attempts may have got.
+    Return the verdict on a call by the attempt that may have got furthest.
 
-    The last attempt alone lies: one that was reset after sending and then refused a connection
-    may well have charged. Only proof voids; everything else is unknown and counts in full.
+    The last attempt alone is not enough: if the first was reset after sending and the second was
+    refused a connection, the first may have charged. Only proof voids a call; without proof its
+    outcome is unknown and it counts in full.
 
     Args:
-        reply: What came back.
-        keyed: Whether the attempts share one idempotency key, so that the last speaks for all.
+        reply: The last answer and all attempts.
+        keyed: Whether the attempts share one idempotency key, so that the last answer can speak
+            for all of them.
     """
     if reply.succeeded:
         return Verdict.ANSWERED
@@ -54,8 +56,9 @@ def _last_word(reply: Reply, *, ambiguous: bool, keyed: bool) -> Verdict:
         return Verdict.NOTHING_HAPPENED
     if not keyed:
         return Verdict.UNKNOWN
-    # The attempts share one idempotency key, so a decline, or an answer marked as a replay,
-    # speaks for all of them. Anything else may come from a layer before that key is looked at.
+    # The attempts share one idempotency key, so a decline (402) or a replayed answer is also the
+    # result of the earlier attempts. Any other 4xx may come from a layer that runs before the
+    # vendor looks up the key.
     if status == 402 or (reply.replayed and status not in _CONFLICT_OR_LIMIT):
         return Verdict.NOTHING_HAPPENED
     return Verdict.UNKNOWN

@@ -1,4 +1,4 @@
-"""Who knows what to ask each vendor."""
+"""The inquirer of each vendor."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ _KINDS: Mapping[str, Callable[[Judge], Inquirer]] = {
 
 
 def inquirer_of(vendor: str) -> Inquirer | None:
-    """Return who knows what to ask *vendor*; None: nobody does."""
+    """Return the inquirer of *vendor*; None: it has none."""
     kind = _KINDS.get(vendor)
     return None if kind is None else kind(VENDORS[vendor])

@@ -1,4 +1,4 @@
-"""Which endpoint is this path: one strict reading, so that the wire cannot mean another."""
+"""Find the endpoint of a path, and refuse paths that an HTTP client might send differently."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from keybrake.model.shown import shown
 
 MOST_CHARACTERS = 2048
 
-# What may stand in a path as it is (RFC 3986 pchar without ;), escapes in capitals as clients
-# write them.
+# The characters of a path segment: RFC 3986 pchar without ;. Hex digits of escapes in capitals,
+# as HTTP clients write them.
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9_.~!$&'()*+,=:@-]|%[0-9A-F]{2})+")
 _ESCAPE = re.compile(r"%([0-9A-F]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]")
@@ -23,10 +23,10 @@ _UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]")
 
 def oddity(path: str) -> str | None:
     """
-    Return what makes *path* one that two parsers could read differently; None: nothing.
+    Return the reason why two parsers could read *path* differently; None: they cannot.
 
-    HTTP clients resolve dot segments, merge slashes and decode escapes each in their own way
-    (measured with requests, httpx and urllib3). A path that depends on it is refused, not
+    HTTP clients differ in how they resolve dot segments, merge slashes and decode escapes
+    (measured with requests, httpx and urllib3). A path that depends on this is refused, not
     rewritten.
     """
     if not path.startswith("/"):
@@ -56,10 +56,10 @@ _URL = re.compile(
 
 def path_of(url: str) -> str:
     """
-    Return the path of an absolute URL, to the letter; the whole text if it is no such URL.
+    Return the path of an absolute URL, unchanged; the whole text if it is no such URL.
 
-    The parsers of the standard library would drop a fragment, tabs and line ends here, which
-    is to say that what they return is not what is sent.
+    urllib.parse is not used: it drops the fragment, tabs and line ends, so its path can differ
+    from the one that is sent.
     """
     parts = _URL.fullmatch(url)
     return (parts[1] or "") if parts else url
@@ -76,14 +76,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EndpointTable:
-    """Every endpoint of one vendor, found by method and path."""
+    """All endpoints of one vendor, found by method and path."""
 
     rows: tuple[Row, ...]
     _tree: dict[str | None, Any]
 
     @classmethod
     def read(cls, package: str, file: str) -> EndpointTable:
-        """Return the table in a data file of *package*: CSV, with # comments on top."""
+        """Read the table from a data file of *package*: CSV, with # comments on top."""
         text = data_files.read(package, file)
         lines = [line for line in text.splitlines() if not line.startswith("#")]
         return cls.of(
@@ -93,7 +93,7 @@ class EndpointTable:
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> EndpointTable:
-        """Return a table of *rows*; of two for one method and path the later one counts."""
+        """Build a table of *rows*; the last row for a method and path wins."""
         listed = tuple(rows)
         tree: dict[str | None, Any] = {}
         for row in listed:
@@ -104,11 +104,11 @@ class EndpointTable:
         return cls(listed, tree)
 
     def find(self, method: str, path: str) -> tuple[Row | None, tuple[str, ...]]:
-        """Return the row for a path and what stands in its placeholders; None: no row."""
+        """Return the row for a path (None: no row) and the values of its placeholders."""
         return _descend(self._tree.get(method, {}), path.removeprefix("/").split("/"), ())
 
     def could_be(self, method: str, pattern: str) -> bool:
-        """Return whether a pattern of a path, ``*`` for one segment, could mean a row."""
+        """Return whether a path pattern, ``*`` for one segment, could match a row."""
         wanted = pattern.removeprefix("/").split("/")
         return any(
             row.method == method and _fits(wanted, row.path.removeprefix("/").split("/"))
@@ -129,7 +129,7 @@ def _descend(
     if not segments:
         return node.get(None), filled
     head, *rest = segments
-    # A literal goes before a placeholder: /v1/charges/search is no charge called "search".
+    # Try a literal before a placeholder: /v1/charges/search is not the charge "search".
     if head in node:
         row, names = _descend(node[head], rest, filled)
         if row is not None:

@@ -1,16 +1,16 @@
-"""Which answers carry a secret that a vault key is there to keep from whoever calls."""
+"""The endpoints with a secret in their answer, which a caller with a vault key must not see."""
 
 from __future__ import annotations
 
-# Reads and free writes whose answer is, or has in it, something that is as good as a credential: Twilio's
-# accounts with their auth_token (https://www.twilio.com/docs/iam/api/account), and the short-lived keys
-# that Stripe makes for somebody else (https://docs.stripe.com/api). Noted 2026-11-28. What makes lasting
-# keys is standing authority whoever asks.
+# Reads and free writes with an answer as good as a credential: Twilio accounts carry their auth_token
+# (https://www.twilio.com/docs/iam/api/account), and Stripe creates short-lived keys for third parties
+# (https://docs.stripe.com/api). Noted 2026-11-28. Endpoints that create lasting keys are not listed:
+# they are standing authority, refused for every caller unless the allowlist names them.
 GIVES_A_SECRET = frozenset(
     {
         "twilio.accounts.retrieve",
         "twilio.accounts.list",
-        # Twilio serves the same object in several formats and spellings, which have no row.
+        # Twilio serves an account also in formats and spellings that the table has no row for.
         "twilio.unlisted.get",
         "stripe.account_sessions.create",
         "stripe.apps.secrets.find",
