@@ -1,4 +1,4 @@
-"""What did Resend's answer say: which emails it took, and so what they cost."""
+"""Read Resend's answers: the emails it accepted, and so their cost."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _LONGEST_ID = 255
 
 
 class Taken(NamedTuple):
-    """What an answer accepted: the id that stands for it, and its worth; None: as reserved."""
+    """The accepted emails: the id of their position, and their cost (None: as reserved)."""
 
     object_id: str | None
     value_micros: int | None
 
 
 def taken(call: Call, reply: Reply, *, batch: bool) -> Taken | None:
-    """Return what Resend took of a call; None: the answer does not say."""
+    """Return the emails of a call that Resend accepted; None: the answer does not say."""
     body = _body(reply)
     if not batch:
         found = _id(body)
@@ -28,17 +28,17 @@ def taken(call: Call, reply: Reply, *, batch: bool) -> Taken | None:
     ids = [_id(email) for email in emails] if isinstance(emails, list) else []
     kept = _kept(call.gathered, body.get("errors"), len(ids))
     if not ids:
-        # In permissive mode all of them may have been turned down.
+        # In permissive mode Resend may reject every email of the batch.
         return Taken(None, 0) if kept == 0 and isinstance(emails, list) else None
-    # The batch is one event. Its first id stands for it: a repeated answer has the same ids.
+    # A batch is one position, named by its first id: a replayed answer has the same ids.
     return None if None in ids else Taken(ids[0], call.value_micros if kept is None else kept)
 
 
 def _kept(values: tuple[int, ...], errors: object, accepted: int) -> int | None:
     """
-    Return what the emails of a permissive batch that were not turned down cost.
+    Return the cost of the emails in a permissive batch that Resend did not reject.
 
-    None: nothing was turned down, or the answer contradicts itself; then all of them count.
+    None: Resend rejected none, or the answer contradicts itself. Then all emails count.
     """
     if not isinstance(errors, list) or not errors or not values:
         return None

@@ -1,4 +1,4 @@
-"""Ask Resend what became of a call: the same request under the same key."""
+"""Ask Resend about a call of unknown outcome: repeat the request under its idempotency key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many emails does a request send: every address in to, cc and bcc is one."""
+"""Count the emails that a request sends: one for each address in to, cc and bcc."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ _FIELDS = frozenset({"to", "cc", "bcc"})
 
 def recipients(email: object) -> int | None:
     """
-    Return how many recipients *email* has at most, one at least; None: it cannot be told.
+    Return the highest number of recipients *email* can have, at least 1; None: not countable.
 
-    Whatever could be read as an address counts: a name in other letters, two addresses in one
-    text, a header of the same name. Resend refuses most of it; what it takes is counted.
+    Every text that Resend might read as an address counts: a field in another case (``TO``), two
+    addresses in one string, a header named like a field. Resend refuses most of these, but the
+    ones it accepts must be counted.
     """
     if not isinstance(email, Mapping):
         return None
@@ -29,7 +30,7 @@ def _is_recipients(name: object) -> bool:
 
 
 def _addresses(value: object) -> int | None:
-    """Return how many addresses a field has: JSON knows one text, or a list of them."""
+    """Return the number of addresses in a field: a string, or a list of strings."""
     if value is None:
         return 0
     if isinstance(value, str):
@@ -40,6 +41,6 @@ def _addresses(value: object) -> int | None:
 
 
 def _in_text(text: str) -> int:
-    # No address is without an @. By way of str, because a subclass may count as it likes, and
-    # JSON carries what is really there.
+    # Every address has an @. Call str.count unbound: a subclass may override count, but JSON
+    # encodes the real characters.
     return max(str.count(text, "@"), 1 if str.strip(text) else 0)

@@ -1,4 +1,4 @@
-"""What a Resend call is, and what it costs at most: emails are counted, each recipient is one."""
+"""The Resend vendor: find the endpoint of a call, its cost by recipients, and its outcome."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ _BATCH = "resend.batch.send"
 _DRAFT = "resend.inboxes.drafts.send"
 _DRAFT_CHANGED = "resend.inboxes.drafts.update"
 _REPLY = "resend.inboxes.threads.emails.reply"
-# Their recipients stand in the request.
+# The request itself lists the recipients.
 _EMAILS = {"resend.emails.send", "resend.inboxes.threads.emails.forward"}
 _BROADCASTS = {
     "resend.broadcasts.create",
     "resend.broadcasts.update",
     "resend.broadcasts.send",
 }
-# A marketing plan bills the contacts it stores, and a plan has so many domains: no price of a
-# single one is published, so they are free until the operator names one.
+# Plans include a number of contacts and domains. Resend publishes no price for a single one, so
+# they are free until the operator sets a price.
 _FREE_UNLESS_PRICED = {"resend.contacts.create", "resend.domains.create"}
-# Answered with the id of what was sent.
+# The answer carries the id of the email or broadcast.
 _NAMED = {*_EMAILS, *_BROADCASTS, _DRAFT, _REPLY}
-# Where a repeated idempotency key is answered with the first answer (resend.com, idempotency
+# Endpoints that heed an idempotency key and repeat their first answer (resend.com, idempotency
 # keys; the docstrings of resend 2.52.0 for inboxes). Elsewhere the same key sends again.
 KEYED = {*_EMAILS, _BATCH, _DRAFT, _REPLY}
 
 
-# What resend 2.0 to 2.4 write for the list of audiences; a read, so that it does not matter who reads it how.
-_LISTED_OF_OLD = "/audiences/"
+# resend 2.0 to 2.4 list audiences with a trailing slash, which oddity() refuses. It is a read that costs nothing, so
+# accept it.
+_OLD_AUDIENCE_LIST = "/audiences/"
 
 
 class Resend:
@@ -68,8 +69,8 @@ class Resend:
     def describe(self, request: Request, money: Money) -> Call:
         """See ``Vendor.describe``."""
         path = path_of(request.url)
-        if request.method == "GET" and path == _LISTED_OF_OLD:
-            path = _LISTED_OF_OLD[:-1]
+        if request.method == "GET" and path == _OLD_AUDIENCE_LIST:
+            path = _OLD_AUDIENCE_LIST[:-1]
         odd = oddity(path)
         row, ids = (None, ()) if odd else self._table.find(request.method, path)
         call = Call(
@@ -111,7 +112,7 @@ class Resend:
         if call.endpoint in _FREE_UNLESS_PRICED and call.endpoint not in named:
             return _free(call)
         if call.endpoint == _DRAFT:
-            # The request names a draft; the draft names its recipients.
+            # The request names only the draft, so look the draft up for its recipients.
             lookup = Lookup(path=call.path.removesuffix("/send"))
             return call._replace(lookup=lookup, priced_by=(self._key(call, ids[-1]),))
         return call._replace(refusal=_unpriced(call))
@@ -126,12 +127,13 @@ class Resend:
 
     def outcome(self, call: Call, reply: Reply, money: Money | None = None) -> Outcome:
         """See ``Vendor.outcome``."""
-        del money  # what an email costs was settled when it was described
+        del money  # describe() has already priced the emails
         ended = verdict(reply)
         if call.effect is Effect.READ:
             return Outcome(State.SETTLED, http_status=reply.status)
         if ended is Verdict.NOTHING_HAPPENED:
-            # Failures are not kept under a key, so one says nothing about the call before it.
+            # Not conclusive: Resend keeps no failures under an idempotency key, so this one says
+            # nothing about an earlier call with the same key.
             return Outcome(State.VOIDED, http_status=reply.status)
         if ended is Verdict.UNKNOWN and (call.effect is not Effect.FREE or call.may_raise):
             return Outcome(State.UNKNOWN, http_status=reply.status)
@@ -144,16 +146,17 @@ class Resend:
     def _sent(self, call: Call, reply: Reply) -> Outcome:
         found = taken(call, reply, batch=call.endpoint == _BATCH)
         if found is None:
-            note = "the answer was a success, but not one that says which email was sent"
+            note = "the answer was a success, but it has no id of the email"
             return Outcome(State.UNKNOWN, http_status=reply.status, note=note)
         key = call.position or (found.object_id and self._key(call, found.object_id))
         return Outcome(
             State.SETTLED,
-            # Not what costs nothing: a draft may be sent later, and then it counts.
+            # A free call makes no position: a broadcast draft may be sent later, and counts then.
             position=key if call.value_micros else None,
             position_state="settled",
             value_micros=found.value_micros,
-            # Under keybrake's own key a replay is this very call, answered to a later attempt.
+            # The caller gave no key: then keybrake's own key is unique to this call, and a replay
+            # answers an earlier attempt of this same call.
             replayed=reply.replayed and call.idempotency_key is not None,
             conclusive=True,
             currency=call.currency,
@@ -175,14 +178,16 @@ def _free(call: Call) -> Call:
 
 
 def _emails(call: Call, emails: Sequence[Any], money: Money) -> Call:
-    """Price emails whose recipients are known."""
+    """Price emails by their recipients."""
     rate = money.prices.one("resend", "per_recipient")
     if rate is None:
         words = "there is no price for a recipient; a person has to add per_recipient to [prices.resend] in keybrake.toml"
         return call._replace(refusal=("no_rate", words))
     counted = [recipients(email) for email in emails]
     if None in counted:
-        words = "to, cc and bcc have to be texts or lists of texts, else nobody can count them"
+        words = (
+            "the recipients cannot be counted: to, cc and bcc must be strings or lists of strings"
+        )
         return call._replace(refusal=("unknown_amount", words))
     values = tuple(number * rate for number in counted if number is not None)
     return call._replace(value_micros=sum(values), gathered=values)
@@ -203,11 +208,12 @@ def _batch(call: Call, params: Any, money: Money) -> Call:
 
 def _broadcast(call: Call, params: Any, money: Money) -> Call:
     """
-    Price a broadcast: nobody knows its audience, and a plan may not bill it at all.
+    Price a broadcast, whose audience the request does not show.
 
-    A draft costs nothing. Sending one costs what the operator says a broadcast costs. With a rate
-    for each recipient that cannot be reserved. With none, no cap would hold it back: then it
-    has to be named exactly in the allowlist, unless the operator wrote the zero down.
+    A draft costs nothing. A send costs the operator's price for the endpoint. Without that price,
+    a rate per recipient makes the cost unknown, so the call is refused. A rate of zero means that
+    no cap would stop a broadcast, so the allowlist must name the endpoint exactly, unless the
+    operator wrote the zero into keybrake.toml.
     """
     if not _goes_out(call, params):
         return _free(call)
@@ -230,6 +236,6 @@ def _goes_out(call: Call, params: Any) -> bool:
 
 def _unpriced(call: Call) -> tuple[str, str]:
     return "unknown_amount", (
-        f"nobody knows how many emails it sends; a person has to add {call.endpoint!r} to "
-        f"[prices.resend.endpoint] in keybrake.toml, with what one call may cost at most"
+        f"the number of emails it sends is unknown; a person has to add {call.endpoint!r} to "
+        f"[prices.resend.endpoint] in keybrake.toml, with the most that one call may cost"
     )
