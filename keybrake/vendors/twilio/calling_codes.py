@@ -1,4 +1,4 @@
-"""Which countries' telephone numbers begin how, and who else's begin so."""
+"""The prefixes of each country's telephone numbers, and the countries that share a prefix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keybrake.model import data_files
 
 @functools.cache
 def prefixes() -> Mapping[str, tuple[str, ...]]:
-    """Return by country (ISO 3166) the prefixes of its numbers, such as ``+1876``."""
+    """Return the number prefixes, such as ``+1876``, of each country (ISO 3166 code)."""
     text = data_files.read("keybrake.vendors.twilio", "calling_codes.csv")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return {row["country"]: tuple(row["prefixes"].split()) for row in csv.DictReader(lines)}
@@ -28,9 +28,9 @@ def _by_prefix() -> Mapping[str, frozenset[str]]:
 
 def code_of(number: str) -> str:
     """
-    Return the longest beginning of *number* that the table has; empty: it has none.
+    Return the longest prefix of *number* in the table; an empty text: none.
 
-    It is ``+1876`` for a number in Jamaica, and ``+1`` for one in the United States.
+    A number in Jamaica has ``+1876``, one in the United States ``+1``.
     """
     table = _by_prefix()
     ends = range(len(number), 1, -1)
@@ -39,27 +39,24 @@ def code_of(number: str) -> str:
 
 def of(number: str) -> frozenset[str]:
     """
-    Return the countries whose numbers begin as *number* does.
+    Return the countries that *number* may be in.
 
-    Several share a calling code: what begins with ``+1`` may be in the US or in Canada.
+    Several countries share a calling code: a ``+1`` number may be in the US or in Canada.
     """
     return _by_prefix().get(code_of(number), frozenset())
 
 
 def sharing(country: str) -> set[str]:
-    """Return the countries whose numbers cannot be told from those of *country*, itself included."""
+    """Return *country* and the countries that share a number prefix with it."""
     table = _by_prefix()
     return {country}.union(*(table[prefix] for prefix in prefixes().get(country, ())))
 
 
 def within(table: Iterable[str]) -> Mapping[str, str]:
     """
-    Return the prefixes of other countries that only a shorter prefix of *table* covers.
+    Return the prefixes that *table* lacks although it has a shorter one, each with its country.
 
-    A price for ``+1`` is none for a number in Jamaica: only one for ``+1876`` or ``*`` is.
-
-    Returns:
-        Prefix → country.
+    A table with a price for ``+1`` but none for ``+1876`` has no price for a number in Jamaica.
     """
     known = set(table)
     return {

@@ -1,4 +1,4 @@
-"""Which Twilio endpoint is this URL: found by product and path, whatever edge and region."""
+"""Find the Twilio endpoint of a URL by product and path; edge and region do not matter."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from typing import NamedTuple
 from keybrake.model.call import Effect
 from keybrake.vendors.paths import EndpointTable, Row, oddity, path_of
 
-# product.twilio.com, product.region.twilio.com, product.edge.region.twilio.com. Names of hosts
-# know no case, and a dot at the end changes nothing.
+# product.twilio.com, product.region.twilio.com or product.edge.region.twilio.com. DNS ignores the
+# case of a host name and a dot at its end.
 _HOST = re.compile(
     r"https?://([a-z0-9-]+)(?:\.[a-z0-9-]+){0,2}\.twilio\.com\.?(?::[0-9]{1,5})?(?:/.*)?",
     re.IGNORECASE | re.DOTALL,
 )
 _ACCOUNT = re.compile(r"/2010-04-01/Accounts/(AC[0-9A-Za-z]+)(?:[/.].*)?")
 
-# On any other host the path alone has to tell, and then the worst it can mean counts.
+# On any other host the endpoint is found by its path alone. If several products share the path,
+# the row with the worst effect wins, because the table keeps the last one.
 _WORST_LAST = (Effect.READ, Effect.FREE, Effect.MONEY, Effect.UNCLASSIFIED, Effect.AUTHORITY)
 
 
 class Place(NamedTuple):
     """
-    Where a call goes.
+    The endpoint of a call, and the parts of its path.
 
     Attributes:
-        row: What is known of the endpoint; None: nothing.
-        path: Without host.
-        ids: What stands in the placeholders of the path.
-        account: The account in the path, or an empty text.
-        odd: What makes the path one that two parsers could read differently.
+        row: Row of the endpoint; None: the table has none.
+        path: Path without the host.
+        ids: Values of the placeholders in the path.
+        account: Account in the path, or an empty text.
+        odd: The reason why two parsers could read the path differently; None: they cannot.
     """
 
     row: Row | None
@@ -41,7 +42,7 @@ class Place(NamedTuple):
 
 
 class Places:
-    """Every endpoint of Twilio."""
+    """The table of all Twilio endpoints, searched by host and path."""
 
     def __init__(self) -> None:
         self._by_host = EndpointTable.read("keybrake.vendors.twilio", "endpoints.csv")
@@ -56,11 +57,11 @@ class Places:
         return frozenset(row.endpoint for row in self._by_host.rows)
 
     def could_be(self, method: str, pattern: str) -> bool:
-        """Return whether a pattern of a path, without host, could mean an endpoint."""
+        """Return whether a path pattern, without a host, could match an endpoint."""
         return self._by_path.could_be(method, pattern)
 
     def of(self, method: str, url: str) -> Place:
-        """Return the place a method and an absolute URL without query name."""
+        """Return the endpoint of a method and an absolute URL without a query."""
         path = path_of(url)
         odd = oddity(path)
         if odd is not None:

@@ -1,4 +1,4 @@
-"""What does a Twilio call say: its parameters, each read in one way or not at all."""
+"""Read the parameters of a Twilio call, and refuse those that Twilio might read differently."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from keybrake.model.shown import shown
 
 class Unpriced(Exception):
     """
-    What a call costs cannot be said.
+    The call has no price, so it must be refused.
 
     Attributes:
-        refusal: The reason and its words, as ``Call.refusal`` has them.
+        refusal: The reason code and its text, in the form of ``Call.refusal``.
     """
 
     def __init__(self, reason: str, words: str) -> None:
@@ -22,26 +22,26 @@ class Unpriced(Exception):
 
 
 def no_rate(words: str) -> Unpriced:
-    """Say which price is missing."""
+    """Return the exception for a missing price."""
     return Unpriced("no_rate", words)
 
 
 def unknown(words: str) -> Unpriced:
-    """Say that the call does not tell enough."""
+    """Return the exception for a request that says too little to price it."""
     return Unpriced("unknown_amount", words)
 
 
 def invalid(words: str) -> Unpriced:
-    """Say that a value is not what the vendor wants there."""
+    """Return the exception for a parameter value of the wrong kind."""
     return Unpriced("invalid_amount", words)
 
 
 class Form:
     """
-    The parameters of one call, by name; the case of a name does not matter.
+    The parameters of one call by name, in any case.
 
     Raises:
-        Unpriced: They could be read in two ways.
+        Unpriced: The parameters could be read in two ways.
     """
 
     def __init__(self, given: Any) -> None:
@@ -50,18 +50,18 @@ class Form:
             raise unknown(words)
         self._values: dict[str, Any] = {}
         for name, value in given.items():
-            # Twilio nests nothing; what a bracket would mean to it nobody knows.
+            # Twilio has no nested parameters, so the meaning of a bracket is undefined.
             if not isinstance(name, str) or "[" in name or name.lower() in self._values:
                 words = f"the parameter {shown(name)} is ambiguous"
                 raise invalid(words)
             self._values[name.lower()] = value
 
     def __getitem__(self, name: str) -> Any:
-        """Return a parameter as it was given; None: it was not."""
+        """Return a parameter as it was given; None: it is missing."""
         return self._values.get(name.lower())
 
     def text(self, name: str) -> str | None:
-        """Return a parameter that stands once; None: it was not given."""
+        """Return a parameter that may be given only once; None: it is missing."""
         found = self.texts(name)
         if len(found) > 1:
             words = f"there is more than one {name}"
@@ -75,12 +75,12 @@ class Form:
         return [_text(name, item) for item in items if item is not None]
 
     def says(self, name: str) -> bool:
-        """Return whether a switch is on; whatever is not plainly off is on."""
+        """Return whether a switch is on; every value but false, 0 and an empty text means on."""
         said = self[name]
         return said is not None and str(said).lower() not in ("false", "0", "")
 
     def seconds(self, name: str, otherwise: int) -> int:
-        """Return a number of seconds as sent; *otherwise*: none is given."""
+        """Return a number of seconds; *otherwise* if it is missing or 0."""
         text = self.text(name)
         if text is None:
             return otherwise
@@ -91,7 +91,7 @@ class Form:
 
 
 def _text(name: str, value: object) -> str:
-    """Return what goes over the wire for a plain value."""
+    """Return a plain value as the SDK encodes it."""
     if isinstance(value, str):
         return str.__str__(value)
     if type(value) is int:

@@ -1,4 +1,9 @@
-"""Ask Twilio what became of a call: it has no idempotency keys, but lists what it sent to whom."""
+"""
+Ask Twilio about a call of unknown outcome, or for the price of a position.
+
+Twilio has no idempotency keys, so a call cannot be repeated safely. Its lists of messages and
+phone calls can be searched by To and From instead.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +17,10 @@ from keybrake.model.call import Estimated, InDoubt, Outcome, Reply, State
 from keybrake.model.clock import MINUTE, SECOND
 from keybrake.vendors.inquiry import Inquiry, Judge, body_of, call_of, kept_of, shown_as_answer
 
-# Which list shows what a call made, and what that list calls its items.
+# The list that shows the object a request created (the same path), and the field with its items.
 _LISTS = {"/Messages.json": "messages", "/Calls.json": "calls"}
-# What names its own price later, by how its sid begins; whatever made it: a participant of a
-# conference is a call.
+# Objects that show their price later, by the prefix of their sid. The endpoint does not tell: a
+# conference participant, for example, is a phone call (CA).
 _PRICED = {"SM": "Messages", "MM": "Messages", "CA": "Calls", "RE": "Recordings"}
 _BEFORE, _AFTER = MINUTE, 5 * MINUTE
 _PAGE = 50
@@ -55,7 +60,7 @@ class TwilioInquirer:
         return [one for one in ended if one.state is State.SETTLED and one.position is not None]
 
     def price_inquiry(self, estimated: Estimated) -> Inquiry | None:
-        """See ``Inquirer.price_inquiry``: by what its sid says the thing is."""
+        """See ``Inquirer.price_inquiry``; the prefix of the sid tells the kind of object."""
         sid = estimated.object_id or ""
         kind = _PRICED.get(sid[:2])
         if kind is None or not estimated.account:
@@ -73,7 +78,7 @@ def _sent(doubt: InDoubt) -> Mapping[str, Any]:
 
 
 def _may_be(thing: Mapping[str, Any], sent: Mapping[str, Any], doubt: InDoubt) -> bool:
-    """Return whether *thing* could be what the call made: same text, made at that time."""
+    """Return whether the call could have created *thing*: same text, created at that time."""
     if str(thing.get("direction", "")).startswith("inbound"):
         return False
     if "Body" in sent and thing.get("body") != sent["Body"]:

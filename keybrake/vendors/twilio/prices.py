@@ -1,4 +1,4 @@
-"""What can a Twilio call cost at most, in micros: messages, calls, numbers, look-ups, verifications."""
+"""The highest cost of a Twilio request in micros: messages, phone calls, numbers and look-ups."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECONDS_IN_A_MINUTE = 60
 
 
 def endpoint_price(endpoint: str, money: Money, why: str = "") -> int:
-    """Return what the operator wrote down for one call of an endpoint."""
+    """Return the operator's price for one call of an endpoint; *why* says why it is needed."""
     price = money.prices.exact("twilio", "endpoint", endpoint)
     if price is None:
         said = f"{why}; " if why else ""
@@ -28,7 +28,7 @@ def endpoint_price(endpoint: str, money: Money, why: str = "") -> int:
 
 
 def known(price: int | None, name: str, key: str, what: str) -> int:
-    """Return a price that is known, or say which one is missing."""
+    """Return *price*, or raise ``Unpriced`` with the name of the missing price."""
     if price is None:
         where = f"add {key} to {name}" if key else f"write {name}"
         words = (
@@ -45,9 +45,9 @@ _PULLED = ("sms_segment", "voice_minute")
 
 def to_destination(money: Money, name: str, number: str, channel: str = "") -> int | None:
     """
-    Return the price of a table by destination; None: none is known for the number's country.
+    Return the price of *number* in a table by destination; None: its country has no price.
 
-    A price for ``+1`` is no price for Jamaica, whose numbers begin with ``+1876``.
+    A price for ``+1`` is no price for Jamaica, because Jamaican numbers begin with ``+1876``.
     """
     code = calling_codes.code_of(number)
     within = f"{channel}:" if channel else ""
@@ -55,7 +55,7 @@ def to_destination(money: Money, name: str, number: str, channel: str = "") -> i
 
 
 def by_number(name: str, number: str, money: Money, what: str, channel: str = "") -> int:
-    """Return the price for a number, or say which country's price is missing."""
+    """Return the price for a number, or raise ``Unpriced`` with the missing country."""
     price = to_destination(money, name, number, channel)
     if price is None:
         raise no_rate(_no_destination(name, number, what, channel))
@@ -80,13 +80,13 @@ def _no_destination(name: str, number: str, what: str, channel: str) -> str:
 
 
 def e164(to: str) -> str | None:
-    """Return a number in E.164; None: *to* is none."""
+    """Return *to* as a number in E.164; None: it is not a telephone number."""
     bare = _PUNCTUATION.sub("", to)
     return bare if _E164.fullmatch(bare) else None
 
 
 def message(form: Form, endpoint: str, money: Money) -> int:
-    """Return what a message costs: by its channel, its destination and the parts of its text."""
+    """Return the cost of a message by its channel, destination and number of segments."""
     to = form.text("To") or ""
     number = e164(to)
     if number is not None:
@@ -101,7 +101,7 @@ def message(form: Form, endpoint: str, money: Money) -> int:
 
 def _sms(form: Form, number: str, money: Money) -> int:
     if form["ContentSid"] or form.says("ShortenUrls"):
-        # What is sent is put together at Twilio: a text of any length, or pictures.
+        # Twilio composes the message: it can be a text of any length, or an MMS.
         pictures = to_destination(money, "mms_message", number) or 0
         return max(_worst_text(number, money), pictures)
     if any(form.texts("MediaUrl")) or form.says("SendAsMms"):
@@ -114,30 +114,30 @@ def _sms(form: Form, number: str, money: Money) -> int:
 
 def _worst_text(number: str, money: Money) -> int:
     name = "worst_segments_unknown_body"
-    parts = known(money.prices.one("twilio", name), name, "", "a text nobody knows")
+    parts = known(money.prices.one("twilio", name), name, "", "a text of unknown length")
     return parts * by_number("sms_segment", number, money, "an SMS")
 
 
-# What makes a call cause more than itself: legs of its own, messages, a payment by card.
+# TwiML verbs that cause further cost: more call legs, messages, or a card payment.
 _REACHES_FURTHER = re.compile(r"<\s*(?:Dial|Pay|Refer|Sms|Message|Enqueue)\b", re.IGNORECASE)
 
 
 def further(form: Form, endpoint: str, money: Money) -> int | None:
-    """Return what the TwiML of a call causes beside it, by the operator's word; None: nothing."""
+    """Return the operator's price for TwiML that causes further cost; None: it causes none."""
     if not _REACHES_FURTHER.search(form.text("Twiml") or ""):
         return None
     return endpoint_price(endpoint, money, "its TwiML causes further calls, messages or payments")
 
 
 def call_time(form: Form, money: Money) -> int:
-    """Return for how many seconds a call may go on."""
+    """Return the longest time in seconds that a phone call can last."""
     name = "default_time_limit_s"
     longest = known(money.prices.one("twilio", name), name, "", "a call without TimeLimit")
     return form.seconds("TimeLimit", longest)
 
 
 def voice(to: str, seconds: int, endpoint: str, money: Money) -> int:
-    """Return what a call of so many seconds costs, by the started minute."""
+    """Return the cost of a phone call of so many seconds, billed per started minute."""
     number = e164(to)
     if number is None:
         return endpoint_price(endpoint, money, "To is no number in E.164")
@@ -146,14 +146,14 @@ def voice(to: str, seconds: int, endpoint: str, money: Money) -> int:
 
 
 def call(form: Form, endpoint: str, money: Money) -> int:
-    """Return what a call costs that goes on for as long as it may."""
+    """Return the cost of a phone call that lasts until its time limit."""
     beside = further(form, endpoint, money)
     value = voice(form.text("To") or "", call_time(form, money), endpoint, money)
     return value if beside is None else max(value, beside)
 
 
 def validation_call(form: Form, endpoint: str, money: Money) -> int:
-    """Return what it costs to have Twilio call a number once, to hear a code."""
+    """Return the cost of the one-minute phone call in which Twilio validates a caller id."""
     return voice(form.text("PhoneNumber") or "", _SECONDS_IN_A_MINUTE, endpoint, money)
 
 
@@ -168,7 +168,7 @@ _ALL_TYPES = ("local", "mobile", "tollfree", "national")
 
 
 def number_month(form: Form, endpoint: str, money: Money) -> int:
-    """Return what a number costs for its first month: the dearest that it can be."""
+    """Return the highest price of the first month of a number, over all types it can be."""
     code = form.text("AreaCode")
     number = form.text("PhoneNumber") or (f"+1{code}" if code else None)
     if number is None or (number := e164(number)) is None:
@@ -185,7 +185,7 @@ def number_month(form: Form, endpoint: str, money: Money) -> int:
 
 
 def lookup(form: Form, money: Money) -> int:
-    """Return what a look-up of one number costs: nothing, if it asks for nothing that is paid."""
+    """Return the cost of a look-up of one number; 0 if it asks for no paid field."""
     asked = [field for text in form.texts("Fields") for field in text.split(",")]
     asked += [kind.replace("-", "_") for text in form.texts("Type") for kind in text.split(",")]
     asked += [name for text in form.texts("AddOns") for name in text.split(",")]
@@ -193,14 +193,14 @@ def lookup(form: Form, money: Money) -> int:
 
 
 def _field(name: str, money: Money) -> int:
-    if name == "validation":  # what a look-up without any field says, too, and that is free
+    if name == "validation":  # free: a look-up without any field returns it, too
         return 0
     price = money.prices.exact("twilio", "lookup_field", name)
     return known(price, "lookup_field", f"{name!a:.40}", "that look-up")
 
 
 def lookups(form: Form, endpoint: str, money: Money) -> int:
-    """Return what a batch of look-ups costs."""
+    """Return the cost of a batch of look-ups."""
     del endpoint
     entries = form["phone_numbers"]
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):

@@ -1,4 +1,4 @@
-"""How many parts does a text go out in, as Twilio counts them: what an SMS is billed by."""
+"""Count the segments of an SMS text the way Twilio bills them."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# GSM 03.38, the basic table and, with an escape and so for two, its extension. Source: 3GPP TS
-# 23.038 section 6.2.1; which of its characters Twilio takes: sms-segments-calculator 1.3.0.
+# The GSM 03.38 alphabet: a basic character takes one septet, one of the extension two, because it
+# needs an escape. Source: 3GPP TS 23.038 section 6.2.1, limited to the characters that Twilio
+# accepts (sms-segments-calculator 1.3.0).
 _BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
 _EXTENSION = frozenset("\f^{}\\[~]|€")
 
-# Septets of 7 bits and units of 16 in the 140 bytes of one part, and beside the header of six
-# bytes that numbers the parts of several.
+# A segment has 140 bytes: 160 septets of 7 bits, or 70 units of 16. A text of several segments
+# needs a header of 6 bytes in each, which leaves 153 septets or 67 units.
 _GSM_ALONE, _GSM_EACH = 160, 153
 _UCS_ALONE, _UCS_EACH = 70, 67
 
-# Twilio takes 1,600 characters. Beyond this a bound will do: no part is empty.
+# Twilio accepts 1,600 characters. For longer texts than this, one segment per character is a safe
+# upper bound and saves the counting.
 _MOST_COUNTED = 20_000
 
 
 class Counted(NamedTuple):
-    """A text's encoding, ``GSM-7`` or ``UCS-2``, and the number of its parts."""
+    """The encoding of a text, ``GSM-7`` or ``UCS-2``, and its number of segments."""
 
     encoding: str
     segments: int
 
 
 def count(text: str) -> Counted:
-    """Return in how many parts *text* goes out."""
+    """Return the encoding and the number of segments of *text*."""
     if len(text) > _MOST_COUNTED:
         return Counted("UCS-2", len(text))
     if _BASIC.issuperset(text) or all(c in _BASIC or c in _EXTENSION for c in text):
@@ -41,14 +43,15 @@ def count(text: str) -> Counted:
 
 
 def _parts(sizes: list[int], alone: int, each: int) -> int:
-    """Return how many parts things of *sizes*, none of which is cut in two, fill."""
+    """Return the number of segments that items of *sizes* fill if none may be split."""
     used = taken = 0
     while taken < len(sizes) and used + sizes[taken] <= alone:
         used += sizes[taken]
         taken += 1
     if taken == len(sizes):
         return 1
-    # The first part needs room for a header now: what has none any more begins the second.
+    # A second segment is needed, so the first one needs a header too. Items that no longer fit
+    # into the first move to the second.
     last = taken
     while used > each:
         last -= 1
@@ -62,7 +65,7 @@ def _parts(sizes: list[int], alone: int, each: int) -> int:
 
 
 def _clusters(text: str) -> Iterator[int]:
-    """Yield the size of each grapheme cluster in UTF-16 units; Twilio cuts none in two."""
+    """Yield the size of each grapheme cluster in UTF-16 units; Twilio never splits a cluster."""
     cluster: list[str] = []
     size = 0
     for character in text:
@@ -76,8 +79,8 @@ def _clusters(text: str) -> Iterator[int]:
         yield size
 
 
-# The kinds of UAX 29 in its version for Unicode 10, which is the one that Twilio's calculator has
-# (grapheme-splitter 1.0.4). Control breaks on both sides; a mark joins what is before it.
+# Character classes of UAX 29 for Unicode 10, the version in Twilio's calculator (grapheme-splitter
+# 1.0.4). A control character breaks on both sides; a mark joins the character before it.
 _CONTROL, _MARK, _ZWJ, _PREPEND, _FLAG, _OTHER = (
     "control",
     "mark",
@@ -99,14 +102,14 @@ _AFTER_JAMO = {
 
 
 def _joins(cluster: list[str], kind: str) -> bool:
-    """Return whether a character of *kind* goes on with the cluster before it."""
+    """Return whether a character of *kind* belongs to the cluster before it."""
     last = cluster[-1]
     if _CONTROL in (last, kind) or _is_full_flag(cluster):
         return False
     if kind in (_MARK, _ZWJ) or last == _PREPEND or kind in _AFTER_JAMO.get(last, ()):
         return True
     if kind == _MODIFIER:
-        # One mark at most between a base and its skin tone, and none earlier in the cluster.
+        # A skin tone joins its base with at most one mark between them, and no earlier mark.
         before = cluster[-2:-1] if last == _MARK else [last] * (_MARK not in cluster)
         return before in ([_BASE], [_FAMILY])
     if last == _ZWJ and kind in (_GLUE, _FAMILY):
@@ -115,7 +118,7 @@ def _joins(cluster: list[str], kind: str) -> bool:
 
 
 def _is_full_flag(cluster: list[str]) -> bool:
-    """Return whether *cluster* is a flag with a mark behind it: the calculator ends it there."""
+    """Return whether *cluster* is a flag followed by a mark, where the calculator ends it."""
     return (
         len(cluster) > 2
         and cluster[1] == _FLAG
@@ -149,12 +152,13 @@ _KINDS = {
         "1F930-1F939 1F93D-1F93E 1F9D1-1F9DD"
     ),
     _ZWJ: _ranges("200D"),
-    # Marks by another name: a joiner that does not join, tags, and vowels that take up space.
+    # Characters outside the mark categories that act as marks: ZERO WIDTH NON-JOINER, tags, and
+    # a few vowel signs.
     _MARK: _ranges("200C E33 EB3 FF9E-FF9F E0020-E007F"),
     _L: _ranges("1100-115F A960-A97C"),
     _V: _ranges("1160-11A7 D7B0-D7C6"),
     _T: _ranges("11A8-11FF D7CB-D7FB"),
-    # Marks that stand by themselves.
+    # Characters in the mark categories that start a cluster.
     _OTHER: _ranges(
         "102B-102C 1038 1062-1064 1067-106D 1083 1087-108C 108F 109A-109C 1A61 1A63-1A64 AA7B AA7D "
         "11720-11721"
@@ -166,7 +170,8 @@ _KIND_OF_CATEGORY = {
     **dict.fromkeys(("Cc", "Cf", "Cs", "Zl", "Zp"), _CONTROL),
 }
 _HANGUL = range(0xAC00, 0xD7A4)
-_FINALS = 28  # a syllable without a final consonant, and 27 with one, for each lead and vowel
+# Each pair of lead consonant and vowel has one syllable without a final consonant, then 27 with.
+_FINALS = 28
 
 
 def _kind(character: str) -> str:

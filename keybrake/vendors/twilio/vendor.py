@@ -1,4 +1,4 @@
-"""What a Twilio call is, what it can cost at most, and what it did cost."""
+"""The Twilio vendor: find the endpoint of a call, its highest possible cost, and its outcome."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NUMBERS = (
     "twilio.incoming_phone_numbers.mobile.create",
     "twilio.incoming_phone_numbers.toll_free.create",
 )
-# What an answer is about: which field of it names the position. Its price comes later, if ever.
+# The field of the answer that names the position. Twilio sets the price later, or never.
 _NAMED_BY: Mapping[str, str] = {
     "twilio.messages.create": "sid",
     "twilio.messages.update": "sid",
@@ -43,7 +43,7 @@ _NAMED_BY: Mapping[str, str] = {
 }
 
 _Read = Callable[[Mapping[str, Any], Money | None], answers.Worth | None]
-# What an answer shows the price of, once there is one.
+# The readers of answers that show a price as soon as Twilio has set it.
 _READS: Mapping[str, _Read] = {
     "twilio.messages.create": answers.message,
     "twilio.messages.update": answers.message,
@@ -55,7 +55,7 @@ _READS: Mapping[str, _Read] = {
     "twilio.calls.recordings.retrieve": answers.recording,
     "twilio.recordings.retrieve": answers.recording,
 }
-# What the request alone says the price of.
+# The endpoints that can be priced from the request alone.
 _PRICES: Mapping[str, Callable[[Form, str, Money], int]] = {
     "twilio.messages.create": prices.message,
     "twilio.calls.create": prices.call,
@@ -105,7 +105,8 @@ class Twilio:
         if isinstance(found, Position):
             if call.effect is Effect.READ:
                 return call._replace(position=found.key)
-            # It is counted already: the call adds nothing, and its answer alone says what is new.
+            # The ledger counts this position already: the call adds nothing to it, unless its
+            # answer shows a price.
             return call._replace(value_micros=found.value_micros, gathered=())
         if call.endpoint != "twilio.calls.update" or not call.gathered:
             return call
@@ -164,22 +165,22 @@ def _priced(  # noqa: PLR0911 -- one return per way a call is priced
 
 
 def _lookup(call: Call, value: int) -> Call:
-    """Return a look-up of a number: the one read that may be paid for."""
+    """Price a look-up of a number, the only GET that can cost money."""
     if not value:
         return call._replace(effect=Effect.READ, meter=None)
     return call._replace(value_micros=value)
 
 
 def _if_known(call: Call, sid: str) -> Call:
-    """Return a call that matters only if the ledger counts that object already."""
+    """Return a call that changes money only if the ledger already counts the object *sid*."""
     position = answers.key(call, sid)
     return call._replace(value_micros=None, position=position, lookup=Lookup(known_as=position))
 
 
 def _call_update(call: Call, form: Form, ids: tuple[str, ...], money: Money) -> Call:
-    """Price a change to a live call: it may end it, or let it go on for longer, or elsewhere."""
+    """Price an update of a live phone call, which can end it, prolong it or redirect it."""
     if (beside := prices.further(form, call.endpoint, money)) is not None:
-        # What its new TwiML causes is an event of its own, each time.
+        # Each update with such TwiML causes new calls or messages, so it is a new cost.
         if form["TimeLimit"] is not None:
             words = "new TwiML and a new TimeLimit in one request; send the TimeLimit by itself"
             raise unknown(words)
@@ -188,13 +189,14 @@ def _call_update(call: Call, form: Form, ids: tuple[str, ...], money: Money) -> 
     if form.text("Status") in ("completed", "canceled"):
         return call
     seconds = prices.call_time(form, money)
-    # A new limit is priced by where the call goes, which only the call itself says.
+    # A new TimeLimit is priced by the destination, so look up the phone call at Twilio even if
+    # the ledger has its position.
     known_as = None if form["TimeLimit"] is not None else call.position
     return call._replace(lookup=Lookup(known_as, call.path), gathered=(seconds,))
 
 
 def _going_on(call: Call, found: Mapping[str, Any], money: Money) -> Call:
-    """Price a live call that was looked up: it goes on for as long as it may."""
+    """Price a live phone call that was looked up as if it lasted until its time limit."""
     sid, to = answers.sid_of(found), found.get("to")
     if sid is None or not isinstance(to, str):
         words = "the call to change could not be looked up"
@@ -203,20 +205,21 @@ def _going_on(call: Call, found: Mapping[str, Any], money: Money) -> Call:
         value = prices.voice(to, call.gathered[0], call.endpoint, money)
     else:
         value = prices.endpoint_price(call.endpoint, money, "the call is not an outbound one")
-    # No call at Twilio changes where another one goes, so nothing here can make it dearer.
+    # No Twilio endpoint changes the destination of a phone call, so no Twilio call needs ``may_raise``.
     key = answers.key(call, sid)
     return call._replace(position=key, value_micros=value, priced_by=(key,))
 
 
 def _answered(call: Call, body: Mapping[str, Any] | None, money: Money | None) -> Outcome:
-    """Return the outcome of a write, or of a paid read, that was a success."""
+    """Return the outcome of a successful write or paid look-up."""
     if call.endpoint == verify.START:
         return verify.sent(call, body)
     if call.endpoint in verify.CHECKS:
         return verify.checked(call, body)
     caused = call.endpoint == "twilio.calls.update" and call.position is None
     if call.endpoint not in _NAMED_BY or caused:
-        # No price will ever come, nor for what new TwiML causes: what was set aside is the cost.
+        # Twilio never shows a price for these, nor for the effects of new TwiML, so the
+        # reservation becomes the cost.
         return Outcome(State.SETTLED, object_id=answers.sid_of(body) if body else None)
     sid = answers.sid_of(body, _NAMED_BY[call.endpoint]) if body else None
     if body is None or sid is None:
@@ -231,7 +234,7 @@ def _answered(call: Call, body: Mapping[str, Any] | None, money: Money | None) -
 
 
 def _seen(call: Call, reply: Reply, money: Money | None) -> Outcome:
-    """Return the outcome of a read: it costs nothing, and may show what something else did cost."""
+    """Return the outcome of a read. It costs nothing, but may show the price of a position."""
     told = None
     body = answers.body_of(reply) if verdict(reply) is Verdict.ANSWERED else None
     if body is not None and call.endpoint == verify.ATTEMPT:

@@ -1,4 +1,4 @@
-"""What does a verification cost: a fee for its success, and one for each code that is sent."""
+"""Price verifications: a fee for success, and a price for each code that is sent."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ START = "twilio.verify.verifications.create"
 CHECKS = ("twilio.verify.verification_check.create", "twilio.verify.verifications.update")
 ATTEMPT = "twilio.verify.attempts.retrieve"
 
-# Where one channel may fall back on another, both are paid.
+# A channel that may fall back on a second one is priced as both.
 _FALLS_BACK = {"whatsapp": ("whatsapp", "sms")}
 
 
 def start(call: Call, form: Form, money: Money) -> Call:
-    """Price a call that sends a code: the code, and the success it may lead to."""
+    """Price a call that sends a code: the code itself, and the fee if it succeeds."""
     fee = _success(money)
     return call._replace(value_micros=fee + _code(form, money), gathered=(fee,))
 
 
 def check(call: Call, form: Form, ids: tuple[str, ...], money: Money) -> Call:
-    """Price a call that may end a verification; its fee is set aside since it was started."""
+    """
+    Price a call that may end a verification with success.
+
+    If the ledger knows the verification, the call that started it has reserved the fee already.
+    """
     if call.endpoint == CHECKS[1] and form.text("Status") == "canceled":
         return call
     sid = ids[-1] if call.endpoint == CHECKS[1] else form.text("VerificationSid")
     fee = _success(money)
     call = call._replace(value_micros=fee, gathered=(fee,))
     if sid is None or not sid.startswith("VE"):
-        return call  # by its destination; the answer tells which one that was
+        return call  # the request names only the destination; the answer names the verification
     position = answers.key(call, sid)
     return call._replace(position=position, lookup=Lookup(known_as=position))
 
@@ -70,7 +74,7 @@ def sent(call: Call, body: Mapping[str, Any] | None) -> Outcome:
         return answers.UNREADABLE
     value, attempts = call.value_micros or 0, body.get("send_code_attempts")
     if isinstance(attempts, list) and len(attempts) > 1 and isinstance(attempts[-1], Mapping):
-        # One more code for a verification that is under way: its success is counted already.
+        # A further code for an open verification: the call that started it counted the fee.
         sid = answers.sid_of(attempts[-1], "attempt_sid") or sid
         value -= sum(call.gathered)
     return answers.told(call, sid, answers.Worth("estimated", max(0, value)))
@@ -82,17 +86,18 @@ def checked(call: Call, body: Mapping[str, Any] | None) -> Outcome:
         return answers.UNREADABLE
     sid = answers.sid_of(body)
     if body.get("status") != "approved" or not call.gathered:
-        # Not yet, or counted since it was started.
+        # Not approved, or the fee was counted when the verification started.
         return Outcome(State.SETTLED, value_micros=0, object_id=sid)
     if sid is None:
         return answers.UNREADABLE
-    # If the ledger has that verification after all, its own value is larger and stays.
+    # If the ledger has counted this verification after all, its larger value stays: a call that
+    # was not admitted on a position cannot lower it.
     return answers.told(call, sid, answers.Worth("settled", call.value_micros or 0))
 
 
 def attempted(call: Call, body: Mapping[str, Any], money: Money | None) -> Outcome | None:
-    """Return what one code cost; None: its price is not there yet."""
-    own = call.position is not None  # one further code of a verification, counted by itself
+    """Return the outcome of a read that shows the price of a code; None: no price yet."""
+    own = call.position is not None  # a further code, which has its own position
     sid = answers.sid_of(body, "sid" if own else "verification_sid")
     shown = body.get("price")
     if sid is None or not isinstance(shown, Mapping):
@@ -101,7 +106,7 @@ def attempted(call: Call, body: Mapping[str, Any], money: Money | None) -> Outco
     if price is None:
         return None
     fee = 0 if own or money is None else money.prices.one("twilio", "verify_success") or 0
-    # Unless it has succeeded, it still may.
+    # A verification that has not succeeded yet still may, so its fee stays an estimate.
     ended = own or body.get("conversion_status") == "converted"
     worth = answers.Worth("settled" if ended else "estimated", price.micros + fee, price)
     return answers.told(call, sid, worth, observed=True)
