@@ -1,1 +1,1 @@
-"""What a Stripe call is, what it can cost at most, and what it did cost."""
+"""Stripe: recognise its calls, price them before they are sent, and read their cost afterwards."""

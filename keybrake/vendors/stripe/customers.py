@@ -1,4 +1,8 @@
-"""Calls that change what a customer owes or has to come: it goes into the next invoices by itself."""
+"""
+Price calls that change a customer's balance, payment source, discount or taxes.
+
+Stripe applies these to the customer's next invoices without a further call.
+"""
 
 from __future__ import annotations
 
@@ -18,26 +22,27 @@ from keybrake.vendors.stripe.waiting import rows_of
 
 Params = Mapping[str, Any]
 
-# Which account a call is for stands in its headers; this path leads to that one.
+# Returns the account that the headers of the call select.
 _ACCOUNT = "/v1/account"
 _MOST = 100
 
-# A new source has what is past due collected at once; the others decide about taxes.
+# When a customer gets a new source, Stripe collects past-due invoices at once. The other fields
+# decide how the customer is taxed.
 _SOURCE, _TAXES = "source", ("address", "shipping", "tax", "tax_exempt")
-# Before 2025 a customer was given a discount here; it takes the place of the one before.
+# API versions before 2025 set a customer's discount with these. It replaces the former discount.
 _DISCOUNTS = ("coupon", "promotion_code")
 
 
 class _Update(NamedTuple):
     """
-    What is still to look up for a change of a customer, and what it comes to so far.
+    The state of a customer update: the look-ups that are left, and the cost so far.
 
     Attributes:
-        customer: Its id.
-        todo: Which questions are left; the first one was asked.
-        balance: The new one, in the minor unit of the customer's currency.
-        owed: How much the change counts, in minor units, while the currency is looked up.
-        micros: Of the questions that are answered.
+        customer: Id of the customer.
+        todo: Look-ups that are left; the first one has been asked for.
+        balance: New balance, in the minor unit of the customer's currency.
+        owed: Amount that the new balance counts, in minor units, while its currency is looked up.
+        micros: Cost that the finished look-ups have found.
     """
 
     customer: str
@@ -48,7 +53,11 @@ class _Update(NamedTuple):
 
 
 def credit(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """A negative amount is given away; a positive one is collected with the next invoice."""
+    """
+    Price a balance transaction, in both directions.
+
+    A negative amount is given away; a positive one is collected with the next invoice.
+    """
     del ids
     amount = dig(params, rule.amount[0])
     if amount is None:
@@ -68,7 +77,7 @@ def _signed(call: Call, amount: object, field: str) -> Call:
 
 
 def balance(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """A new customer who has, or owes, a balance; most have none, and cost nothing."""
+    """Price the balance of a new customer; most have none, and cost nothing."""
     del ids, money
     amount = dig(params, rule.amount[0])
     if amount is None or amount in (0, "0"):
@@ -89,7 +98,7 @@ def balance_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
 
 
 def update(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """A customer who owes more, or has more to come; most changes cost nothing."""
+    """Price an update of a customer; most cost nothing."""
     del rule, money
     given = {name for name, value in params.items() if value is not None}
     todo = ["balance"] if "balance" in given else []
@@ -105,7 +114,7 @@ def update(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: 
 
 
 def _ask(call: Call, state: _Update) -> Call:
-    """Ask the next question, or price the call."""
+    """Return the next look-up, or price the call when none is left."""
     match state.todo[0] if state.todo else None:
         case None:
             return call._replace(value_micros=state.micros, gathered=())
@@ -152,7 +161,8 @@ def _balance(call: Call, state: _Update, customer: Mapping[str, Any], money: Mon
     old = customer.get("balance")
     if type(old) is not int:
         return unknown(call, "the customer's balance could not be looked up")
-    # The new balance in full, too: an invoice may use up the old one before this call arrives.
+    # Count at least the whole new balance: an invoice may use up the old one before this call
+    # arrives.
     owed = max(abs(state.balance), abs(state.balance - old))
     call, state = call._replace(amount=owed), state._replace(owed=owed)
     currency = customer.get("currency")
@@ -174,7 +184,7 @@ def _plus(call: Call, state: _Update) -> _Update:
 
 
 def _past_due(call: Call, state: _Update, found: Found, money: Money) -> Call:
-    """Add what a new source pays at once: the latest invoice of each subscription past due."""
+    """Add the latest invoice of each past-due subscription, which a new source pays at once."""
     rows = rows_of(found, state.customer)
     if rows is None:
         return unknown(call, f"the subscriptions of {state.customer} could not be looked up")

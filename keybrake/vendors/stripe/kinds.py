@@ -1,4 +1,4 @@
-"""Which code counts which kind of Stripe call: a rule of the table by name."""
+"""Map each rule of the table to the code that counts such calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Read = Callable[[Call, Mapping[str, Any]], Worth | None]
 
 
 def _nothing_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """For kinds that never ask."""
+    """Return *call* unchanged, for kinds without a look-up."""
     del rule, found, money
     return call
 
@@ -41,12 +41,12 @@ def _read(call: Call, body: Mapping[str, Any]) -> Worth | None:
 
 class Kind(NamedTuple):
     """
-    How one kind of call is counted.
+    The three functions that count one kind of call.
 
     Attributes:
-        describe: Say what the request alone says; may ask for a look-up.
-        complete: Go on with what the look-up found.
-        read: Say what the answered object is worth to this call.
+        describe: Price the request alone, or return the look-up that it needs.
+        complete: Go on with the result of a look-up.
+        read: Return the worth of the answered object to this call.
     """
 
     describe: Describe

@@ -1,4 +1,4 @@
-"""What is Stripe's minor unit of a currency worth: decimals per currency, amounts as Stripe takes them."""
+"""Stripe's minor units: the decimals of each currency, and amounts in the forms Stripe accepts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from keybrake.model.money import MICROS, convert
 
 # Source: docs.stripe.com/currencies, noted 2026-11-23. ISK and UGX are zero-decimal elsewhere,
 # but Stripe takes them with two decimals (500 = 5 ISK); MGA the other way round. Stripe refuses
-# some amounts that are no multiple of 10 or 100 (KWD, ISK, UGX, payouts in HUF and TWD): here
-# exactly what was sent counts.
+# some amounts that are no multiple of 10 or 100 (KWD, ISK, UGX, payouts in HUF and TWD). They
+# count as sent here: a refusal by Stripe voids the call.
 _ZERO_DECIMAL = frozenset(
     "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split()  # noqa: SIM905 -- reads as the vendor's list
 )
@@ -22,7 +22,7 @@ _CODE = re.compile(r"[A-Za-z]{3}")
 _DIGITS = re.compile(r"[0-9]{1,15}")
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
 
-# Stripe's largest amount has twelve digits; more is nothing it would take.
+# Stripe's largest amount has twelve digits. It refuses more.
 MOST_MINOR = 10**12
 
 
@@ -34,16 +34,16 @@ def exponent(currency: str) -> int:
 
 
 def currency_code(value: object) -> str | None:
-    """Return a currency code in lower case; None if it is none."""
+    """Return a currency code in lower case; None: *value* is not a code."""
     return value.lower() if type(value) is str and _CODE.fullmatch(value) else None
 
 
 def minor_amount(value: object) -> int | None:
     """
-    Return an amount as Stripe takes it, an int or its digits; None if it is neither.
+    Return an amount that is given as an int or as digits; None: it is neither.
 
-    Of these two types exactly: what a subclass sends is what its ``str()`` says, which need not
-    be its value.
+    Only these exact types count: the SDK sends the ``str()`` of a subclass, which may differ from
+    its value.
     """
     if type(value) is str and _DIGITS.fullmatch(value):
         value = int(value)
@@ -51,7 +51,7 @@ def minor_amount(value: object) -> int | None:
 
 
 def signed_amount(value: object) -> int | None:
-    """Return an amount that may be negative; None if it is none."""
+    """Return an amount that may be negative; None: *value* is not an amount."""
     if type(value) is int:
         below = minor_amount(-value) if value < 0 else None
     else:
@@ -61,10 +61,10 @@ def signed_amount(value: object) -> int | None:
 
 def exact_number(value: object) -> Fraction | None:
     """
-    Return a number that may have decimals, from 0 up; None if it is none.
+    Return a number from 0 up that may have decimals; None: *value* is not such a number.
 
-    ``unit_amount_decimal`` has up to twelve, finer than a micro: it is multiplied first, and
-    rounded up then.
+    ``unit_amount_decimal`` has up to twelve decimals, finer than a micro. The fraction stays exact
+    so that it is multiplied first and rounded up afterwards.
     """
     if type(value) is float or type(value) is Decimal:
         value = str(value)

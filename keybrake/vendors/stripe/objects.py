@@ -1,4 +1,4 @@
-"""Calls that make an object worth an amount, or act on one that exists."""
+"""Price calls that create an object with an amount, or act on an existing object."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from keybrake.vendors.stripe.worth import worth
 
 Found = Position | Mapping[str, Any]
 
-# What is written in ``Call.gathered`` where the ledger did not count the object acted on. An answer
-# that shows no amount then makes it a position, or a later call on it would be counted again.
+# Marker in ``Call.gathered``: the ledger does not count the object yet. If the answer shows no
+# amount, the reservation becomes its position; otherwise a later call on it would count again.
 UNSEEN = "unseen"
 
 
 def new(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """The request names amount and currency of a new object."""
+    """Price a new object by the amount and currency in the request."""
     del ids
     amount = dig(params, rule.amount[0])
     if amount is None:
@@ -46,7 +46,7 @@ def new(
 
 
 def priced_by_request(call: Call, money: Money) -> Call:
-    """Return *call* worth the amount and currency that it names."""
+    """Return *call* priced at the amount and currency that it names."""
     if call.amount is None or call.currency is None:
         return call
     return priced(call, call.amount, call.currency, money)
@@ -62,7 +62,7 @@ def _as_much_as_parent(call: Call, rule: Rule, params: Mapping[str, Any]) -> Cal
 
 
 def new_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price a new object by the one that its money comes from."""
+    """Price a new object by the object that its money comes from."""
     minor = None if isinstance(found, Position) else left_of(rule, found)
     if minor is None or isinstance(found, Position):
         return unknown(call, "the object that the money comes from could not be looked up")
@@ -77,7 +77,11 @@ def _in_own_currency(call: Call, minor: int, found: Mapping[str, Any], money: Mo
 def asked_of(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...]
 ) -> tuple[Call, str, str] | None:
-    """Return the object a call depends on, and where to ask for it; None: the request names none."""
+    """
+    Return the call, the id of the object that it depends on, and the path to look that up.
+
+    None: the request names no such object.
+    """
     for field, path in rule.asks:
         object_id = ids[0] if field is None else id_of(params.get(field))
         if object_id is None:
@@ -91,7 +95,7 @@ def asked_of(
 def total(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """Acts on an object; the amount is its new total, and without one it stays as it is."""
+    """Price a call on an object; an amount is its new total, and without one the total stays."""
     del money
     asked = asked_of(call, rule, params, ids)
     if asked is None:
@@ -102,7 +106,8 @@ def total(
     if amount is not None:
         call = with_amount(call, amount, rule.amount[0][0])
     else:
-        # Worth what the object is worth, also where the ledger is asked for that.
+        # Without an amount the call is priced by the worth of the object, from the ledger or from
+        # Stripe. Where the endpoint takes an amount and none is given, the call raises nothing.
         raises = () if rule.amount else call.may_raise
         call = call._replace(priced_by=(key,), may_raise=raises)
     return call._replace(value_micros=None, position=key, lookup=Lookup(key, path))
@@ -111,44 +116,46 @@ def total(
 def new_total(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """The same; a call that names neither amount nor currency changes a description, say."""
+    """Price a call like ``total``; without amount and currency it changes no money."""
     raises = call.may_raise
     call = total(call, rule, params, ids, money)
     currency = dig(params, rule.currency)
     if currency is None and call.amount is None:
         call = follow(call, rule, params, ids, money)
-        # Where a payout goes says in which currency it arrives.
+        # ``to`` is the destination of a payout, and decides the currency in which it arrives.
         return call._replace(may_raise=raises) if "to" in params else call
     if currency is None:
         return call
-    # In another currency, the object also changes for calls that name an amount of their own.
+    # A new currency raises the object also for calls that name an amount and depend on nothing
+    # but its currency.
     call = call._replace(may_raise=(*raises, *map(_currency_of, raises)))
     call = with_currency(call, currency)
-    # A new currency without an amount: only the object says how many units of it.
+    # With a new currency and no amount, only the object at Stripe shows how many units it is.
     assert call.lookup is not None
     known_as = call.position if call.amount is not None else None
     return call._replace(lookup=Lookup(known_as, call.lookup.path))
 
 
 def _currency_of(key: str) -> str:
-    """Return what stands for the currency of an object alone."""
+    """Return the key for the currency of an object alone."""
     return f"{key}#currency"
 
 
 def total_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price a call by the position it acts on, or by the object as the vendor has it."""
+    """Price a call by the position it acts on, or by the object that Stripe returned."""
     if isinstance(found, Position):
         rate = found.usd_per_unit
         if call.currency not in (None, found.currency):
             rate = money.rate(str(call.currency))
-        # Else the rate it was counted with is frozen: what it gives back is what it took.
+        # In the same currency keep the rate of the position, so that it gives back exactly as
+        # much as it took.
         return at_rate(call, call.currency or found.currency, rate, found.value_micros, money)
     held = worth(found)
     if held is None or held.minor is None or held.currency is None:
         return unknown(call, "the object to act on does not say its amount")
     call = call._replace(position=key_of(call, held.object_id))
     if call.amount is not None:
-        # Only the currency is the object's.
+        # The request names the amount, so the price depends only on the object's currency.
         call = call._replace(priced_by=tuple(map(_currency_of, call.priced_by)))
     if rule.kept:
         call = call._replace(gathered=(UNSEEN,))
@@ -159,34 +166,35 @@ def total_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
 
 
 def at_least_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price a call by its amount or by the whole object, whichever is more."""
+    """Price a call by its amount or by the whole object, taking the larger."""
     whole = total_found(call._replace(amount=None), rule, found, money)
     asked = total_found(call, rule, found, money)
     larger = max(whole, asked, key=lambda priced: priced.value_micros or 0)
     return larger._replace(priced_by=whole.priced_by or (str(whole.position),))
 
 
-# What is gathered where a capture is said not to be the last one: the rest stays held.
+# Marker in ``Call.gathered``: this capture is not the final one, so the rest stays held.
 HOLDS_ON = "holds on"
 
 
 def capture(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """Takes what is held, or a part of it; the rest is let go unless more is to follow."""
+    """Price a capture of the held amount or a part of it; a final one releases the rest."""
     call = total(call, rule, params, ids, money)
     final = params.get("final_capture")
     return call if final is None or is_set(final) else call._replace(gathered=(HOLDS_ON,))
 
 
 def capture_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price a capture: its amount comes on top of what earlier captures took."""
+    """Price a capture: its amount is added to the amount of earlier captures."""
     read = call.priced_by
     call = total_found(call, rule, found, money)
     if not isinstance(found, Position):
         call = call._replace(priced_by=read)
     elif (call.value_micros or 0) <= found.value_micros:
-        # Inside of what is counted: whatever is read of the intent meanwhile has room for it.
+        # The ledger already counts at least this amount for the intent, so a call priced by it
+        # has room for the capture.
         call = call._replace(may_raise=())
     taken = 0 if isinstance(found, Position) else dig(found, ("amount_received",))
     if not call.refusal and call.amount and type(taken) is int and taken > 0:
@@ -200,13 +208,13 @@ def capture_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
 def whole(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """Acts on an object whose amount others change: the ledger is not asked for it."""
+    """Price a call on an object that others may change, so look it up at Stripe every time."""
     call = total(call, rule, params, ids, money)
     return call._replace(lookup=Lookup(path=call.lookup.path)) if call.lookup else call
 
 
 def whole_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price a call by what the object says, or by as much of it as the request names."""
+    """Price a call by the amount in the request, or else by the amount of the object."""
     if isinstance(found, Position):
         return total_found(call, rule, found, money)
     minor = left_of(rule, found) if call.amount is None else call.amount
@@ -218,7 +226,11 @@ def whole_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
 def follow(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """Matters only if the ledger counts that object: it becomes what the answer shows."""
+    """
+    Return a call that matters only if the ledger counts its object.
+
+    The position of the object then takes the value that the answer shows.
+    """
     del rule, params, money
     key = key_of(call, ids[0])
     lookup = Lookup(known_as=key)
@@ -228,12 +240,12 @@ def follow(
 def observe(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """A read of an object the ledger may count; the last id of the path is the object's."""
+    """Return a read of an object that the ledger may count; its id is the last in the path."""
     return follow(call, rule, params, ids[-1:], money)._replace(value_micros=0)
 
 
 def known(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Note at which rate an object is counted that a call follows or observes."""
+    """Return *call* with the rate at which the ledger counts the object it follows or observes."""
     del rule
     if not isinstance(found, Position):
         return call

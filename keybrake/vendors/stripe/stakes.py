@@ -1,4 +1,4 @@
-"""Which objects was a Stripe call priced by, and which objects can it make dearer."""
+"""Name the objects that a Stripe call was priced by, and the objects that it can make dearer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from keybrake.model.call import Call
 from keybrake.vendors.stripe.steps import dig, id_of, key_of
 from keybrake.vendors.stripe.table import Path
 
-# An object that was looked up shows what others make of it: a charge grows when its intent is
-# incremented. So a call that is priced by it is priced by the objects that it names here, too.
+# The amount of an object can depend on other objects: a charge grows when its intent is
+# incremented. A call priced by an object is therefore also priced by the objects at these places.
 _DEPENDS_ON: Mapping[str, tuple[Path, ...]] = {
     "payment_intent": (("latest_charge",),),
     "charge": (("payment_intent",),),
-    # A customer's balance, discount and taxes are part of what an invoice comes to.
+    # A customer's balance, discount and taxes are part of the amount of an invoice.
     "invoice": (
         ("customer",),
         ("subscription",),
@@ -32,14 +32,14 @@ _DEPENDS_ON: Mapping[str, tuple[Path, ...]] = {
 def may_raise(
     call: Call, raises: Iterable[str], params: object, ids: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return the keys of the objects that the table says a call can make dearer."""
+    """Return the keys of the objects that a call can make dearer, according to the table."""
     found = (_key(call, where, params, ids) for where in raises)
     return tuple(key for key in found if key is not None)
 
 
 def _key(call: Call, where: str, params: object, ids: tuple[str, ...]) -> str | None:
-    whose, mark, side = where.partition("#")
-    named = _named(whose, params, ids)
+    place, mark, side = where.partition("#")
+    named = _named(place, params, ids)
     return None if named is None else key_of(call, named) + mark + side
 
 
@@ -54,7 +54,7 @@ def _named(where: str, params: object, ids: tuple[str, ...]) -> str | None:
 def with_stakes(
     call: Call, *, priced_by: Iterable[str] = (), may_raise: Iterable[str] = ()
 ) -> Call:
-    """Return *call* with more keys of objects that it was priced by, or can make dearer."""
+    """Return *call* with these keys added to ``priced_by`` and ``may_raise``."""
     return call._replace(
         priced_by=tuple(dict.fromkeys((*call.priced_by, *priced_by))),
         may_raise=tuple(dict.fromkeys((*call.may_raise, *may_raise))),
@@ -63,16 +63,17 @@ def with_stakes(
 
 def side_of(call: Call, object_id: str, side: str) -> str:
     """
-    Return the key of one side of an object, for calls that depend on nothing else of it.
+    Return the key of one side of an object, for calls that depend on that side alone.
 
-    Sides are ``advance`` of an invoice (whether Stripe collects it), and of a customer
-    ``subscribed`` (whether there is a subscription) and ``collected`` (what Stripe collects).
+    An invoice has the side ``advance`` (whether Stripe collects it). A customer has the sides
+    ``subscribed`` (whether there is a subscription) and ``collected`` (the set of invoices that
+    Stripe collects).
     """
     return f"{key_of(call, object_id)}#{side}"
 
 
 def priced_by(call: Call, found: Mapping[str, Any]) -> Call:
-    """Return *call*, priced by an object that was looked up, and by what that depends on."""
+    """Return *call* as priced by the object *found* and by the objects that it depends on."""
     places = (("id",), *_DEPENDS_ON.get(str(found.get("object")), ()))
     named = (_id_at(found, place) for place in places)
     keys = (key_of(call, one) for one in named if one is not None)
@@ -80,6 +81,6 @@ def priced_by(call: Call, found: Mapping[str, Any]) -> Call:
 
 
 def _id_at(found: Mapping[str, Any], place: Path) -> str | None:
-    """Return the id that stands there, also where the object was expanded in its place."""
+    """Return the id at *place*, also if the object was expanded there."""
     value = dig(found, place)
     return id_of(value.get("id") if isinstance(value, Mapping) else value)

@@ -1,4 +1,4 @@
-"""The steps in which any Stripe call is priced: find the amount, its currency, its rate, or refuse."""
+"""Steps that all Stripe rules share: find the amount, its currency and its rate, or refuse."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
 def key_of(call: Call, object_id: str) -> str:
-    """Return the key of an object's position."""
+    """Return the position key of an object."""
     return f"stripe:{call.account}:{object_id}"
 
 
 def dig(thing: Any, path: Path) -> Any:
-    """Return what stands at *path* of nested mappings and lists; None if nothing does."""
+    """Return the value at *path* in nested mappings and lists; None: there is none."""
     for name in path:
         if isinstance(thing, Mapping):
-            # Lists are sent as lists, or by their numbers.
+            # A list may be sent as a mapping of its indices.
             thing = thing.get(name, thing.get(int(name)) if name.isdigit() else None)
         elif isinstance(thing, list | tuple) and name.isdigit() and int(name) < len(thing):
             thing = thing[int(name)]
@@ -35,12 +35,12 @@ def dig(thing: Any, path: Path) -> Any:
 
 
 def is_set(value: object) -> bool:
-    """Return whether a flag is set, as plainly as the SDK or a form would send it."""
+    """Return whether a flag is set: True, or the text that a form sends for it."""
     return value is True or value == "true"
 
 
 def left_of(rule: Rule, found: Mapping[str, Any]) -> int | None:
-    """Return what counts of an object that was looked up; None: it does not say."""
+    """Return the amount of a looked-up object that counts; None: it does not show it."""
     amounts = (_difference([dig(found, path) for path in paths]) for paths in rule.left)
     return max((amount for amount in amounts if amount is not None), default=None)
 
@@ -53,28 +53,28 @@ def _difference(parts: list[Any]) -> int | None:
 
 
 def refuse(call: Call, why: tuple[str, str]) -> Call:
-    """Return *call* with a refusal, a reason and its words, unless it has one already."""
+    """Return *call* with a refusal (reason code and text), unless it has one already."""
     return call if call.refusal else call._replace(refusal=why)
 
 
 def unknown(call: Call, words: str) -> Call:
-    """Refuse a call whose amount nobody can say."""
+    """Refuse a call because its amount cannot be known."""
     return refuse(call, ("unknown_amount", words))
 
 
 def id_of(value: object) -> str | None:
-    """Return an id that the caller gave as such, or as the object that has it."""
+    """Return an id that is given as text, or as an object with an ``id``; None: neither."""
     found = value if isinstance(value, str) else getattr(value, "id", None)
     return found if isinstance(found, str) and found else None
 
 
 def is_id(text: str) -> bool:
-    """Return whether *text* may stand in a path without changing where it leads."""
+    """Return whether *text* is safe as a path segment."""
     return bool(_ID.fullmatch(text))
 
 
 def no_id(call: Call, field: str, text: str) -> Call:
-    """Refuse a call that names something else in the place of an id."""
+    """Refuse a call that has something else in place of an id."""
     return refuse(call, ("path_not_canonical", f"{field}={shown(text)} is not an id"))
 
 
@@ -97,13 +97,13 @@ def with_currency(call: Call, currency: object) -> Call:
 
 
 def no_rate(call: Call, currency: str | None, money: Money) -> Call:
-    """Refuse a call in a currency nobody gave a rate for."""
+    """Refuse a call in a currency that has no rate."""
     words = money.why_no_rate(currency)
     return refuse(call._replace(currency=currency), ("no_rate", words))
 
 
 def priced(call: Call, minor: int | Fraction, currency: str | None, money: Money) -> Call:
-    """Return *call* worth *minor* at the rate of this moment."""
+    """Return *call* priced at *minor* units and the current rate."""
     rate = None if currency is None else money.rate(currency)
     if currency is None or rate is None:
         return no_rate(call, currency, money)
@@ -114,7 +114,7 @@ def priced(call: Call, minor: int | Fraction, currency: str | None, money: Money
 def at_rate(
     call: Call, currency: str | None, rate: Fraction | None, value: int | None, money: Money
 ) -> Call:
-    """Return *call* worth its amount at a given rate; one that names no amount, *value* micros."""
+    """Return *call* priced by its amount at a given rate, or at *value* micros without an amount."""
     if currency is None or rate is None:
         return no_rate(call, currency, money)
     if call.amount is not None:

@@ -1,4 +1,4 @@
-"""How is each Stripe endpoint counted: the rules of ``endpoints.csv``, read once."""
+"""Read the rules in ``endpoints.csv``, which say how each Stripe endpoint is counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Path = tuple[str, ...]
 
 
 class Ask(NamedTuple):
-    """What to look up: the path for an id, which stands in *field*, or (None) in the call's path."""
+    """A look-up: its path, and the *field* with the id for it (None: the id in the call's path)."""
 
     field: str | None
     path: str
@@ -22,11 +22,11 @@ class Ask(NamedTuple):
 
 class Rule(NamedTuple):
     """
-    One line of the table. Its comments say what each column means.
+    One line of the table. The head of the file explains each column.
 
     Attributes:
-        left: Alternatives; each is an amount of the object looked up, less the ones after it.
-        kept: The answer shows no amount.
+        left: Alternatives; each is one amount of the object looked up, minus the amounts after it.
+        kept: The answer shows no amount, so the reservation becomes the cost.
     """
 
     kind: str
@@ -56,7 +56,7 @@ def read_rules() -> dict[str, Rule]:
 
 
 def read_raises() -> dict[str, tuple[str, ...]]:
-    """Return which objects each endpoint can make dearer, as the table writes them."""
+    """Return the objects that each endpoint can make dearer, as the table writes them."""
     return {row["endpoint"]: tuple(row["raises"].split()) for row in _rows() if row["raises"]}
 
 

@@ -1,4 +1,4 @@
-"""Calls that are priced by configuration: fees per call, metered units, and climate orders."""
+"""Price calls by configured prices: fees per call, metered units, and climate orders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keybrake.vendors.stripe.table import Rule
 def fee(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """Stripe bills this by the call, and its API names no price: the operator's, else nothing."""
+    """Price a call that Stripe bills per call at the operator's price; without one it is free."""
     del rule, params, ids
     price = money.prices.exact("stripe", "endpoint", call.endpoint)
     return call._replace(effect=Effect.FREE) if price is None else _usd(call, price)
@@ -28,7 +28,7 @@ def fee(
 def priced_fee(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """The same, where every call costs: without a price it is refused."""
+    """Price a call like ``fee``, but refuse it without a price, because every call costs money."""
     del rule, params, ids
     price = money.prices.exact("stripe", "endpoint", call.endpoint)
     if price is None:
@@ -51,7 +51,7 @@ def _no_price(call: Call, table: str, name: str) -> Call:
 def meter_event(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """Units that a customer is billed for later; nothing, unless some event has a price."""
+    """Price units that a customer is billed for later; free if no event has a price at all."""
     del ids
     if not money.prices.rows.get(("stripe", "meter_event")):
         return call._replace(effect=Effect.FREE)
@@ -66,7 +66,7 @@ def meter_event(
             return _no_price(call, "meter_event", str(name))
         units = _units(event.get("payload"))
         if units is None:
-            words = f"the payload of {shown(name)} does not say how many units it is"
+            words = f"the payload of {shown(name)} does not give a number of units"
             return refuse(call, ("invalid_amount", words))
         exact = units * price
         value += -(-exact.numerator // exact.denominator)
@@ -74,13 +74,13 @@ def meter_event(
 
 
 def _units(payload: object) -> Fraction | None:
-    """Return how many units an event reports; one that only counts events reports one."""
+    """Return the number of units an event reports; an event without a value reports one."""
     if not isinstance(payload, Mapping):
         return None
     named = {name: value for name, value in payload.items() if name != "stripe_customer_id"}
     if not named:
         return Fraction(1)
-    # A meter may call its value something else.
+    # A meter may use another name than ``value``.
     value: Any = named.get("value", next(iter(named.values())) if len(named) == 1 else None)
     if type(value) in (int, float, Decimal) and value < 0:
         return Fraction(0)
@@ -92,7 +92,11 @@ def _units(payload: object) -> Fraction | None:
 def climate(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """An amount, and fees on top of it that only the answer names; or tons, at a price to ask for."""
+    """
+    Price a climate order by its amount and fees, or by its tons.
+
+    Only the answer shows the fees, so an amount gets a margin. The price of a ton is looked up.
+    """
     call = with_currency(call, dig(params, rule.currency))
     amount, tons = dig(params, rule.amount[0]), params.get("metric_tons")
     if amount is not None:
@@ -122,10 +126,10 @@ def _at_own_rate(call: Call, minor: Fraction, money: Money) -> Call:
 
 
 def climate_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price tons at what the product costs now, fees included."""
+    """Price tons at the current price of the product, fees included."""
     del rule
     place = ("current_prices_per_metric_ton", str(call.currency), "amount_total")
     ton = None if isinstance(found, Position) else dig(found, place)
     if type(ton) is not int or ton < 0 or not call.gathered:
-        return unknown(call, "the product does not say what a ton costs in this currency")
+        return unknown(call, "the product does not show the price of a ton in this currency")
     return _at_own_rate(call, call.gathered[0] * ton, money)

@@ -1,4 +1,4 @@
-"""What a Stripe call is, what it can cost at most, and what it did cost."""
+"""The Stripe vendor: find the endpoint of a call and apply the rule that its table names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keybrake.vendors.stripe.table import FILE, read_raises, read_rules
 
 
 class Stripe:
-    """See ``keybrake.vendors.Vendor``. How each endpoint is counted stands in its table."""
+    """See ``keybrake.vendors.Vendor``. ``endpoints.csv`` says how each endpoint is counted."""
 
     name = "stripe"
 
@@ -64,11 +64,11 @@ class Stripe:
         if call.effect is Effect.MONEY and (refusal := self._ambiguous(request.params)):
             return call._replace(refusal=refusal)
         call = KINDS[rule.kind].describe(call, rule, request.params, ids, money)
-        # What is refused asks nobody anything: an odd id never becomes a path of its own.
+        # A refused call makes no look-up, so an odd id never becomes part of a path.
         return call._replace(lookup=None) if call.refusal and call.lookup else call
 
     def _ambiguous(self, params: object) -> tuple[str, str] | None:
-        """Return why an amount could be read in two ways; None: it cannot."""
+        """Return the refusal of an amount that could be read in two ways; None: it cannot."""
         if not isinstance(params, Mapping):
             return "invalid_amount", f"the parameters {shown(params)} have no names"
         for name, value in params.items():
@@ -84,7 +84,7 @@ class Stripe:
         if rule is None:
             return call
         if not isinstance(found, Position):
-            # Before the rule: one that is priced whatever the object says may take that out again.
+            # Before the rule runs: a rule that does not depend on the object drops the key again.
             call = priced_by(call, found)
         return KINDS[rule.kind].complete(call, rule, found, money)
 
@@ -93,20 +93,20 @@ class Stripe:
         return outcomes.outcome(call, self._rules.get(call.endpoint), reply, money)
 
 
-# How whoever reads a form finds the parameter that a name is about: ``amount[]``, ``amount]`` and
-# ``[amount`` are all an amount there (Rack's rules for nested queries), and none here.
+# Finds the plain name in ``amount[]``, ``amount]`` and ``[amount``. A server that follows Rack's
+# rules for nested queries reads all of them as ``amount``, but the rules here would miss them.
 _ROOT = re.compile(r"[\[\]]*([^\[\]]*)")
 
 
 def _root_of(name: object) -> str | None:
-    """Return what a parameter's name begins with; None: it is no plain text."""
-    # A subclass may be equal to another text and sent as a third.
+    """Return a parameter's name up to its first bracket; None: it is not a plain str."""
+    # A subclass of str may compare equal to one text and be sent as another.
     found = _ROOT.match(name) if type(name) is str else None
     return found[1] if found else None
 
 
 def _bracketed(value: object) -> bool:
-    """Return whether a name inside of a parameter could be read in two ways; metadata may be odd."""
+    """Return whether a nested name could be read in two ways; metadata may have any names."""
     if isinstance(value, Mapping):
         return any(
             _root_of(name) != name or (name != "metadata" and _bracketed(inner))
@@ -120,7 +120,7 @@ def _unlisted(method: str) -> Effect:
     return Effect.READ if method == "GET" else Effect.UNCLASSIFIED
 
 
-# Parameters that a rule's code reads, beside those that the table names.
+# Parameters that the code of the rules reads, in addition to those that the table names.
 _READ_BY_CODE = (
     *("refunds", "lines", "shipping_cost", "events", "metric_tons", "auto_advance", "phases"),
     *("paid_out_of_band", "automatic_tax", "default_tax_rates", "price_data", "price", "plan"),
@@ -136,7 +136,7 @@ _READ_BY_CODE = (
 
 
 def _roots(rules: Any) -> frozenset[str]:
-    """Return every parameter that something is read from to price a call."""
+    """Return the names of all parameters that are read to price a call."""
     named = [
         name
         for rule in rules
