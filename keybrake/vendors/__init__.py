@@ -1,7 +1,7 @@
 """
-The vendors keybrake knows: which endpoint a call is, what it can cost, and what it did cost.
+The vendors keybrake knows: the endpoint of a call, its highest cost, and its actual cost.
 
-One folder per vendor, one class that answers all three. No I/O, no SDK, no ledger.
+One folder and one class per vendor. No I/O, no SDK, no ledger.
 """
 
 from __future__ import annotations
