@@ -555,7 +555,7 @@ def test_a_quote_that_begins_a_subscription_takes_nothing_along(wire, ledger_url
         stripe.InvoiceItem.create(customer="cus_1", amount=500, currency="usd")
         wire.answer(200, quote)
         wire.answer(200, _listed(item))
-        _refused(lambda: stripe.Quote.accept("qt_1"), "wait")
+        _refused(lambda: stripe.Quote.accept("qt_1"), "pending invoice items")
         wire.answer(200, quote)
         wire.answer(200, _listed())
         wire.answer(200, quote | {"status": "accepted"})

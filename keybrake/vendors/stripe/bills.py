@@ -1,4 +1,4 @@
-"""Calls that cost what their prices come to: subscriptions, checkout sessions, payment links."""
+"""Price calls by the prices that they name: subscriptions, checkout sessions, payment links."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keybrake.vendors.stripe.worth import Worth, worth
 _PRICE = "/v1/prices/{}"
 PREVIEW = "/v1/invoices/create_preview"
 
-# Taxes and times that make a first invoice more, or other, than its prices times quantities.
+# Parameters about taxes and dates. They make the first invoice differ from prices times quantities.
 _NOT_IN_THE_PRICES = (
     "default_tax_rates",
     "backdate_start_date",
@@ -29,19 +29,19 @@ _NOT_IN_THE_PRICES = (
 )
 
 
-# What is gathered once Stripe has been asked for a preview.
+# Marker in ``Call.gathered``: Stripe was asked for a preview of the invoice.
 PREVIEWED = "previewed"
 
 
 def bill(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """The first period of a subscription, trial or not: it will be charged by itself."""
+    """Price the first period of a subscription, also after a trial, which Stripe charges unasked."""
     del ids
     call = call._replace(recurring=True)
     lines = lines_at(params, rule.amount)
     if id_of(params.get("from_subscription")) is not None and not params.get("phases"):
-        return call  # a schedule over what exists already
+        return call  # the schedule takes over a subscription that exists
     if not lines:
         return unknown(call, "the call names no prices")
     read = bill_of(lines)._replace(preview=_preview(params))
@@ -51,11 +51,11 @@ def bill(
     odd = read.odd or _oddity(params) or _foreign(read, wanted)
     read = read._replace(odd=odd, currency=wanted or read.currency, wanted=wanted is not None)
     read = read._replace(customer=id_of(params.get("customer")))
-    return _with_what_waits(ask_on(call, read, money), read)
+    return _with_pending_items(ask_on(call, read, money), read)
 
 
-def _with_what_waits(call: Call, read: Bill) -> Call:
-    # Stripe's preview shows what waits; prices alone do not.
+def _with_pending_items(call: Call, read: Bill) -> Call:
+    # Stripe's preview includes pending items; prices alone do not.
     previewing = call.gathered == (PREVIEWED,)
     return call if previewing or read.customer is None else with_waiting(call, read.customer)
 
@@ -66,7 +66,7 @@ def _oddity(params: Mapping[str, Any]) -> str | None:
         if not isinstance(place, Mapping):
             continue
         if any(place.get(name) for name in _NOT_IN_THE_PRICES):
-            return "taxes or times change what the first invoice comes to"
+            return "taxes or dates change the amount of the first invoice"
         if is_set(dig(place, ("automatic_tax", "enabled"))):
             return "taxes are added"
     return None
@@ -78,7 +78,7 @@ def _foreign(read: Bill, wanted: str | None) -> str | None:
 
 
 def _preview(params: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what shows the first invoice of a subscription; None: there is no preview."""
+    """Return the parameters of a preview of the first invoice; None: Stripe offers none."""
     if params.get("customer") is None:
         return None
     asked = {name: params[name] for name in _PREVIEWED if params.get(name) is not None}
@@ -95,14 +95,14 @@ _DETAILS = ("items", "default_tax_rates", "billing_cycle_anchor", "proration_beh
 
 
 def ask_on(call: Call, read: Bill, money: Money) -> Call:
-    """Price a bill, or ask for the next thing it takes."""
+    """Price a bill, or return the next look-up that it needs."""
     if read.odd is not None:
         if read.preview is None:
-            return unknown(call, f"what it comes to cannot be told from its prices: {read.odd}")
+            return unknown(call, f"its prices do not give the amount: {read.odd}")
         lookup = Lookup(path=PREVIEW, method="POST", params=read.preview)
         return call._replace(value_micros=None, lookup=lookup, gathered=(PREVIEWED,))
     if read.pending:
-        # In another currency than its own, a price shows its amount only when asked to.
+        # A price shows its amounts in other currencies only if they are expanded.
         options = {"expand": ["currency_options"]} if read.wanted else {}
         lookup = Lookup(path=_PRICE.format(read.pending[0][0]), params=options)
         return call._replace(value_micros=None, lookup=lookup, gathered=(read,))
@@ -113,7 +113,7 @@ def ask_on(call: Call, read: Bill, money: Money) -> Call:
 
 
 def bill_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Go on with a bill, now that a price, or Stripe's preview of it all, is there."""
+    """Go on with a bill, now that a price or Stripe's preview was looked up."""
     del rule
     if call.gathered and isinstance(call.gathered[0], Items):
         return waiting_found(call, call.gathered[0], found, money)
@@ -125,11 +125,15 @@ def bill_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     if not state.pending:
         return unknown(call, "its prices could not be looked up")
     read = with_price(state, found)
-    return _with_what_waits(ask_on(call, read, money), read)
+    return _with_pending_items(ask_on(call, read, money), read)
 
 
 def accept_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price an accepted quote; one that begins a subscription would collect what waits, too."""
+    """
+    Price an accepted quote.
+
+    A quote that starts a subscription also collects pending items; it is refused if there are any.
+    """
     if call.gathered and isinstance(call.gathered[0], Items):
         with_it = waiting_found(call, call.gathered[0], found, money)
         if (
@@ -138,7 +142,7 @@ def accept_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
             or with_it.value_micros == call.gathered[0].call.value_micros
         ):
             return with_it
-        words = "items wait for the customer's next invoice, and would be collected with the quote"
+        words = "the customer has pending invoice items, which would be collected with the quote"
         return unknown(call, f"{words}; invoice them first")
     call = whole_found(call, rule, found, money)
     if isinstance(found, Position) or dig(found, ("computed", "recurring")) is None:
@@ -156,7 +160,7 @@ _STATES = {
 
 
 def first_invoice(call: Call, body: Mapping[str, Any]) -> Worth | None:
-    """Return what a new subscription is worth: its first invoice, whoever is to pay it later."""
+    """Return the worth of a new subscription: its first invoice, even if that is paid later."""
     subscription, status = body.get("id"), body.get("status")
     if body.get("object") != "subscription" or not isinstance(subscription, str):
         return None
@@ -167,7 +171,7 @@ def first_invoice(call: Call, body: Mapping[str, Any]) -> Worth | None:
         return Worth(subscription, "needs_human", 0, call.currency)
     invoice = body.get("latest_invoice")
     if state == "open":
-        # The invoice of a trial is for nothing; what counts comes when the trial ends.
+        # The first invoice of a trial is zero. The counted amount is charged when the trial ends.
         return Worth(subscription, state, None, call.currency, kept=True)
     shown = worth(invoice) if isinstance(invoice, Mapping) else None
     if shown is not None and shown.minor is not None and shown.currency is not None:
@@ -176,7 +180,7 @@ def first_invoice(call: Call, body: Mapping[str, Any]) -> Worth | None:
 
 
 def previewed(call: Call, found: Mapping[str, Any], money: Money) -> Call:
-    """Price a call by the invoice that Stripe says would follow."""
+    """Price a call by Stripe's preview of the invoice that would follow."""
     due, currency = found.get("amount_due"), currency_code(found.get("currency"))
     if type(due) is not int or currency is None:
         return unknown(call, "Stripe's preview of the invoice could not be looked up")
@@ -186,7 +190,7 @@ def previewed(call: Call, found: Mapping[str, Any], money: Money) -> Call:
 def contingent(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """Comes to nothing unless a person acts. What it may come to is on record, as far as known."""
+    """Price a call that costs nothing unless a person acts; record the possible amount if known."""
     if params.get("mode") == "setup":
         return call._replace(effect=Effect.FREE)
     read = bill_of(lines_at(params, rule.amount)) if rule.amount else Bill()
@@ -195,7 +199,7 @@ def contingent(
 
 
 def _times(params: Mapping[str, Any]) -> int:
-    """Return how often a payment link may be paid; one that has no limit counts as once."""
+    """Return the number of times a payment link may be paid; 1 if it has no limit."""
     times = exact_number(dig(params, ("restrictions", "completed_sessions", "limit")))
     return int(times) if times else 1
 
@@ -213,7 +217,7 @@ def _contingent(call: Call, rule: Rule, read: Bill, money: Money) -> Call:
 
 
 def contingent_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Go on adding up what a link may come to; what cannot be looked up stays unknown."""
+    """Go on adding up the possible amount; it stays unrecorded if a price is not found."""
     state = call.gathered[0] if call.gathered else None
     if isinstance(found, Position) or not isinstance(state, Bill) or not state.pending:
         return call

@@ -1,4 +1,4 @@
-"""Changes of an invoice: what it comes to with them, where Stripe will collect it by itself."""
+"""Price changes of an invoice by its new amount, if Stripe will collect it automatically."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from keybrake.vendors.stripe.waiting import absorbing, items_on
 
 Params = Mapping[str, Any]
 
-# What is gathered where a call makes a counted invoice, or an item that waits, dearer: its answer
-# does not show what that comes to.
+# Marker in ``Call.gathered``: the call makes a counted invoice or a pending item dearer, but its
+# answer does not show the new amount. The reservation becomes the value of the position.
 GROWN = "grown"
 
 _MOST_LINES = 100
@@ -39,40 +39,40 @@ _HARMLESS = frozenset(
 )
 
 
-# What decides whether an invoice is collected, and not at which amount.
+# Settings that decide whether Stripe collects an invoice, but not its amount.
 _COLLECTING = frozenset({"auto_advance", "automatically_finalizes_at", "collection_method"})
 
 
-# What is over is not collected any more.
+# The statuses in which Stripe no longer collects an invoice.
 _OVER = ("paid", "void", "uncollectible", "deleted")
 
 
 class _Lines(NamedTuple):
-    """The invoice as it was looked up, while its lines are."""
+    """The change and the invoice that was looked up, while the invoice's lines are looked up."""
 
     change: Change
     invoice: Params
 
 
 class _Voided(NamedTuple):
-    """A credit note that goes, while its invoice is looked up: that comes to *minor* more then."""
+    """A credit note to void, while its invoice is looked up. The void adds *minor* to the invoice."""
 
     minor: int
 
 
-class _Still(NamedTuple):
-    """An invoice that the call leaves as it is; it matters only if the ledger counts it."""
+class _NotRaised(NamedTuple):
+    """A priced call that does not raise its invoice, while the ledger is asked for the invoice."""
 
     call: Call
 
 
 def may_be_set(value: object) -> bool:
-    """Return whether a flag may be read as set: whatever is not plainly unset."""
+    """Return whether a flag may be read as set: every value that is not plainly unset."""
     return value not in (None, False, "false", "")
 
 
 def update(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """Settings of an invoice: it counts once it advances by itself, at what it comes to then."""
+    """Price new settings: an invoice counts with its full amount once Stripe will collect it."""
     named = {name for name, value in params.items() if value is not None} - _HARMLESS
     if not named:
         return call._replace(effect=Effect.FREE, may_raise=())
@@ -81,7 +81,7 @@ def update(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: 
 
 
 def add_lines(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """New lines, on top of what the invoice comes to."""
+    """Price new lines, which are added to the amount of the invoice."""
     del rule, money
     return ask_invoice(call, Change(ids[0], added=tuple(_lines_of(params))))
 
@@ -89,7 +89,7 @@ def add_lines(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], mone
 def update_lines(
     call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money
 ) -> Call:
-    """Lines that exist, each at another amount."""
+    """Price new amounts of existing lines."""
     del rule, money
     lines = _lines_of(params)
     if not all(isinstance(line, Mapping) and id_of(line.get("id")) for line in lines):
@@ -98,7 +98,7 @@ def update_lines(
 
 
 def update_line(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """One line at another amount."""
+    """Price a new amount of one line."""
     del rule, money
     return ask_invoice(call, Change(ids[0], edited=((ids[1], params),)))
 
@@ -106,7 +106,7 @@ def update_line(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], mo
 def remove_lines(
     call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money
 ) -> Call:
-    """Lines that go; an invoice grows by a credit that goes."""
+    """Price the removal of lines; removing a credit makes the invoice dearer."""
     del rule, money
     lines = _lines_of(params)
     if not all(isinstance(line, Mapping) and id_of(line.get("id")) for line in lines):
@@ -114,8 +114,8 @@ def remove_lines(
     for behavior in (line.get("behavior") for line in lines):
         if behavior != "delete":
             words = (
-                f"behavior={shown(behavior)}: an item that is taken off an invoice waits for the "
-                f"next one and is collected with it; use behavior='delete', and make the item again"
+                f"behavior={shown(behavior)}: an item that is taken off an invoice is collected "
+                f"with the next one; use behavior='delete', and create the item again"
             )
             return unknown(call, words)
     return ask_invoice(call, Change(ids[0], removed=tuple(str(line["id"]) for line in lines)))
@@ -126,7 +126,7 @@ def _lines_of(params: Params) -> list[Any]:
 
 
 def only_words(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """A change that names no object it could be priced by: words and metadata alone are free."""
+    """Refuse all but descriptions and metadata, because the request names no invoice to price."""
     del rule, ids, money
     for name, value in params.items():
         if name not in ("metadata", "description", "expand"):
@@ -139,7 +139,7 @@ def only_words(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], mon
 
 
 def ask_invoice(call: Call, change: Change) -> Call:
-    """Ask what the invoice comes to now; no word of the ledger is enough for that."""
+    """Look the invoice up at Stripe: it may have changed elsewhere since the ledger counted it."""
     if not is_id(change.invoice):
         return no_id(call, "invoice", change.invoice)
     key = key_of(call, change.invoice)
@@ -154,10 +154,10 @@ def ask_invoice(call: Call, change: Change) -> Call:
 
 
 def changed_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price the invoice with the change, look-up by look-up."""
+    """Price the invoice with the change, one look-up at a time."""
     state = call.gathered[0] if call.gathered else None
     if isinstance(found, Position):
-        return _still(call, rule, state, found, money)
+        return _on_counted(call, rule, state, found, money)
     if isinstance(state, Change):
         return _on_invoice(call, state, found, money)
     if isinstance(state, _Lines):
@@ -171,16 +171,16 @@ def changed_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
 
 
 def void_note(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """A credit note that goes: the invoice it was for comes to more again."""
+    """Price the void of a credit note, which raises the amount of its invoice again."""
     del params, money
     lookup = Lookup(path=rule.asks[0].path.format(ids[0]))
     return call._replace(value_micros=None, lookup=lookup)
 
 
 def note_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price the invoice without the credit note, where it is still to be collected."""
+    """Price the invoice without the credit note, if Stripe will still collect it."""
     state = call.gathered[0] if call.gathered else None
-    if isinstance(found, Position) or isinstance(state, _Still | Bill):
+    if isinstance(found, Position) or isinstance(state, _NotRaised | Bill):
         return changed_found(call, rule, found, money)
     if not isinstance(state, _Voided):
         invoice, minor = id_of(found.get("invoice")), found.get("total")
@@ -201,11 +201,11 @@ def _on_invoice(call: Call, change: Change, invoice: Params, money: Money) -> Ca
     if invoice.get("object") != "invoice":
         return unknown(call, f"the invoice {change.invoice} could not be looked up")
     if not collects_itself({**invoice, **_settings(change.fields)}):
-        # It waits for a call that has it paid, and that one is priced by what it comes to then.
-        # All that this call depends on is that nothing makes it advance in the meantime.
+        # Only a further call can have the invoice paid, and that call is priced by the amount at
+        # that time. So this one depends only on nothing making the invoice advance meanwhile.
         call = call._replace(priced_by=(side_of(call, change.invoice, "advance"),))
         if invoice.get("status") in _OVER:
-            return call._replace(gathered=(), position=None)  # as it was counted it stays
+            return call._replace(gathered=(), position=None)  # its position stays as it is
         return call._replace(gathered=(), lookup=Lookup(known_as=call.position))
     if unread_lines(change, invoice):
         path = f"/v1/invoices/{change.invoice}/lines"
@@ -215,7 +215,7 @@ def _on_invoice(call: Call, change: Change, invoice: Params, money: Money) -> Ca
 
 
 def _settings(fields: Params) -> Params:
-    """Return what the call makes of the settings that decide whether an invoice is collected."""
+    """Return the settings that decide about collection, with the values that the call gives."""
     given = {name: fields[name] for name in ("collection_method",) if name in fields}
     if "auto_advance" in fields:
         given["auto_advance"] = may_be_set(fields["auto_advance"])
@@ -251,7 +251,7 @@ def _priced(call: Call, change: Change, invoice: Params, money: Money) -> Call:
 
 
 def finished(call: Call, read: Bill) -> Call:
-    """Return the priced call; one that raises nothing matters only if the ledger counts it."""
+    """Return the priced call; if it raises nothing, ask the ledger whether it counts the invoice."""
     if call.lookup is not None or call.refusal or call.value_micros is None:
         return call
     assert call.usd_per_unit is not None
@@ -259,13 +259,13 @@ def finished(call: Call, read: Bill) -> Call:
     if read.whole or call.value_micros > least:
         return call._replace(gathered=(GROWN,))
     bare = call._replace(value_micros=None, currency=None, usd_per_unit=None)
-    return bare._replace(gathered=(_Still(call),), lookup=Lookup(known_as=call.position))
+    return bare._replace(gathered=(_NotRaised(call),), lookup=Lookup(known_as=call.position))
 
 
-def _still(call: Call, rule: Rule, state: object, found: Position, money: Money) -> Call:
-    """Return a call on an invoice that the ledger counts, at no less than it comes to now."""
+def _on_counted(call: Call, rule: Rule, state: object, found: Position, money: Money) -> Call:
+    """Price a call on an invoice that the ledger counts, at no less than its present amount."""
     call = known(call._replace(gathered=()), rule, found, money)
-    if not isinstance(state, _Still):
+    if not isinstance(state, _NotRaised):
         return call
     now = state.call.value_micros or 0
     return call._replace(value_micros=max(now, call.value_micros or 0), gathered=(GROWN,))

@@ -1,4 +1,4 @@
-"""What does a change of its lines or settings make of an invoice: added up, or why it cannot be."""
+"""Add up an invoice with a change of its lines or settings, or say why that is impossible."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from keybrake.vendors.stripe.steps import dig, is_set
 
 Params = Mapping[str, Any]
 
-# What an item comes onto that waits.
+# Stands for the id of an invoice where a pending item has none yet.
 NEXT = "the next invoice"
 
 
 class Cannot(Exception):
-    """What an invoice comes to with the change cannot be told; the text says what to do."""
+    """The new amount of the invoice is unknown. The text says how to avoid that."""
 
 
 class Change(NamedTuple):
     """
-    What a call does to an invoice, as far as the request says it.
+    A change of an invoice, as far as the request describes it.
 
     Attributes:
-        invoice: Its id, or ``NEXT``.
+        invoice: Id of the invoice, or ``NEXT``.
         added: New lines.
-        edited: What becomes of lines that exist: their ids, and what they are given.
-        removed: Ids of lines that go.
+        edited: Ids of existing lines, each with its new parameters.
+        removed: Ids of lines to remove.
         fields: Settings of the invoice itself.
-        old: A line as it was looked up by itself: an invoice item has an id of its own.
+        old: The invoice item to change, as it was looked up. Lines of an invoice carry other ids.
     """
 
     invoice: str
@@ -44,24 +44,24 @@ class Change(NamedTuple):
 
 
 def lines_by_id(change: Change, invoice: Params) -> Mapping[str, Params]:
-    """Return the lines that were looked up, by their ids."""
+    """Return the looked-up lines by their ids."""
     shown_lines = dig(invoice, ("lines", "data"))
     lines = [*(shown_lines if isinstance(shown_lines, list) else ()), change.old]
     return {str(line.get("id")): line for line in lines if isinstance(line, Mapping)}
 
 
 def unread_lines(change: Change, invoice: Params) -> bool:
-    """Return whether the call names a line that the invoice does not show."""
+    """Return whether the change names a line that the invoice does not show."""
     names = {*(name for name, _ in change.edited), *change.removed}
     return not names <= lines_by_id(change, invoice).keys()
 
 
 def edited_bill(change: Change, invoice: Params, amount: int, currency: str) -> Bill:
     """
-    Return the bill of an invoice that comes to *amount*, with the change.
+    Return the bill of an invoice of *amount* with the change.
 
     Raises:
-        Cannot: The change may make it dearer by an amount that nothing tells.
+        Cannot: The change may make the invoice dearer by an unknown amount.
     """
     lines, minor = lines_by_id(change, invoice), Fraction(amount)
     new = [line for line in change.added if (signed_amount(dig(line, ("amount",))) or 0) >= 0]
@@ -89,13 +89,13 @@ def edited_bill(change: Change, invoice: Params, amount: int, currency: str) -> 
 def _words(change: Change, why: str) -> str:
     if change.invoice == NEXT:
         return (
-            f"{why}: so what {NEXT} of the subscription comes to cannot be told, and Stripe will "
-            f"collect it by itself; delete the item, and make it again on an invoice of its own"
+            f"{why}, so the amount of {NEXT} of the subscription is unknown, and Stripe will "
+            f"collect it automatically; delete the item, and create it again on a separate invoice"
         )
     return (
-        f"{why}: so what {change.invoice} comes to cannot be told, and Stripe will collect it by "
-        f"itself; set auto_advance=False, make the change, then set auto_advance=True, which is "
-        f"priced by what Stripe says it comes to"
+        f"{why}, so the new amount of {change.invoice} is unknown, and Stripe will collect it "
+        f"automatically; set auto_advance=False, make the change, then set auto_advance=True, "
+        f"which is priced by the amount that Stripe shows"
     )
 
 
@@ -110,7 +110,7 @@ _PRICED_BY = ("price_data", "pricing", "price", "unit_amount_decimal")
 
 
 def _edited(change: Change, line: Params, old: int, params: Params) -> Fraction | Params | None:
-    """Return the new amount of a line, or a line that names its price; None: it stays."""
+    """Return the new amount of a line, or a line with its new price; None: the amount stays."""
     for name in ("tax_rates", "tax_amounts"):
         if params.get(name):
             raise Cannot(_words(change, f"{name}={shown(params[name])} adds taxes"))
@@ -137,7 +137,7 @@ def _times(change: Change, amount: object, times: Fraction) -> Fraction:
     minor = signed_amount(amount)
     if minor is None:
         raise Cannot(_words(change, f"amount={shown(amount)} is not a whole number"))
-    # Whether Stripe takes a new amount for one unit or for all of them, it comes to no more.
+    # Stripe may take the amount per unit or for all units. Count the larger reading.
     return minor * max(Fraction(1), times) if minor > 0 else Fraction(minor)
 
 
@@ -151,11 +151,11 @@ def _unit(line: Params) -> Fraction:
 
 
 def _discounts_lost(change: Change, params: Params, line: Params) -> int:
-    """Return by how much a line may grow that is given other discounts than it has."""
+    """Return the most that a line can grow by losing the discounts it has."""
     if params.get("discounts") is None and params.get("discountable") is None:
         return 0
     if line.get("discounts") == []:
-        return 0  # it has none to lose
+        return 0
     return _sum(change, line, "discount_amounts")
 
 
@@ -163,12 +163,12 @@ def _sum(change: Change, thing: Params, field: str) -> int:
     parts = thing.get(field, "absent") or []
     amounts = [dig(part, ("amount",)) for part in parts] if isinstance(parts, list) else [None]
     if any(type(amount) is not int for amount in amounts):
-        raise Cannot(_words(change, f"{field} is not shown, so nothing tells the discounts it has"))
+        raise Cannot(_words(change, f"Stripe's answer does not show {field}"))
     return sum(amount for amount in amounts if type(amount) is int)
 
 
 def _settings(change: Change, invoice: Params, currency: str) -> int:
-    """Return by how much settings of the invoice may raise it."""
+    """Return the most that the new settings can add to the amount of the invoice."""
     more = 0
     for name, value in change.fields.items():
         if name == "shipping_cost":
@@ -182,17 +182,19 @@ def _settings(change: Change, invoice: Params, currency: str) -> int:
             if is_set(dig(invoice, ("automatic_tax", "enabled"))):
                 raise Cannot(_words(change, f"{name}={shown(value)} may change its taxes"))
         elif name not in _COLLECTING:
-            raise Cannot(_words(change, f"{name}={shown(value)} is not a setting that is known"))
+            raise Cannot(
+                _words(change, f"{name}={shown(value)} is not a setting that keybrake knows")
+            )
     return more
 
 
 _COLLECTING = ("auto_advance", "automatically_finalizes_at", "collection_method")
-# They decide where an invoice is taxed, where Stripe works the taxes out.
+# Settings that decide where an invoice is taxed. They matter only if Stripe computes the taxes.
 _BESIDE_TAXES = ("issuer", "on_behalf_of", "shipping_details", "account_tax_ids")
 
 
 def is_taxing(name: str, value: object) -> bool:
-    """Return whether a setting about taxes may add some."""
+    """Return whether a setting about taxes may add taxes."""
     if name == "automatic_tax":
         return not isinstance(value, Mapping) or value.get("enabled") not in (False, "false")
     return True
@@ -213,7 +215,7 @@ _TAXES = ("default_tax_rates", "total_taxes", "total_tax_amounts", "tax")
 
 
 def _untaxed(change: Change, invoice: Params) -> None:
-    """Refuse a rise of an invoice that is taxed: the rise is, too, and nothing tells by how much."""
+    """Refuse to raise a taxed invoice, because the tax on the rise is unknown."""
     for name in _TAXES:
         if invoice.get(name):
             raise Cannot(_words(change, f"the invoice is taxed ({name})"))

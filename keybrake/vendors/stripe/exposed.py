@@ -1,4 +1,4 @@
-"""Calls that name no invoice and may make one dearer: a discount that goes, a customer's taxes."""
+"""Price calls that name no invoice but can make one dearer: lost discounts and changed taxes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ _MOST = 100
 
 class Exposed(NamedTuple):
     """
-    Whose invoices may become dearer, while they are looked up.
+    A search for invoices that the call may make dearer.
 
     Attributes:
-        customer: Empty while it is not known.
-        taxed: Only what Stripe works out the taxes of; else whatever may have a discount.
-        drafts_seen: Only the subscriptions on trial have yet to be looked up.
+        customer: Customer of these invoices; empty while unknown.
+        taxed: Whether the search is for objects that Stripe computes taxes for; else it is for
+            objects that may have a discount.
+        drafts_seen: Whether the draft invoices are done, so that only trials are left.
     """
 
     customer: str
@@ -38,25 +39,25 @@ class Exposed(NamedTuple):
 def without_discount(
     call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money
 ) -> Call:
-    """A discount or credit that goes: what will be collected by itself comes to more without it."""
+    """Refuse the loss of a discount or credit if it makes a future collection dearer."""
     del money
     return _begin(call, rule, params, ids, taxed=False)
 
 
 def other_taxes(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """Another address, say: what will be collected by itself may be taxed higher."""
+    """Refuse a change such as a new address if it can raise the tax of a future collection."""
     del money
     return _begin(call, rule, params, ids, taxed=True)
 
 
 def fixed(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """Free, but for parameters that make dearer what others have been priced by."""
+    """Refuse the parameters in the table, which can raise other calls' prices; the rest is free."""
     del ids, money
     for path in rule.amount:
         if params.get(path[0]) is not None:
             words = (
-                f"{path[0]}={shown(params[path[0]])} may make dearer whatever uses it, and nothing "
-                f"tells by how much; make a new one and use that"
+                f"{path[0]}={shown(params[path[0]])} may make everything that uses this object "
+                f"dearer by an unknown amount; create a new object and use that"
             )
             return unknown(call, words)
     return call._replace(effect=Effect.FREE, may_raise=())
@@ -76,7 +77,7 @@ def _begin(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], *, taxe
 
 
 def ask_drafts(call: Call, state: Exposed) -> Call:
-    """Ask which drafts of the customer may be collected by themselves."""
+    """Look up the customer's draft invoices, which Stripe may collect automatically."""
     if not is_id(state.customer):
         return no_id(call, "customer", state.customer)
     asked = {"customer": state.customer, "status": "draft", "limit": _MOST}
@@ -90,7 +91,7 @@ def ask_drafts(call: Call, state: Exposed) -> Call:
 
 
 def exposed_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Refuse what makes something dearer that nobody would be asked about; else it is for nothing."""
+    """Refuse the call if it may make a future collection dearer; otherwise it costs nothing."""
     del rule, money
     state = call.gathered[0] if call.gathered else None
     if isinstance(found, Position) or not isinstance(state, Exposed):
@@ -102,36 +103,36 @@ def exposed_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
         and "discount" in found
         and not (found["discount"] or found.get("discounts"))
     ):
-        return call._replace(value_micros=0, gathered=())  # it has none
+        return call._replace(value_micros=0, gathered=())  # there is no discount to lose
     own = found.get("id") if found.get("object") == "customer" else None
     named = [own, dig(found, ("customer",)), dig(found, ("owner", "customer"))]
     customer = next((id_of(name) for name in named if id_of(name) is not None), None)
     if customer is None and found.get("object") == "tax_id":
-        return call._replace(value_micros=0, gathered=())  # the account's own
+        return call._replace(value_micros=0, gathered=())  # a tax id of the account itself
     if customer is None:
         return unknown(call, "the customer could not be looked up")
     return ask_drafts(call, state._replace(customer=customer))
 
 
 def exposed(call: Call, state: Exposed, found: Found) -> Call:
-    """Go on with the drafts, then with the subscriptions on trial, that were looked up."""
+    """Check the drafts, then the trial subscriptions, that were looked up."""
     rows = rows_of(found, state.customer)
     if rows is None:
-        return unknown(call, f"what is due from {state.customer} could not all be looked up")
-    why = "its taxes may be others" if state.taxed else "a discount or credit may be taken off it"
+        kind = "trial subscriptions" if state.drafts_seen else "draft invoices"
+        return unknown(call, f"the {kind} of {state.customer} could not all be looked up")
+    why = "its taxes may change" if state.taxed else "it may lose a discount or credit"
     for row in rows:
         if not _grows(row, state):
             continue
         if state.drafts_seen:
             words = (
-                f"{row.get('id')} is on trial and will be charged by itself, and {why}: what it "
-                f"comes to then cannot be told; leave this change to a person"
+                f"{row.get('id')} is on trial, will be charged automatically, and {why}, so its "
+                f"amount is unknown; leave this change to a person"
             )
         else:
             words = (
-                f"{row.get('id')} will be collected by itself, and {why}: what it comes to then "
-                f"cannot be told; set its auto_advance=False, make the change, then set "
-                f"auto_advance=True"
+                f"{row.get('id')} will be collected automatically, and {why}, so its amount is "
+                f"unknown; set its auto_advance=False, make the change, then set auto_advance=True"
             )
         return unknown(call, words)
     if state.drafts_seen:

@@ -1,4 +1,9 @@
-"""Ask Stripe what became of a call: its events name the idempotency key, else the same key again."""
+"""
+Ask Stripe about a call of unknown outcome.
+
+Stripe's events name the idempotency key of the request that caused them. If they do not help, the
+request is repeated under its key.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +17,13 @@ from keybrake.vendors.inquiry import Inquiry, Judge, body_of, call_of, repeat_of
 
 _EVENTS = "/v1/events"
 _CLOCKS_DIFFER_S = 60
-# After this the SDK's last attempt has long ended (three of 80 s, and the pauses between them).
+# By then the SDK's last attempt has ended: three attempts of 80 s, and the pauses between them.
 _ATTEMPTS_LAST_S = 300
 
 
-# What a call answers with. One call brings events of several objects: a refund also one of its
-# charge, a confirmation one of the charge it tried. Only the object it answers with speaks for it.
+# The kind of object that each endpoint answers with. One call can cause events about several
+# objects: a refund also about its charge, a confirmation about the charge it tried. Only the
+# object in the answer shows the outcome of the call.
 _MADE = {
     **{
         f"stripe.payment_intents.{verb}": "payment_intent"
@@ -68,7 +74,8 @@ class StripeInquirer:
             )
             return [ended] if proof else []
         for event in body_of(reply).get("data", ()):
-            # Newest first: what the object has become by the last event of this very call.
+            # Events come newest first, so the first match shows the last state that this call gave
+            # the object.
             thing = _object_of(event) if _key_of(event) == doubt.sent_key else None
             if thing is not None and _is_its_answer(thing, doubt):
                 ended = self._stripe.outcome(call_of(doubt), shown_as_answer(thing), money)
@@ -94,7 +101,7 @@ def _object_of(event: Any) -> Mapping[str, Any] | None:
 
 
 def _is_its_answer(thing: Mapping[str, Any], doubt: InDoubt) -> bool:
-    """Return whether a call would answer with this object: of its kind, and the one it acts on."""
+    """Return whether the call would answer with *thing*: the right kind, and the same object."""
     if thing.get("object") != _MADE[doubt.endpoint]:
         return False
     return doubt.endpoint.endswith(".create") or str(thing.get("id")) in doubt.path.split("/")

@@ -1,4 +1,4 @@
-"""Calls that have an invoice paid, now or by itself later."""
+"""Price calls that pay an invoice, or that make Stripe collect it automatically later."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Params = Mapping[str, Any]
 
 
 def _asking(call: Call, invoice: str, *gathered: Any) -> Call:
-    # Lines may have come to it elsewhere: the ledger's word is not enough for its amount.
+    # Look it up at Stripe: lines may have been added elsewhere since the ledger counted it.
     return call._replace(
         value_micros=None,
         position=key_of(call, invoice),
@@ -40,7 +40,7 @@ def _asking(call: Call, invoice: str, *gathered: Any) -> Call:
 
 
 def pay(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """What remains of the invoice is collected, unless it was paid elsewhere."""
+    """Price a payment of the remaining amount; free if the invoice was paid elsewhere."""
     del rule, money
     if is_set(params.get("paid_out_of_band")):
         return call._replace(effect=Effect.FREE)
@@ -48,7 +48,7 @@ def pay(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Mon
 
 
 def pay_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price a payment: what remains. What was paid before is not this call's."""
+    """Price a payment at the remaining amount, and note the amount that was paid before."""
     del rule
     if isinstance(found, Position):
         return known_amount(call, found)
@@ -59,7 +59,7 @@ def pay_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
 
 
 def paid(call: Call, body: Mapping[str, Any]) -> Worth | None:
-    """Return what an invoice is worth to the call that paid it."""
+    """Return the worth of an invoice to the call that paid it, without earlier payments."""
     held = worth(body)
     before = call.gathered[0] if call.gathered else 0
     if held is None or held.minor is None or held.state not in ("settled", "in_flight"):
@@ -68,29 +68,29 @@ def paid(call: Call, body: Mapping[str, Any]) -> Worth | None:
 
 
 def sent(call: Call, body: Mapping[str, Any]) -> Worth | None:
-    """Return what an invoice is worth, and what the customer is asked for."""
+    """Return the worth of an invoice, with the amount asked of the customer as contingent."""
     del call
     held = worth(body)
     return held and held._replace(contingent=held.contingent or held.minor)
 
 
 def _collects(call: Call, invoice: Mapping[str, Any]) -> Call:
-    """Return a call that collects an invoice: its items are counted with it from now on."""
+    """Return a call that collects an invoice; from now on its items count as a part of it."""
     call, customer = absorbing(call, items_on(invoice)), id_of(invoice.get("customer"))
     if customer is None:
         return call
     key = key_of(call, customer)
     if invoice.get("status") == "open":
-        # It is final: neither balance nor discount of the customer changes it any more.
+        # The invoice is final: the customer's balance and discount no longer change it.
         return call._replace(priced_by=tuple(one for one in call.priced_by if one != key))
     due, total = invoice.get("amount_due"), invoice.get("total")
     credited = type(due) is not int or type(total) is not int or due < total
-    # It uses up the customer's credit, which makes other invoices dearer.
+    # Collecting it uses up the customer's credit, which makes other invoices dearer.
     return with_stakes(call, may_raise=(key,)) if credited else call
 
 
 def known_amount(call: Call, found: Position) -> Call:
-    """Return a call worth what the ledger counts."""
+    """Return *call* priced at the value that the ledger counts."""
     rate = found.usd_per_unit
     return call._replace(
         value_micros=found.value_micros, currency=found.currency, usd_per_unit=rate
@@ -105,13 +105,13 @@ def _priced(call: Call, minor: int | None, found: Mapping[str, Any], money: Mone
 
 
 def finalize(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """Collection starts, unless the invoice only goes to the customer and nothing is automatic."""
+    """Price a finalization, which starts collection unless only the customer can pay."""
     del rule, money
     return _asking(call, ids[0], params.get("auto_advance"))
 
 
 def finalize_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price a collection that starts: the amount due."""
+    """Price a finalization at the amount due."""
     del rule
     if isinstance(found, Position):
         return known_amount(call, found)
@@ -130,21 +130,21 @@ _ADDED = ("default_tax_rates", "shipping_cost")
 
 
 class _Due(NamedTuple):
-    """What a new invoice comes to, while the customer is looked up: a balance comes on top."""
+    """The amount of a new invoice, while the customer is looked up for a balance to add."""
 
     minor: int
     currency: str | None
 
 
 class _Wanted(NamedTuple):
-    """Whose items wait for a new invoice, and in which currency it is to be."""
+    """A new invoice, while the customer's pending items are looked up."""
 
     customer: str
     currency: str | None
 
 
 def create(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """A draft comes to nothing by itself, unless it advances: then to the items that wait for it."""
+    """Price a new invoice: a draft costs nothing, one that advances costs the pending items."""
     del rule, ids, money
     later = params.get("automatically_finalizes_at")
     if not may_be_set(params.get("auto_advance")) and not may_be_set(later):
@@ -152,7 +152,7 @@ def create(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: 
     for name in (*_ADDED, "automatic_tax"):
         if params.get(name) and (name == "shipping_cost" or is_taxing(name, params[name])):
             words = (
-                f"{name}={shown(params[name])} comes on top of the items that wait; make the "
+                f"{name}={shown(params[name])} is added to the pending invoice items; create the "
                 f"invoice with auto_advance=False, then update it with auto_advance=True"
             )
             return unknown(call, words)
@@ -171,17 +171,17 @@ def create(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: 
 
 def _asking_for(call: Call, object_id: str | None, path: str, field: str) -> Call:
     if object_id is None:
-        return unknown(call, f"the invoice would advance by itself, and names no {field}")
+        return unknown(call, f"the invoice would be collected automatically, and names no {field}")
     if not is_id(object_id):
         return no_id(call, field, object_id)
     return call._replace(value_micros=None, lookup=Lookup(path=path.format(object_id)))
 
 
 def create_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price an invoice that advances by itself: the items that wait, or the invoice it follows."""
+    """Price an invoice that advances by the pending items, or by the invoice that it revises."""
     del rule
     if isinstance(found, Position):
-        return unknown(call, "the items that wait could not be looked up")
+        return unknown(call, "the pending invoice items could not be looked up")
     state = call.gathered[0] if call.gathered else None
     if isinstance(state, _Due):
         return _with_balance(call, state, found, money)
@@ -196,7 +196,7 @@ def create_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
 
 
 def _revised(call: Call, former: Mapping[str, Any], money: Money) -> Call:
-    """Price an invoice that revises a former one: as much, and what the customer owes on top."""
+    """Price an invoice that revises a former one: its total, plus the customer's balance."""
     minor, customer = minor_amount(former.get("total")), id_of(former.get("customer"))
     if minor is None or customer is None or not is_id(customer):
         return _priced(call, minor, former, money)
@@ -208,7 +208,7 @@ def _with_balance(call: Call, due: _Due, found: Found, money: Money) -> Call:
     owed = balance_owed(found, due.currency)
     if isinstance(owed, str):
         return unknown(call, owed)
-    # Below zero, what it lacks is credited to the customer.
+    # A negative total is credited to the customer, so it counts as well.
     minor = abs(due.minor) + owed
     if not minor:
         return call._replace(value_micros=0, gathered=())

@@ -1,4 +1,9 @@
-"""Invoice items: on an invoice that counts they make it dearer, and beside a subscription they wait."""
+"""
+Price invoice items.
+
+An item on an invoice is a line of it. An item without an invoice is pending, and counts if the
+customer has a subscription, because that will collect it.
+"""
 
 from __future__ import annotations
 
@@ -31,22 +36,22 @@ _HARMLESS = frozenset({"metadata", "expand", "description", "period"})
 
 
 class _New(NamedTuple):
-    """A new item that waits, while it is asked whether the customer has a subscription."""
+    """A new pending item, while the customer's subscriptions are looked up."""
 
     customer: str
     read: Bill
 
 
 class _Known(NamedTuple):
-    """What is done to an item, while the item is looked up; *gone*: it is deleted."""
+    """A change of an item, while the item is looked up; *gone*: it is deleted."""
 
     item: str
     params: Params
     gone: bool = False
 
 
-class _Waits(NamedTuple):
-    """What becomes of an item that waits, while the customer's subscriptions are looked up."""
+class _Pending(NamedTuple):
+    """A change of a pending item, while the customer's subscriptions are looked up."""
 
     customer: str
     change: Change
@@ -54,7 +59,7 @@ class _Waits(NamedTuple):
 
 
 def create(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """On an invoice it is a line of it; else it waits, and a subscription collects it by itself."""
+    """Price a new item: as a line of its invoice, or as an item that a subscription collects."""
     del rule, ids
     invoice, customer = id_of(params.get("invoice")), id_of(params.get("customer"))
     if invoice is not None:
@@ -63,36 +68,37 @@ def create(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: 
         return call
     read = bill_of([params])._replace(wanted=False)
     if params.get("subscription") is not None or customer is None:
-        return _pending(ask_on(call, read, money))
+        return _collected(ask_on(call, read, money))
     if not is_id(customer):
         return no_id(call, "customer", customer)
     return ask_subscriptions(call, customer)._replace(gathered=(_New(customer, read),))
 
 
-def _pending(call: Call) -> Call:
+def _collected(call: Call) -> Call:
+    """Mark a priced call as a pending item that a subscription will collect."""
     if call.lookup is not None or call.refusal:
         return call
     return call._replace(gathered=(PENDING,))
 
 
 def create_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price a new item: as a line, or as one that a subscription of the customer collects."""
+    """Go on with a new item, now that subscriptions, a price or the invoice are known."""
     state = call.gathered[0] if call.gathered else None
     if isinstance(state, _New):
         has = has_subscription(found, state.customer)
         if has is None:
             return unknown(call, f"the subscriptions of {state.customer} could not be looked up")
         if has:
-            return _pending(ask_on(call, state.read, money))
+            return _collected(ask_on(call, state.read, money))
         key = waiting_key(call, state.customer)
         return call._replace(value_micros=0, position=key, gathered=(WAITING,))
     if isinstance(state, Bill) and call.position is None:
-        return _pending(bill_found(call, rule, found, money))
+        return _collected(bill_found(call, rule, found, money))
     return changed_found(call, rule, found, money)
 
 
 def update(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """An item at another amount: the item tells which invoice it is on."""
+    """Price a changed item; look it up to see which invoice it is on."""
     del rule, money
     if {name for name, value in params.items() if value is not None} <= _HARMLESS:
         return call._replace(effect=Effect.FREE, may_raise=())
@@ -100,11 +106,11 @@ def update(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: 
 
 
 def delete(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """An item that goes: a credit that goes makes its invoice dearer."""
+    """Price a deleted item; deleting a credit makes its invoice dearer."""
     del rule, params, money
     call = _asking(call, _Known(ids[0], {}, gone=True))
     assert call.lookup is not None
-    # One that the ledger counts waits, and what it is counted at is given back.
+    # An item that the ledger counts is pending, and its counted value is given back.
     return call._replace(lookup=Lookup(key_of(call, ids[0]), call.lookup.path))
 
 
@@ -114,14 +120,14 @@ def _asking(call: Call, state: _Known) -> Call:
 
 
 def item_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price the change of an item, look-up by look-up."""
+    """Price the change of an item, one look-up at a time."""
     state = call.gathered[0] if call.gathered else None
     if isinstance(state, _Known):
         if not isinstance(found, Position):
             return _of_item(call, state, found, money)
         return known(call._replace(gathered=(GONE,), position=found.key), rule, found, money)
-    if isinstance(state, _Waits):
-        return _waits(call, state, found, money)
+    if isinstance(state, _Pending):
+        return _of_pending(call, state, found, money)
     return changed_found(call, rule, found, money)
 
 
@@ -135,19 +141,20 @@ def _of_item(call: Call, state: _Known, item: Mapping[str, Any], money: Money) -
     change = Change(invoice or NEXT, (), edited, removed, {}, item)
     if invoice is not None:
         return ask_invoice(call, change)
-    waits = _Waits(customer, change, item)
+    pending = _Pending(customer, change, item)
     if item.get("subscription") is not None:
-        return _beside(call, waits, money)
-    return ask_subscriptions(call, customer)._replace(gathered=(waits,))
+        return _beside(call, pending, money)
+    return ask_subscriptions(call, customer)._replace(gathered=(pending,))
 
 
-def _waits(call: Call, state: _Waits, found: Found, money: Money) -> Call:
-    """Go on with an item that waits, now that the customer's subscriptions are known."""
+def _of_pending(call: Call, state: _Pending, found: Found, money: Money) -> Call:
+    """Go on with a pending item, now that the customer's subscriptions are known."""
     has = has_subscription(found, state.customer)
     if has is None:
         return unknown(call, f"the subscriptions of {state.customer} could not be looked up")
     if not has:
-        # All that this depends on is that there goes on to be none.
+        # This price depends only on the customer still having no subscription, which is a side of
+        # the customer. So drop the key of the customer as a whole.
         own = key_of(call, state.customer)
         call = call._replace(priced_by=tuple(key for key in call.priced_by if key != own))
         key = waiting_key(call, state.customer)
@@ -155,8 +162,8 @@ def _waits(call: Call, state: _Waits, found: Found, money: Money) -> Call:
     return _beside(call, state, money)
 
 
-def _beside(call: Call, state: _Waits, money: Money) -> Call:
-    """Price an item beside a subscription: it counts in full, once it is dearer than it was."""
+def _beside(call: Call, state: _Pending, money: Money) -> Call:
+    """Price an item that a subscription collects: in full, if the change makes it dearer."""
     item = state.item
     amount, currency = item.get("amount"), currency_code(item.get("currency"))
     if type(amount) is not int or currency is None:
@@ -167,7 +174,7 @@ def _beside(call: Call, state: _Waits, money: Money) -> Call:
         return unknown(call, str(cannot))
     if not read.pending and read.minor <= amount:
         return call._replace(value_micros=0, gathered=())
-    # A credit that shrinks makes the next invoice dearer by what it shrinks by.
+    # A credit that shrinks makes the next invoice dearer by the difference.
     minor = read.minor - min(amount, 0)
     read = read._replace(currency=currency, wanted=True, whole=True, minor=minor)
     call = call._replace(position=key_of(call, str(item.get("id"))))

@@ -1,4 +1,4 @@
-"""What lines of prices times quantities come to, as far as they and their prices say."""
+"""Add up lines of prices times quantities, as far as they and their prices show amounts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from keybrake.vendors.stripe.table import Path
 
 class Bill(NamedTuple):
     """
-    Lines added up so far.
+    The sum of the lines so far.
 
     Attributes:
-        minor: What is known of them.
-        pending: Price ids that have yet to be looked up, and the quantity of each line.
-        odd: A line or parameter that a price alone does not tell the cost of; why.
-        preview: What to ask Stripe for then; None: there is no preview of it.
-        least: What an invoice comes to without them, where they are a change of one.
-        whole: Whether that invoice counts from now on, though it comes to no more than *least*.
-        times: How often it may be paid.
-        customer: Whose items that wait are collected with these lines.
-        wanted: Whether *currency* is asked for: a price may have an amount in it besides its own.
+        minor: Sum of the known amounts.
+        pending: Ids of prices still to be looked up, each with the quantity of its line.
+        odd: Why the prices alone do not give the amount; None: they do.
+        preview: Parameters for Stripe's invoice preview if the bill is odd; None: there is no
+            preview of it.
+        least: Present amount of the invoice, if the lines change one.
+        whole: Whether that invoice counts from now on, even if its amount stays at *least*.
+        times: How often the bill may be paid.
+        customer: Customer with pending items that are collected together with the lines.
+        wanted: Whether the request names *currency*. A price may have amounts in several ones.
     """
 
     currency: str | None = None
@@ -40,7 +41,7 @@ class Bill(NamedTuple):
 
 
 def lines_at(params: Mapping[str, Any], places: Iterable[Path]) -> list[Any]:
-    """Return the lines that stand in the request at these places."""
+    """Return the lines at these places in the request."""
     lines: list[Any] = []
     for place in places:
         found = dig(params, place)
@@ -51,7 +52,7 @@ def lines_at(params: Mapping[str, Any], places: Iterable[Path]) -> list[Any]:
 
 
 def bill_of(lines: Iterable[Any]) -> Bill:
-    """Add up lines; what they do not say stays pending, or makes the bill odd."""
+    """Add up lines; a price id stays pending, and an unclear line makes the bill odd."""
     bill = Bill()
     for line in lines:
         bill = _with_line(bill, line)
@@ -75,7 +76,7 @@ def _with_line(bill: Bill, line: Any) -> Bill:
 
 
 class _Unit(NamedTuple):
-    """An amount that a line names itself; *each*: it is meant times its quantity."""
+    """An amount in the line itself; *each*: it is multiplied by the quantity."""
 
     amount: Fraction | None
     currency: object
@@ -85,7 +86,7 @@ class _Unit(NamedTuple):
 def _unit_of(line: Mapping[str, Any]) -> _Unit | None:
     currency = line.get("currency")
     if line.get("amount") is not None:
-        # Of an amount beside a quantity, the product: in doubt the larger of two readings counts.
+        # Multiply an amount by a quantity beside it: of two possible readings the larger counts.
         each = line.get("quantity_decimal", line.get("quantity")) is not None
         return _Unit(exact_number(line["amount"]), currency, each=each)
     data = line.get("price_data")
@@ -116,14 +117,14 @@ def _plus(bill: Bill, currency: object, unit: Fraction | None, quantity: Fractio
 
 
 def with_price(state: Bill, found: Mapping[str, Any]) -> Bill:
-    """Return *state* with the lines of the next price, which was looked up, added."""
+    """Return *state* with the lines of its first pending price added, which is *found*."""
     price = state.pending[0][0]
     lines = [quantity for name, quantity in state.pending if name == price]
     state = state._replace(pending=tuple(line for line in state.pending if line[0] != price))
     if found.get("object") not in ("price", "plan"):
         return state._replace(odd=f"the price {price} could not be looked up", preview=None)
     if dig(found, ("recurring", "usage_type")) == "metered":
-        return state  # nothing until it is used
+        return state  # costs nothing until it is used
     unit = _unit(found, state.currency)
     if unit is None or found.get("billing_scheme") == "tiered":
         return state._replace(odd=f"the price {price} has no single amount")

@@ -1,4 +1,4 @@
-"""How did a Stripe call end, and what did it cost: read over all its attempts and the answer."""
+"""Read the outcome and the cost of a Stripe call from its attempts and its answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def outcome(call: Call, rule: Rule | None, reply: Reply, money: Money | None) ->
     if ended is Verdict.NOTHING_HAPPENED:
         return _declined(call, rule, reply, money)
     if call.effect is Effect.FREE and not call.may_raise:
-        note = "no answer, but a call like this costs nothing"
+        note = "there was no usable answer, but a call to this endpoint costs nothing"
         return Outcome(State.SETTLED, http_status=reply.status, note=note)
     return Outcome(State.UNKNOWN, http_status=reply.status)
 
@@ -55,7 +55,7 @@ def _answered(call: Call, rule: Rule | None, reply: Reply, money: Money | None) 
 def _counts_nothing(call: Call, rule: Rule, money: Money | None) -> bool:
     if rule.kind == "refund":
         return money is not None and money.refunds == "ignore"
-    # It commits nothing, and of what the ledger does not count nothing can be given back.
+    # The call moves no new money, and the ledger tracks no position it could release.
     follows = rule.kind in ("follow", "send") or call.value_micros is None
     return follows and call.usd_per_unit is None
 
@@ -69,7 +69,7 @@ def _settled(
 ) -> Outcome:
     rate = call.usd_per_unit
     if call.value_micros is not None and held.currency not in (call.currency, None):
-        # Somebody else changed the currency of the object; it is worth what it is worth now.
+        # Another party changed the currency of the object, so count its present worth.
         rate = money.rate(held.currency) if money else None
         if rate is None and held.minor:
             return _unreadable(reply, held.object_id)
@@ -78,8 +78,9 @@ def _settled(
         position=key_of(call, held.object_id),
         position_state=held.state,
         value_micros=_value(call, held, rate),
-        # Under keybrake's own key a replay is this very call, answered to a later attempt. And one
-        # payment of an invoice says as little about the rest of it as an old answer does.
+        # A replay under the caller's own key may be an old answer, and then says nothing new. Under
+        # keybrake's key it answers this very call. One payment of an invoice (partial) says nothing
+        # about the rest of the invoice, so treat it like an old answer.
         replayed=held.partial or (reply.replayed and call.idempotency_key is not None),
         conclusive=True,
         offsets=_offsets(call, body),
@@ -107,19 +108,19 @@ def _contingent(call: Call, held: Worth, money: Money | None) -> int | None:
         return None
     rate = money.rate(held.currency)
     shown = 0 if rate is None else micros(held.contingent, held.currency, rate)
-    # A customer may yet choose more than the session says now.
+    # The customer may still choose more than the session shows now.
     return max(shown, call.contingent_micros or 0) or None
 
 
 def _offsets(call: Call, body: Mapping[str, Any]) -> str | None:
-    """Return the event a refund takes back: what was looked up, else its intent or charge."""
+    """Return the position a refund takes back: the one looked up, else its intent or charge."""
     if call.offsets is None or EVENT_KNOWN in call.gathered:
         return call.offsets
     parent = id_of(body.get("payment_intent")) or id_of(body.get("charge"))
     return call.offsets if parent is None else key_of(call, parent)
 
 
-# What a look-up found of an object that the answer does not show, and the state of its position.
+# The state of the position for each marker in ``Call.gathered``, where the answer shows no amount.
 _STATES = {
     UNSEEN: "in_flight",
     GROWN: "open",
@@ -130,7 +131,11 @@ _STATES = {
 
 
 def _kept(call: Call, plain: Outcome) -> Outcome:
-    """The reservation is the cost, and a position of its own where no earlier call made one."""
+    """
+    Return the outcome of a call whose answer shows no amount: the reservation is the cost.
+
+    A marker in ``Call.gathered`` makes it a position, which no earlier call has made.
+    """
     mark = next((one for one in call.gathered if isinstance(one, str) and one in _STATES), None)
     position = call.position
     if mark == PENDING and plain.object_id is not None:
@@ -149,7 +154,11 @@ def _kept(call: Call, plain: Outcome) -> Outcome:
 
 
 def _declined(call: Call, rule: Rule | None, reply: Reply, money: Money | None) -> Outcome:
-    """A definite no; save where a decline shows an object that has taken money before."""
+    """
+    Return the outcome of a call that Stripe refused: nothing happened.
+
+    A decline may show an intent that received money before. Then the intent counts as it is shown.
+    """
     declined = reply.status == 402
     conclusive = declined or (reply.replayed and reply.status not in (409, 429))
     intent = dig(_decoded(reply), ("error", "payment_intent")) if declined else None
@@ -162,7 +171,7 @@ def _declined(call: Call, rule: Rule | None, reply: Reply, money: Money | None) 
 
 
 def _observed(call: Call, reply: Reply) -> Outcome:
-    """A read costs nothing; one that shows an object may let its position shrink."""
+    """Return the outcome of a read: it costs nothing, but may lower the position it shows."""
     ended = Outcome(State.SETTLED, http_status=reply.status)
     held = worth(_decoded(reply)) if call.position and call.usd_per_unit else None
     if held is None or held.minor is None or held.currency != call.currency:
@@ -182,12 +191,12 @@ def _observed(call: Call, reply: Reply) -> Outcome:
 
 
 def _unreadable(reply: Reply, object_id: str | None) -> Outcome:
-    note = "the answer was a success, but not one keybrake can read an amount from"
+    note = "the answer was a success, but keybrake found no amount in it"
     return Outcome(State.UNKNOWN, object_id=object_id, http_status=reply.status, note=note)
 
 
 def _decoded(reply: Reply) -> Mapping[str, Any]:
-    """Return the answered object; empty if it is none."""
+    """Return the answered object; ``{}`` if the body is not a JSON object."""
     if reply.body is None:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Changes of a subscription: what they come to, Stripe's own invoice preview tells."""
+"""Price changes of a subscription by Stripe's own preview of the next invoice."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ from keybrake.vendors.stripe.table import Rule
 Params = Mapping[str, Any]
 Preview = dict[str, Any]
 
-# What no invoice depends on. Whatever else stands in an update is shown to the preview first.
+# Parameters that no invoice depends on. Any other one makes the update subject to a preview.
 _HARMLESS = frozenset(
     {
         *("metadata", "expand", "description", "cancellation_details", "invoice_settings"),
         *("default_payment_method", "default_source", "payment_settings", "days_until_due"),
         *("on_behalf_of", "transfer_data", "application_fee_percent", "pause_collection"),
         *("payment_behavior", "off_session"),
-        # With these, later periods are charged or not. Those are outside of every run.
+        # These decide whether later periods are charged, and no run counts later periods.
         *("cancel_at", "cancel_at_period_end", "trial_settings", "end_behavior"),
     }
 )
-# What an invoice depends on only where it is given another value than these.
+# Parameters that an invoice depends on only if they have another value than these.
 _UNLESS: Mapping[str, tuple[object, ...]] = {
     "collection_method": (None, "send_invoice"),
     "billing_thresholds": (None, ""),
 }
-# What the settings of a schedule may say without making a phase dearer.
+# Default settings of a schedule that do not make a phase dearer.
 _SETTINGS = ("description", "default_payment_method", "invoice_settings", "application_fee_percent")
 _TIMES = ("proration_behavior", "proration_date", "billing_cycle_anchor")
 _DETAILS = (*_TIMES, "items", "trial_end", "cancel_at", "cancel_at_period_end", "default_tax_rates")
 _ITEM = ("price", "price_data", "plan", "quantity", "tax_rates", "discounts")
-# Before 2019 a subscription had one plan, and no items.
+# Before 2019 a subscription had one plan and no items. These parameters set it.
 _OF_ONE_PLAN = ("plan", "price", "quantity")
 
 
 class Item(NamedTuple):
-    """What is asked of a subscription item while its subscription is being looked up."""
+    """The preview of a changed subscription item, while its subscription is looked up."""
 
     item: Preview
     details: Preview
 
 
 class Scheduled(NamedTuple):
-    """What is asked of a subscription while the schedule that it follows is being looked up."""
+    """The preview of an ended schedule, while the schedule is looked up for its subscription."""
 
     details: Preview
 
 
 def preview(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """A change of a subscription, or of its items."""
+    """Price a change of a subscription, of its items, or of its schedule."""
     del rule, money
     if call.endpoint not in _ALWAYS and all(map(_is_harmless, params, params.values())):
         return _free(call)
@@ -64,7 +64,7 @@ def preview(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money:
     return _OF[call.endpoint](call, params, ids[0] if ids else "")
 
 
-# Calls that may have an invoice made whatever they say.
+# Calls that may create an invoice whatever their parameters are.
 _ALWAYS = (
     "stripe.subscriptions.resume",
     "stripe.subscriptions.cancel",
@@ -110,7 +110,7 @@ def _resume(call: Call, params: Params, subscription: str) -> Call:
 
 
 def _cancel(call: Call, params: Params, subscription: str) -> Call:
-    """Cancelling costs nothing, unless what was used until now is invoiced at once."""
+    """Price a cancellation; it is free unless it invoices the usage so far at once."""
     if params.get("invoice_now") in (None, False, "false", ""):
         return _free(call)
     details = {"cancel_now": True}
@@ -131,7 +131,7 @@ def _change_item(call: Call, params: Params, item: str) -> Call:
 
 
 def _delete_item(call: Call, params: Params, item: str) -> Call:
-    """An item that goes is credited; what is invoiced at once takes along what waits."""
+    """Price a removed item; it is free unless Stripe invoices it, and pending items, at once."""
     if params.get("proration_behavior") != "always_invoice":
         return _free(call)
     asked = Item({"id": item, "deleted": True}, _picked(params, _TIMES))
@@ -159,7 +159,7 @@ def _reschedule(call: Call, params: Params, schedule: str) -> Call:
 
 
 def _end_schedule(call: Call, params: Params, schedule: str) -> Call:
-    """A schedule that ends at once makes a final invoice, unless it is told not to."""
+    """Price the end of a schedule, which creates a final invoice unless ``invoice_now`` is off."""
     if params.get("invoice_now") in (False, "false"):
         return _free(call)
     lookup = Lookup(path=f"/v1/subscription_schedules/{schedule}")
@@ -167,12 +167,12 @@ def _end_schedule(call: Call, params: Params, schedule: str) -> Call:
 
 
 def pause(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
-    """A pause costs nothing, unless what was used until now is invoiced."""
+    """Price a pause; it is free, and refused if it invoices the usage so far."""
     del rule, money
     if (bills := params.get("bill_for")) is None:
         return _free(call)
     words = (
-        f"bill_for={shown(bills)} has {ids[0]} invoiced, and Stripe has no preview of that; "
+        f"bill_for={shown(bills)} makes Stripe invoice {ids[0]}, and there is no preview of that; "
         f"pause it without bill_for"
     )
     return unknown(call, words)
@@ -191,13 +191,13 @@ _OF: Mapping[str, Callable[[Call, Params, str], Call]] = {
 
 
 def preview_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price the change by the preview, or ask for it, now that the subscription is known."""
+    """Price the change by its preview, or ask for it, now that the subscription is known."""
     del rule
     if isinstance(found, Position) or not call.gathered:
         return unknown(call, "Stripe's preview of the invoice could not be looked up")
     state = call.gathered[0]
     if not isinstance(state, Item | Scheduled):
-        # What is prorated waits for the next invoice: whatever priced this call, it may raise.
+        # Prorations go onto the next invoice, so the call can raise every object it was priced by.
         return previewed(with_stakes(call, may_raise=call.priced_by), found, money)
     return _with_subscription(call, state, found)
 
@@ -205,7 +205,7 @@ def preview_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
 def _with_subscription(call: Call, state: Item | Scheduled, found: Mapping[str, Any]) -> Call:
     subscription = id_of(found.get("subscription"))
     if subscription is None and isinstance(state, Scheduled) and found.get("object"):
-        return _free(call)  # it has not begun
+        return _free(call)  # the schedule has not started, so there is nothing to invoice
     if subscription is None:
         return unknown(call, "the subscription could not be looked up")
     if not is_id(subscription):

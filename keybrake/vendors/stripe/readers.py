@@ -1,4 +1,4 @@
-"""Which state is a Stripe object in, and which of its amounts counts then."""
+"""Read the state of a Stripe object, and the amount that counts in that state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def _payment_intent(body: Body) -> tuple[str, Any]:
         case "succeeded":
             return "settled", body.get("amount_received")
         case "requires_capture":
-            # After a partial capture of several, what was received no longer is capturable.
+            # After one of several captures, amount_capturable no longer includes the part that was
+            # received.
             parts = body.get("amount_capturable"), body.get("amount_received")
             return "held", sum(parts) if all(type(part) is int for part in parts) else None
         case "processing":
@@ -23,7 +24,8 @@ def _payment_intent(body: Body) -> tuple[str, Any]:
         case "canceled":
             return "released", body.get("amount_received")
         case _:
-            # Open from creation on: its client secret can be confirmed out of sight.
+            # Counts from creation on: a browser can confirm it with the client secret, without a
+            # call that keybrake sees.
             return "open", body.get("amount")
 
 
@@ -35,7 +37,7 @@ def _charge(body: Body) -> tuple[str, Any]:
             if body.get("captured") is True:
                 return "settled", body.get("amount_captured", body.get("amount"))
             if body.get("refunded") is True:
-                return "released", 0  # given back before it was ever captured
+                return "released", 0  # the hold was released before a capture
             return "held", body.get("amount")
         case _:
             return "in_flight", body.get("amount")
@@ -48,11 +50,11 @@ def _invoice(body: Body) -> tuple[str, Any]:
         case "paid":
             return "settled", at_least_credited(body.get("amount_paid"), body)
         case "void" | "uncollectible":
-            # What was paid before stays paid.
+            # Payments made before that stay paid.
             paid = body.get("amount_paid")
             return ("settled", paid) if type(paid) is int and paid > 0 else ("released", 0)
         case "draft":
-            # One that advances by itself is finalized and charged without a further call.
+            # Stripe finalizes and charges an automatic draft without a further call.
             return ("open", draft_amount(body)) if is_automatic(body) else ("needs_human", 0)
         case _:
             return ("needs_human", 0) if is_left_to_customer(body) else _due(body)
@@ -60,9 +62,9 @@ def _invoice(body: Body) -> tuple[str, Any]:
 
 def draft_amount(invoice: Body) -> int | None:
     """
-    Return what an invoice comes to at most when it is collected.
+    Return the highest amount at which Stripe may collect an invoice.
 
-    Of a draft without the customer's credit: another invoice may use that up before.
+    For a draft, ignore the customer's credit: another invoice may use it up first.
     """
     names = ("amount_due", "total") if invoice.get("status") == "draft" else ("amount_due",)
     amounts = [invoice.get(name) for name in names]
@@ -73,10 +75,10 @@ def draft_amount(invoice: Body) -> int | None:
 
 def at_least_credited(amount: Any, invoice: Body) -> Any:
     """
-    Return *amount*, or what the invoice credits to its customer if that is more.
+    Return *amount*, or the credit that the invoice gives to its customer if that is more.
 
-    An invoice whose total is below zero adds what it lacks to the customer's credit: value that is
-    given away, as by a negative balance transaction.
+    A negative total is added to the customer's credit. That gives value away, like a negative
+    balance transaction.
     """
     total = invoice.get("total")
     return max(amount, -total) if type(amount) is int and type(total) is int else amount
@@ -88,12 +90,12 @@ def _due(body: Body) -> tuple[str, Any]:
 
 
 def is_automatic(invoice: Body) -> bool:
-    """Return whether Stripe finalizes and collects an invoice by itself."""
+    """Return whether Stripe finalizes and collects an invoice automatically."""
     return invoice.get("auto_advance") is not False
 
 
 def is_left_to_customer(invoice: Body) -> bool:
-    """Return whether nobody but the customer can have an invoice paid."""
+    """Return whether only the customer can have an invoice paid."""
     return invoice.get("collection_method") == "send_invoice" and not is_automatic(invoice)
 
 
@@ -120,7 +122,7 @@ def _payment_link(_: Body) -> tuple[str, Any]:
 def _authorization(body: Body) -> tuple[str, Any]:
     if body.get("approved") is False:
         return "released", 0
-    # While the card network waits for the answer, the amount stands in the request.
+    # While the card network waits for an answer, the amount is in pending_request.
     asked = [body.get("amount"), dig(body, ("pending_request", "amount"))]
     amount = max((part for part in asked if type(part) is int), default=None)
     match body.get("status"):
@@ -138,7 +140,7 @@ def _balance_transaction(body: Body) -> tuple[str, Any]:
 
 
 def total_of(body: Body) -> Any:
-    """Return what a quote, session or invoice comes to in all."""
+    """Return the total of a quote, session or invoice; None: it shows none."""
     places = (("computed", "upfront", "amount_total"), ("amount_total",), ("amount_due",))
     totals = [dig(body, place) for place in places]
     return max((total for total in totals if type(total) is int), default=None)
@@ -154,4 +156,4 @@ READERS: Mapping[str, Callable[[Body], tuple[str, Any]]] = {
     "issuing.authorization": _authorization,
     "customer_balance_transaction": _balance_transaction,
 }
-"""By kind of object; what an answer does not say is None."""
+"""The reader for each kind of object. It returns the state and the amount (None: not shown)."""

@@ -66,8 +66,8 @@ def side_of(call: Call, object_id: str, side: str) -> str:
     Return the key of one side of an object, for calls that depend on that side alone.
 
     An invoice has the side ``advance`` (whether Stripe collects it). A customer has the sides
-    ``subscribed`` (whether there is a subscription) and ``collected`` (the set of invoices that
-    Stripe collects).
+    ``subscribed`` (whether there is a subscription) and ``collected`` (the invoices and
+    subscriptions that Stripe collects automatically).
     """
     return f"{key_of(call, object_id)}#{side}"
 

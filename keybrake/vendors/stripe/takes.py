@@ -1,4 +1,4 @@
-"""Calls that take back, or take out, a part of another object: refunds, reversals, credit notes."""
+"""Price calls that take back a part of another object: refunds, reversals, credit notes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ from keybrake.vendors.stripe.worth import worth
 def part(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """It has no currency of its own, and without an amount it takes all that is left."""
+    """
+    Price a call that takes a part of a parent object, in the parent's currency.
+
+    Without an amount it takes all that is left of the parent.
+    """
     del money
     asked = asked_of(call, rule, params, ids)
     if asked is None:
@@ -35,21 +39,22 @@ def part(
     call, object_id, path = asked
     if rule.amount and (amount := dig(params, rule.amount[0])) is not None:
         call = with_amount(call, amount, rule.amount[0][0])
-    # The parent's position knows the currency, but not what is left of it.
+    # The parent's position shows the currency, but not how much is left to take.
     known_as = None if call.amount is None else key_of(call, object_id)
     return call._replace(value_micros=None, lookup=Lookup(known_as, path))
 
 
 def part_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price a part by its parent: in its currency, at most what is left of it."""
+    """Price a part by its amount, or by all that is left of its parent."""
     if isinstance(found, Position) and call.amount is not None:
-        # Its rate is frozen: what is given back is worth what it was counted at.
+        # Use the rate that the parent was counted with, so that both are worth the same.
         return at_rate(call, found.currency, found.usd_per_unit, None, money)
     currency = None if isinstance(found, Position) else currency_code(found.get("currency"))
     if currency is None or isinstance(found, Position):
         return unknown(call, "the object to take from could not be looked up")
     if call.amount is not None:
-        # The object told its currency, which no call changes once there is something to take.
+        # Only the currency was read from the object, and no call changes it once there is money
+        # to take. So the price does not depend on the object.
         return priced(call._replace(priced_by=()), call.amount, currency, money)
     minor = _most_left_of(rule, found)
     if minor is None:
@@ -57,12 +62,12 @@ def part_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     return priced(call, minor, currency, money)
 
 
-# Its amount received is final only in one of these.
+# The statuses in which the amount_received of a payment intent is final.
 _INTENT_ENDED = ("succeeded", "canceled")
 
 
 def _most_left_of(rule: Rule, found: Mapping[str, Any]) -> int | None:
-    """Return the most that can be taken: of an intent that has not ended, all that it is for."""
+    """Return the most that can be taken; of an open payment intent, its whole amount."""
     left = left_of(rule, found)
     if found.get("object") != "payment_intent" or found.get("status") in _INTENT_ENDED:
         return left
@@ -73,7 +78,7 @@ def _most_left_of(rule: Rule, found: Mapping[str, Any]) -> int | None:
 def refund(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """A part that goes back to a customer: under money.refunds it may count net, or nothing."""
+    """Price a refund like ``part``; with money.refunds it counts net, or not at all."""
     if money.refunds == "ignore":
         return call
     asked = asked_of(call, rule, params, ids)
@@ -85,21 +90,22 @@ def refund(
         return part(call, rule, params, ids, money)
     call = with_amount(call, amount, rule.amount[0][0])
     call = priced_by_request(with_currency(call, currency), money)
-    # The parent's currency and rate, if the ledger knows them, go before. One from a customer's
-    # cash balance has no parent at all.
+    # Prefer the currency and rate of the parent's position if the ledger has it. A refund from a
+    # customer's cash balance has no parent.
     return call if asked is None else call._replace(lookup=Lookup(key_of(call, asked[1])))
 
 
-# What is gathered where a look-up told which event a refund takes back.
+# Marker in ``Call.gathered``: a look-up found the position that the refund takes back.
 EVENT_KNOWN = "event known"
 
 
-# Stands for all refunds: one that is canceled leaves more of its charge, and does not say of which.
+# A key that stands for all refunds: canceling a refund leaves more of its charge to take, and the
+# request does not name the charge.
 _REFUNDS = "*refunds"
 
 
 def refund_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price a refund; what it takes back is the event that its charge belongs to."""
+    """Price a refund; it takes back the position that its charge belongs to."""
     call = part_found(call, rule, found, money)
     if call.priced_by:
         call = call._replace(priced_by=(*call.priced_by, key_of(call, _REFUNDS)))
@@ -116,7 +122,11 @@ _LINES = ("lines", "shipping_cost")
 def credit_note(
     call: Call, rule: Rule, params: Mapping[str, Any], ids: tuple[str, ...], money: Money
 ) -> Call:
-    """The most that its amounts say; with lines, or without amounts, the whole of its invoice."""
+    """
+    Price a credit note at the most that its amounts allow.
+
+    With lines, or without amounts, it counts as the whole invoice.
+    """
     call = part(call._replace(amount=None), rule._replace(amount=()), params, ids, money)
     named = {path[0]: params.get(path[0]) for path in rule.amount}
     given = {name: value for name, value in named.items() if value is not None}
@@ -128,7 +138,8 @@ def credit_note(
     if call.refusal or not given or any(name in params for name in _LINES):
         return call._replace(amount=None)
     whole = minor_amount(given.pop("amount", 0)) or 0
-    # Credited, refunded and settled elsewhere add up to the amount, where all are named.
+    # If the request names all parts (credited, refunded, settled elsewhere), they add up to the
+    # amount.
     parts = sum(minor_amount(value) or 0 for value in given.values())
     return call._replace(amount=max(whole, parts, refunds))
 

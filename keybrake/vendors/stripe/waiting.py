@@ -1,4 +1,4 @@
-"""What waits for a customer's next invoice: a subscription collects it without a further call."""
+"""Pending invoice items of a customer, which a subscription collects without a further call."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from keybrake.vendors.stripe.objects import Found
 from keybrake.vendors.stripe.stakes import side_of, with_stakes
 from keybrake.vendors.stripe.steps import dig, id_of, key_of, no_rate, unknown
 
-# What is gathered of an item that waits: PENDING counts, because a subscription will collect it.
-# WAITING counts nothing yet; the ledger remembers that the customer has some. GONE was deleted.
+# Markers in ``Call.gathered`` for a pending item. PENDING: the item counts, because a subscription
+# will collect it. WAITING: it counts nothing yet, and the ledger only remembers that the customer
+# has pending items. GONE: the item was deleted.
 PENDING, WAITING, GONE = "pending", "waiting", "gone"
 
 _ITEMS, _SUBSCRIPTIONS = "/v1/invoiceitems", "/v1/subscriptions"
@@ -23,33 +24,33 @@ _OVER = ("canceled", "incomplete_expired")
 
 
 class Items(NamedTuple):
-    """Whose items that wait are looked up, to be collected with a call that is priced already."""
+    """A priced call, while the customer's pending items, which it also collects, are looked up."""
 
     customer: str
     call: Call
 
 
 def waiting_key(call: Call, customer: str) -> str:
-    """Return the key under which the ledger remembers that items of a customer wait."""
+    """Return the key under which the ledger remembers that a customer has pending items."""
     return key_of(call, f"{customer}:waiting")
 
 
 def ask_subscriptions(call: Call, customer: str) -> Call:
-    """Ask which subscriptions a customer has."""
+    """Look up the subscriptions of a customer."""
     asked = {"customer": customer, "limit": _MOST}
     call = with_stakes(call, priced_by=(side_of(call, customer, "subscribed"),))
     return call._replace(value_micros=None, lookup=Lookup(path=_SUBSCRIPTIONS, params=asked))
 
 
 def ask_items(call: Call, customer: str) -> Call:
-    """Ask which items of a customer wait."""
+    """Look up the pending items of a customer."""
     asked = {"customer": customer, "pending": True, "limit": _MOST}
     call = with_stakes(call, priced_by=(key_of(call, customer),))
     return call._replace(value_micros=None, lookup=Lookup(path=_ITEMS, params=asked))
 
 
 def rows_of(found: Found, customer: str) -> list[Mapping[str, Any]] | None:
-    """Return the customer's objects in a list that was looked up; None: it is not whole."""
+    """Return the customer's objects from a looked-up list; None: the list is not complete."""
     rows = None if isinstance(found, Position) else found.get("data")
     if not isinstance(rows, list) or isinstance(found, Position):
         return None
@@ -64,45 +65,45 @@ def _owner(row: Mapping[str, Any]) -> str | None:
 
 
 def has_subscription(found: Found, customer: str) -> bool | None:
-    """Return whether a subscription of the customer goes on; None: it could not be looked up."""
+    """Return whether the customer has a subscription that has not ended; None: not known."""
     rows = rows_of(found, customer)
     return None if rows is None else any(row.get("status") not in _OVER for row in rows)
 
 
 def sum_of_items(found: Found, customer: str, wanted: str | None) -> tuple[int, str | None] | str:
     """
-    Return what the items that wait come to, and their currency; a text: why it cannot be told.
+    Return the sum of the pending items and its currency; a text: the reason why there is none.
 
     Args:
-        found: The list that was looked up.
-        customer: Whose items they are.
-        wanted: The currency of the invoice; None: that of the items.
+        found: The looked-up list of items.
+        customer: Customer of the items.
+        wanted: Currency of the invoice; None: the currency of the items.
     """
     rows = rows_of(found, customer)
     if rows is None:
-        return "the items that wait for the invoice could not all be looked up"
+        return "the pending invoice items could not all be looked up"
     rows = [row for row in rows if id_of(row.get("invoice")) is None]
     currencies = {currency_code(row.get("currency")) for row in rows}
     if wanted is not None:
         rows = [row for row in rows if currency_code(row.get("currency")) == wanted]
         currencies = {wanted}
     if any(row.get("tax_rates") for row in rows):
-        return "the items that wait for the invoice are taxed (tax_rates)"
+        return "the pending invoice items are taxed (tax_rates)"
     amounts = [signed_amount(row.get("amount")) for row in rows]
     whole = [amount for amount in amounts if amount is not None]
     if len(whole) != len(amounts) or len(currencies) > 1:
-        return "the items that wait for the invoice cannot be added up"
+        return "the pending invoice items cannot be added up"
     return sum(whole), (currencies.pop() if currencies else None)
 
 
 def absorbing(call: Call, items: Iterable[object]) -> Call:
-    """Return a call that has these items collected: what each was counted at is a part of it."""
+    """Return a call that collects these items, so that their counted value is a part of it."""
     keys = (key_of(call, name) for name in items if isinstance(name, str))
     return call._replace(absorbs=tuple(dict.fromkeys((*call.absorbs, *keys))))
 
 
 def items_on(invoice: Mapping[str, Any]) -> list[object]:
-    """Return the ids of the items that are lines of an invoice, in older answers or newer ones."""
+    """Return the ids of the invoice items on an invoice, from answers of any API version."""
     lines = dig(invoice, ("lines", "data"))
     newer = ("parent", "invoice_item_details", "invoice_item")
     lines = lines if isinstance(lines, list) else []
@@ -110,7 +111,7 @@ def items_on(invoice: Mapping[str, Any]) -> list[object]:
 
 
 def with_waiting(call: Call, customer: object) -> Call:
-    """Return a priced call that collects what waits, where the ledger knows of something."""
+    """Return a priced call that also collects the pending items that the ledger remembers."""
     name = id_of(customer)
     if name is None or call.lookup is not None or call.refusal:
         return call
@@ -120,7 +121,7 @@ def with_waiting(call: Call, customer: object) -> Call:
 
 
 def waiting_found(call: Call, state: Items, found: Found, money: Money) -> Call:
-    """Price what waits on top of what the call comes to by itself."""
+    """Add the pending items to the price of the call."""
     if isinstance(found, Position):
         return ask_items(call, state.customer)._replace(gathered=(state,))
     read = sum_of_items(found, state.customer, state.call.currency)
@@ -140,7 +141,7 @@ def waiting_found(call: Call, state: Items, found: Found, money: Money) -> Call:
 
 
 def balance_owed(found: Found, currency: str | None) -> int | str:
-    """Return what a customer owes on top of an invoice; a text: why it cannot be told."""
+    """Return the balance a customer owes on top of an invoice; a text: why it is unknown."""
     if isinstance(found, Position) or found.get("object") != "customer":
         return "the customer's balance could not be looked up"
     owed, own = found.get("balance", 0), currency_code(found.get("currency"))

@@ -1,4 +1,4 @@
-"""What is a Stripe object worth now, at most: one reader per kind of object Stripe answers with."""
+"""Read the most that a Stripe object is worth, with one reader per kind of object."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from keybrake.vendors.stripe.table import Path
 
 class Worth(NamedTuple):
     """
-    What a Stripe object is worth at most.
+    The most that a Stripe object is worth.
 
     Attributes:
-        object_id: What names its position.
-        state: Of the position.
-        minor: In *currency*; None if it cannot be read.
-        contingent: What it may come to if a person acts.
-        partial: The object is one part of the position only, such as one payment of an invoice.
-        kept: It shows no amount: what was reserved stays counted.
+        object_id: Id that names the position.
+        state: State of the position.
+        minor: Amount in *currency*; None: it cannot be read.
+        contingent: Amount that it may reach if a person acts.
+        partial: The object is only a part of the position, such as one payment of an invoice.
+        kept: The object shows no amount, so the reservation stays counted.
     """
 
     object_id: str
@@ -34,7 +34,7 @@ class Worth(NamedTuple):
 
 
 def worth(body: Body) -> Worth | None:
-    """Return what an object holds; None: none of those that hold anything."""
+    """Return the worth of an object; None: objects of this kind have none."""
     kind, object_id = body.get("object"), body.get("id")
     if not isinstance(kind, str) or not isinstance(object_id, str):
         return None
@@ -52,13 +52,13 @@ def worth(body: Body) -> Worth | None:
 
 
 def _of_its_invoice(body: Body, held: Worth) -> Worth:
-    """An accepted quote is the event of the invoice that it became."""
+    """Count an accepted quote as the position of the invoice that it became."""
     invoice = id_of(_named(body.get("invoice")))
     return held if invoice is None else held._replace(object_id=invoice)
 
 
 def _part_of(body: Body, held: Worth) -> Worth:
-    """A charge made for an intent is the intent's event, and a payment of an invoice the invoice's."""
+    """Count a charge of an intent as the intent, and a payment of an invoice as a part of it."""
     invoice = id_of(_named(body.get("invoice")))
     if invoice is not None:
         return held._replace(object_id=invoice, partial=True)
@@ -72,7 +72,7 @@ def _named(value: object) -> object:
 
 
 def _minor(amount: object) -> int | None:
-    # In an answer, digits in quotes are no amount, save in v2.
+    # Answers show amounts as ints. Only v2 sends text, which _plain() converts.
     return minor_amount(amount) if type(amount) is int else None
 
 
@@ -84,7 +84,7 @@ _LINKED: Mapping[str, Callable[[Body, Worth], Worth]] = {
 
 
 class _Plain(NamedTuple):
-    """An object whose one amount counts from the beginning, until a status undoes it."""
+    """How to read an object with one amount, which counts until a status releases it."""
 
     settled: frozenset[str] | None
     released: frozenset[str]
@@ -93,7 +93,7 @@ class _Plain(NamedTuple):
 
 
 def _object(settled: str | None, released: str = "", amount: str = "amount") -> _Plain:
-    """*settled* None: whatever the status, it has happened."""
+    """Return how to read an object; *settled* None: it is settled in every status."""
     finals = None if settled is None else frozenset(settled.split())
     return _Plain(finals, frozenset(released.split()), tuple(amount.split(".")))
 
@@ -110,7 +110,7 @@ _PLAIN: Mapping[str, _Plain] = {
     "transfer": _object(None),
     "transfer_reversal": _object(None),
     "fee_refund": _object(None),
-    # A note that is voided later does not take back what it refunded.
+    # Voiding a credit note does not take back the refund it made.
     "credit_note": _object(None, amount="total"),
     "dispute": _object("lost", "won warning_closed"),
     "climate.order": _object("confirmed delivered", "canceled", "amount_total"),
@@ -134,8 +134,8 @@ def _plain(body: Body, object_id: str, kind: _Plain) -> Worth:
         return Worth(object_id, "released", 0, currency)
     amount = dig(body, kind.amount)
     if type(amount) is str and len(kind.amount) > 1:
-        amount = minor_amount(amount)  # v2 writes its 64-bit integers as text
+        amount = minor_amount(amount)  # v2 sends 64-bit integers as text
     if type(amount) is int and body.get("original_payout") is not None:
-        amount = abs(amount)  # the reversal of a payout is a payout the other way
+        amount = abs(amount)  # the reversal of a payout has a negative amount, and counts too
     done = kind.settled is None or (isinstance(status, str) and status in kind.settled)
     return Worth(object_id, "settled" if done else "in_flight", _minor(amount), currency)
