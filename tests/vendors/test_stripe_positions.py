@@ -366,6 +366,65 @@ def test_a_decline_that_shows_nothing_captured(wire, ledger_url, rows, received)
     assert (rows()[-1]["state"], str(run.spent)) == ("voided", "0.00")
 
 
+def _declined(intent, **options):
+    with pytest.raises(stripe.CardError):
+        stripe.PaymentIntent.confirm(intent, payment_method="pm_card_chargeDeclined", **options)
+
+
+def test_a_declined_confirmation_that_raised_the_intent_counts(fake, ledger_url, rows):
+    """An intent that a declined confirmation left open at $500 counts $500 until it is canceled."""
+    with keybrake.run("agent", cap=501) as run:
+        made = stripe.PaymentIntent.create(amount=100, currency="usd").id
+        _declined(made, amount_to_confirm=50_000)
+        assert (rows()[-1]["state"], str(run.spent)) == ("settled", "500.00")
+        with pytest.raises(keybrake.CapExceeded):
+            stripe.PaymentIntent.create(amount=50_000, currency="usd")
+        stripe.PaymentIntent.cancel(made)
+
+    assert (str(run.spent), fake.charged()) == ("0.00", 0)
+
+
+def test_a_raised_intent_is_confirmed_at_what_it_counts(fake, ledger_url, rows):
+    """What a declined confirmation raised is charged within the cap, and takes that from others."""
+    with keybrake.unguarded("made elsewhere"):
+        others = stripe.PaymentIntent.create(amount=100, currency="usd").id
+    with keybrake.run("agent", cap=501) as run:
+        for intent in (stripe.PaymentIntent.create(amount=1, currency="usd").id, others):
+            with pytest.raises((stripe.CardError, keybrake.CapExceeded)):
+                stripe.PaymentIntent.confirm(
+                    intent, amount_to_confirm=50_000, payment_method="pm_card_chargeDeclined"
+                )
+            stripe.PaymentIntent.confirm(intent, payment_method="pm_card_visa")
+
+    assert (str(run.spent), fake.charged()) == ("501.00", 50_100)
+    assert not [row for row in rows() if row["reason"] == "overrun"]
+
+
+def test_a_declined_confirmation_at_the_same_amount_adds_nothing(fake, ledger_url, rows):
+    """An intent that is declined as it was counts as before; one made elsewhere counts nothing."""
+    with keybrake.unguarded("made elsewhere"):
+        others = stripe.PaymentIntent.create(amount=100, currency="usd").id
+    with keybrake.run("agent", cap=10) as run:
+        made = stripe.PaymentIntent.create(amount=500, currency="usd").id
+        for intent in (made, others):
+            _declined(intent)
+            assert (rows()[-1]["state"], str(run.spent)) == ("voided", "5.00")
+
+
+def test_a_declined_create_is_priced_by_its_intent_later(fake, ledger_url):
+    """A create that is declined counts nothing, and its intent counts in full once confirmed."""
+    with keybrake.run("agent", cap=9) as run:
+        with pytest.raises(stripe.CardError) as caught:
+            stripe.PaymentIntent.create(
+                amount=900, currency="usd", confirm=True, payment_method="pm_card_chargeDeclined"
+            )
+        intent = caught.value.json_body["error"]["payment_intent"]["id"]
+        assert str(run.spent) == "0.00"
+        stripe.PaymentIntent.create(amount=1, currency="usd")
+        with pytest.raises(keybrake.CapExceeded):
+            stripe.PaymentIntent.confirm(intent, payment_method="pm_card_visa")
+
+
 def test_cancelling_what_nobody_counts_costs_nothing(wire, ledger_url):
     """What was captured of an intent before this run is not this run's when it cancels the rest."""
     intent = {"id": "pi_1", "object": "payment_intent", "amount": 1000, "currency": "usd"}

@@ -157,7 +157,8 @@ def _declined(call: Call, rule: Rule | None, reply: Reply, money: Money | None) 
     """
     Return the outcome of a call that Stripe refused: nothing happened.
 
-    A decline may show an intent that received money before. Then the intent counts as it is shown.
+    A decline may show an intent that received money before, or that the call made dearer. Then the
+    intent counts as it is shown.
     """
     declined = reply.status == 402
     conclusive = declined or (reply.replayed and reply.status not in (409, 429))
@@ -165,9 +166,24 @@ def _declined(call: Call, rule: Rule | None, reply: Reply, money: Money | None) 
     if isinstance(intent, Mapping) and rule is not None and call.usd_per_unit is not None:
         received = intent.get("amount_received")
         held = worth(intent)
-        if type(received) is int and received > 0 and held is not None and _is_readable(held):
+        took = type(received) is int and received > 0
+        if held is not None and _is_readable(held) and (took or _is_raised(call, held)):
             return _settled(call, held, reply, money, intent)
     return Outcome(State.VOIDED, conclusive=conclusive, http_status=reply.status)
+
+
+def _is_raised(call: Call, held: Worth) -> bool:
+    """
+    Return whether a declined call left the intent that it acts on open at an amount it had not.
+
+    Its next confirmation takes that amount. A create that is declined counts nothing: a later
+    call on its intent looks the intent up.
+    """
+    shown = _value(call, held, call.usd_per_unit)
+    if not shown or call.position != key_of(call, held.object_id):
+        return False
+    asked = call.value_micros or 0
+    return shown >= asked if call.amount is not None else shown > asked
 
 
 def _observed(call: Call, reply: Reply) -> Outcome:
