@@ -697,6 +697,7 @@ def test_an_item_that_waits_for_nobody_changes_as_it_likes(wire, ledger_url, row
             wire.answer(200, _listed())
             wire.answer(200, item)
             stripe.InvoiceItem.modify("ii_1", **change)
+        wire.answer(200, _listed())
         wire.answer(200, item | {"amount": -100})
         stripe.InvoiceItem.create(customer="cus_1", amount=-100, currency="usd")
 
@@ -782,3 +783,110 @@ def test_a_new_draft_of_a_customer_who_owes(wire, ledger_url, rows):
             _refused(lambda: stripe.Invoice.create(customer="cus_1", auto_advance=True), "balance")
         wire.answer(200, _listed({"amount": 5, "currency": "usd", "tax_rates": ["txr_1"]}))
         _refused(lambda: stripe.Invoice.create(customer="cus_1", auto_advance=True), "tax_rates")
+
+
+def _draft_below_zero(customer, **options):
+    made = stripe.Invoice.create(customer=customer, **options)
+    stripe.InvoiceItem.create(invoice=made.id, amount=-5000, currency="usd")
+    return made.id
+
+
+_MAILED = {"collection_method": "send_invoice", "days_until_due": 30}
+_PRICED_MONTHLY = {"unit_amount": 100, "currency": "usd", "product": "prod_1"}
+
+
+def _subscribe(customer, **options):
+    items = [{"price_data": {**_PRICED_MONTHLY, "recurring": {"interval": "month"}}}]
+    return stripe.Subscription.create(customer=customer, items=items, **options)
+
+
+def _wait_and_subscribe(customer, **options):
+    stripe.InvoiceItem.create(customer=customer, amount=-5000, currency="usd")
+    _subscribe(customer, **options)
+
+
+def _beside(customer, amount):
+    with keybrake.unguarded("made elsewhere"):
+        _subscribe(customer)
+    return stripe.InvoiceItem.create(customer=customer, amount=amount, currency="usd").id
+
+
+CREDITS = {
+    "finalize": (50, lambda c: stripe.Invoice.finalize_invoice(_draft_below_zero(c, **_MAILED))),
+    "send": (50, lambda c: stripe.Invoice.send_invoice(_draft_below_zero(c, **_MAILED))),
+    "pay": (50, lambda c: stripe.Invoice.pay(_draft_below_zero(c))),
+    "paid elsewhere": (
+        50, lambda c: stripe.Invoice.pay(_draft_below_zero(c), paid_out_of_band=True)
+    ),
+    "a subscription": (51, _wait_and_subscribe),
+    "a trial": (51, lambda c: _wait_and_subscribe(c, trial_period_days=7)),
+    "beside a subscription": (50, lambda c: _beside(c, -5000)),
+    "changed beside a subscription": (
+        50, lambda c: stripe.InvoiceItem.modify(_beside(c, 100), amount=-5000)
+    ),
+}  # fmt: skip
+
+
+def _credit(fake, customer):
+    while fake.advance():
+        pass
+    with keybrake.unguarded("looked at"):
+        return -stripe.Customer.retrieve(customer).balance
+
+
+@pytest.mark.parametrize("how", CREDITS)
+def test_credit_by_a_total_below_zero_is_refused_beyond_the_cap(fake, ledger_url, customer, how):
+    """No call gives a customer $50 by an invoice below zero under a cap of $20."""
+    with keybrake.run("agent", cap=20), pytest.raises(keybrake.CapExceeded):
+        CREDITS[how][1](customer)
+
+    assert _credit(fake, customer) <= 0
+
+
+@pytest.mark.parametrize("how", CREDITS)
+def test_credit_by_a_total_below_zero_counts(fake, ledger_url, customer, rows, how):
+    """The call that gives a customer $50 by an invoice below zero reserves and counts it."""
+    dollars, gives = CREDITS[how]
+    with keybrake.run("agent", cap=100) as run:
+        gives(customer)
+
+    assert (run.spent, _overruns(rows)) == (dollars, [])
+    assert _credit(fake, customer) <= 5000
+
+
+def test_a_draft_made_elsewhere_gives_no_credit_unseen(fake, ledger_url, customer):
+    """A draft of somebody else's, made negative by a guarded call, counts when it is paid elsewhere."""
+    with keybrake.unguarded("made elsewhere"):
+        made = stripe.Invoice.create(customer=customer).id
+    with keybrake.run("agent", cap=20):
+        stripe.InvoiceItem.create(invoice=made, amount=-5000, currency="usd")
+        with pytest.raises(keybrake.CapExceeded):
+            stripe.Invoice.pay(made, paid_out_of_band=True)
+
+    assert _credit(fake, customer) == 0
+
+
+@pytest.mark.parametrize("finalized", [False, True])
+def test_a_draft_above_zero_is_paid_elsewhere_or_sent_for_nothing(
+    fake, ledger_url, customer, rows, finalized
+):
+    """An invoice that gives no credit counts nothing when the customer pays it in another way."""
+    with keybrake.run("agent", cap=0) as run:
+        for method in ("pay", "send_invoice"):
+            made = stripe.Invoice.create(customer=customer, **_MAILED).id
+            stripe.InvoiceItem.create(invoice=made, amount=5000, currency="usd")
+            if finalized:
+                stripe.Invoice.finalize_invoice(made)
+            options = {"paid_out_of_band": True} if method == "pay" else {}
+            getattr(stripe.Invoice, method)(made, **options)
+
+    assert (str(run.spent), rows()[-1]["contingent"], fake.charged()) == ("0.00", 50_000_000, 0)
+
+
+def test_a_smaller_credit_counts_what_is_left_of_it(fake, ledger_url, customer):
+    """An item below zero that changes goes on to count the larger of what it was and what it is."""
+    with keybrake.run("agent", cap=60) as run:
+        item = _beside(customer, -5000)
+        for amount, counted in ((-5000, "50.00"), (-4000, "50.00"), (-6000, "60.00")):
+            stripe.InvoiceItem.modify(item, amount=amount)
+            assert str(run.spent) == counted

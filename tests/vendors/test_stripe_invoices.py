@@ -110,7 +110,7 @@ def test_a_change_of_lines_is_seen_in_the_answer(wire, ledger_url):
 
 
 def test_paying_elsewhere_adds_nothing(fake, ledger_url, rows):
-    """An invoice that is only marked as paid moves no money, and asks nothing first."""
+    """An invoice made elsewhere that is only marked as paid moves no money, and asks nothing first."""
     invoice = fake.add_invoice(900)
     with keybrake.run("agent", cap=0) as run:
         stripe.Invoice.pay(invoice, paid_out_of_band=True)
@@ -176,7 +176,8 @@ def test_finalize(wire, ledger_url, rows, draft, given, counted):
 
 def test_sending_asks_the_customer(wire, ledger_url, rows):
     """An invoice that is sent counts nothing; what it asks for is on record."""
-    wire.answer(200, _OPEN | {"collection_method": "send_invoice", "status": "open"})
+    for _ in range(2):  # it is looked up, then sent
+        wire.answer(200, _OPEN | {"collection_method": "send_invoice", "status": "open"})
     with keybrake.run("agent", cap=0) as run:
         stripe.Invoice.send_invoice("in_1")
 

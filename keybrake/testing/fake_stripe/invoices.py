@@ -144,7 +144,8 @@ def send(store: Store, params: Params, invoice_id: str) -> Outcome:
     invoice = store.find("invoice", invoice_id)
     if invoice["status"] == "draft":
         end_draft(store, invoice)
-    only(invoice, "open", "send")
+    else:
+        only(invoice, "open", "send")
     return Outcome(invoice)
 
 
@@ -153,6 +154,8 @@ def pay(store: Store, params: Params, invoice_id: str) -> Outcome:
     invoice = store.find("invoice", invoice_id)
     if invoice["status"] == "draft":
         end_draft(store, invoice)
+        if invoice["status"] == "paid":  # the customer's balance paid it
+            return Outcome(invoice)
     only(invoice, "open", "pay")
     if flag(params, "paid_out_of_band"):
         invoice |= {"status": "paid", "amount_paid": invoice["amount_due"], "amount_remaining": 0}

@@ -25,6 +25,8 @@ Params = Mapping[str, Any]
 # Marker in ``Call.gathered``: the call makes a counted invoice or a pending item dearer, but its
 # answer does not show the new amount. The reservation becomes the value of the position.
 GROWN = "grown"
+# What is gathered where a call changes a draft that waits, and that the ledger does not know.
+TOUCHED = "touched"
 
 _MOST_LINES = 100
 
@@ -206,12 +208,23 @@ def _on_invoice(call: Call, change: Change, invoice: Params, money: Money) -> Ca
         call = call._replace(priced_by=(side_of(call, change.invoice, "advance"),))
         if invoice.get("status") in _OVER:
             return call._replace(gathered=(), position=None)  # its position stays as it is
-        return call._replace(gathered=(), lookup=Lookup(known_as=call.position))
+        return _touched(call, invoice, money)
     if unread_lines(change, invoice):
         path = f"/v1/invoices/{change.invoice}/lines"
         lookup = Lookup(path=path, params={"limit": _MOST_LINES})
         return call._replace(lookup=lookup, gathered=(_Lines(change, invoice),))
     return _priced(call, change, invoice, money)
+
+
+def _touched(call: Call, invoice: Params, money: Money) -> Call:
+    """Have the ledger know the draft: a later call may finalize it, and its total be below zero."""
+    currency = currency_code(invoice.get("currency"))
+    rate = None if currency is None else money.rate(currency)
+    if invoice.get("status") == "draft" and rate is not None:
+        call = call._replace(currency=currency, usd_per_unit=rate, gathered=(TOUCHED,))
+    else:
+        call = call._replace(gathered=())
+    return call._replace(lookup=Lookup(known_as=call.position))
 
 
 def _settings(fields: Params) -> Params:

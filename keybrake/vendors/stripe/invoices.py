@@ -11,8 +11,8 @@ from keybrake.model.shown import shown
 from keybrake.vendors.stripe.drafts import may_be_set
 from keybrake.vendors.stripe.edits import is_taxing
 from keybrake.vendors.stripe.money import currency_code, minor_amount
-from keybrake.vendors.stripe.objects import Found
-from keybrake.vendors.stripe.readers import at_least_credited, is_left_to_customer
+from keybrake.vendors.stripe.objects import Found, known
+from keybrake.vendors.stripe.readers import at_least_credited, credited_by, is_left_to_customer
 from keybrake.vendors.stripe.stakes import with_stakes
 from keybrake.vendors.stripe.steps import dig, id_of, is_id, is_set, key_of, no_id, priced, unknown
 from keybrake.vendors.stripe.table import Rule
@@ -39,17 +39,26 @@ def _asking(call: Call, invoice: str, *gathered: Any) -> Call:
     )
 
 
+# What is gathered of an invoice that was paid elsewhere, while it is looked up.
+_ELSEWHERE = "elsewhere"
+
+
 def pay(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
     """Price a payment of the remaining amount; free if the invoice was paid elsewhere."""
     del rule, money
-    if is_set(params.get("paid_out_of_band")):
-        return call._replace(effect=Effect.FREE)
-    return _asking(call, ids[0])
+    if not is_set(params.get("paid_out_of_band")):
+        return _asking(call, ids[0])
+    call = _asking(call, ids[0], _ELSEWHERE)
+    # Only a draft may give credit, and only one that a guarded call touched is looked up for that.
+    call = with_stakes(call, priced_by=(key_of(call, ids[0]),))
+    return call._replace(lookup=Lookup(known_as=call.position))
 
 
 def pay_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     """Price a payment at the remaining amount, and note the amount that was paid before."""
     del rule
+    if call.gathered == (_ELSEWHERE,):
+        return _paid_elsewhere(call, found, money)
     if isinstance(found, Position):
         return known_amount(call, found)
     remaining = minor_amount(at_least_credited(found.get("amount_remaining"), found))
@@ -58,13 +67,50 @@ def pay_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     return call._replace(gathered=(paid,)) if type(paid) is int and paid > 0 else call
 
 
+def _paid_elsewhere(call: Call, found: Found, money: Money) -> Call:
+    if isinstance(found, Position):
+        return call._replace(lookup=Lookup(path=call.path.removesuffix("/pay")))
+    if found.get("object") != "invoice":
+        return unknown(call, "the invoice could not be looked up")
+    call = call._replace(gathered=())
+    if found.get("status") != "draft":
+        call = call._replace(priced_by=())
+    else:
+        call = _collects(call, found)
+        if credit := credited_by(found):
+            return _priced(call, credit, found, money)
+    return call._replace(effect=Effect.FREE, value_micros=0, position=None)
+
+
 def paid(call: Call, body: Mapping[str, Any]) -> Worth | None:
     """Return the worth of an invoice to the call that paid it, without earlier payments."""
     held = worth(body)
     before = call.gathered[0] if call.gathered else 0
+    before = before if type(before) is int else 0
     if held is None or held.minor is None or held.state not in ("settled", "in_flight"):
         return held
     return held._replace(minor=max(0, held.minor - before))
+
+
+def send(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
+    """The customer is asked for what remains; a draft is finalized first, and may give credit."""
+    del rule, params, money
+    return _asking(call, ids[0])
+
+
+def send_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
+    """Price an invoice that is sent: its credit, where it is a draft whose total is below zero."""
+    if isinstance(found, Position):
+        return known(call, rule, found, money)
+    if found.get("object") != "invoice":
+        return unknown(call, "the invoice could not be looked up")
+    if found.get("status") != "draft":
+        call = call._replace(priced_by=())
+    else:
+        call = _collects(call, found)
+        if credit := credited_by(found):
+            return _priced(call, credit, found, money)
+    return call._replace(lookup=Lookup(known_as=call.position))
 
 
 def sent(call: Call, body: Mapping[str, Any]) -> Worth | None:
@@ -121,7 +167,7 @@ def finalize_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     call = _priced(
         call, minor_amount(at_least_credited(found.get("amount_due"), found)), found, money
     )
-    if is_left_to_customer(after) and not call.refusal:
+    if is_left_to_customer(after) and not call.refusal and not credited_by(found):
         return call._replace(value_micros=0, contingent_micros=call.value_micros)
     return call
 

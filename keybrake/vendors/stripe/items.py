@@ -8,6 +8,7 @@ customer has a subscription, because that will collect it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from keybrake.config.settings import Money
@@ -16,7 +17,7 @@ from keybrake.vendors.stripe.bills import ask_on, bill_found
 from keybrake.vendors.stripe.drafts import ask_invoice, changed_found, finished
 from keybrake.vendors.stripe.edits import NEXT, Cannot, Change, edited_bill
 from keybrake.vendors.stripe.lines import Bill, bill_of
-from keybrake.vendors.stripe.money import currency_code, signed_amount
+from keybrake.vendors.stripe.money import currency_code, exact_number, signed_amount
 from keybrake.vendors.stripe.objects import Found, known
 from keybrake.vendors.stripe.stakes import with_stakes
 from keybrake.vendors.stripe.steps import id_of, is_id, key_of, no_id, unknown
@@ -64,9 +65,9 @@ def create(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: 
     invoice, customer = id_of(params.get("invoice")), id_of(params.get("customer"))
     if invoice is not None:
         return ask_invoice(call, Change(invoice, added=(params,)))
-    if (signed_amount(params.get("amount")) or 0) < 0:
-        return call
-    read = bill_of([params])._replace(wanted=False)
+    # Below zero, it may be given as credit by the invoice that collects it.
+    below = min(0, signed_amount(params.get("amount")) or 0)
+    read = bill_of([{**params, "amount": -below} if below else params])._replace(wanted=False)
     if params.get("subscription") is not None or customer is None:
         return _collected(ask_on(call, read, money))
     if not is_id(customer):
@@ -172,10 +173,21 @@ def _beside(call: Call, state: _Pending, money: Money) -> Call:
         read = edited_bill(state.change, {}, amount, currency)
     except Cannot as cannot:
         return unknown(call, str(cannot))
-    if not read.pending and read.minor <= amount:
+    if not read.pending and (read.minor == amount or 0 <= read.minor < amount):
         return call._replace(value_micros=0, gathered=())
-    # A credit that shrinks makes the next invoice dearer by the difference.
-    minor = read.minor - min(amount, 0)
+    # A credit that shrinks makes the next invoice dearer by the difference. An item below zero may
+    # be given as credit.
+    minor = max(read.minor - min(amount, 0), _below(state.change, item, read.minor))
     read = read._replace(currency=currency, wanted=True, whole=True, minor=minor)
     call = call._replace(position=key_of(call, str(item.get("id"))))
     return finished(ask_on(call, read, money), read)
+
+
+def _below(change: Change, item: Mapping[str, Any], minor: Fraction) -> Fraction:
+    """Return the most credit that an item gives which comes to *minor* after the change."""
+    params = dict(change.edited).get(str(item.get("id")), {})
+    if params.get("amount") is None:
+        return -minor
+    # Whether Stripe takes a new amount for one unit or for all of them, it is no more credit.
+    given = params.get("quantity_decimal", params.get("quantity", item.get("quantity")))
+    return -minor * max(Fraction(1), exact_number(given) or Fraction(1))

@@ -63,7 +63,7 @@ KINDS: Mapping[str, Kind] = {
     "whole": Kind(objects.whole, objects.whole_found),
     "quote_accept": Kind(objects.whole, bills.accept_found),
     "follow": Kind(objects.follow, objects.known),
-    "send": Kind(objects.follow, objects.known, invoices.sent),
+    "send": Kind(invoices.send, invoices.send_found, invoices.sent),
     "observe": Kind(objects.observe, objects.known),
     "part": Kind(takes.part, takes.part_found),
     "refund": Kind(takes.refund, takes.refund_found),

@@ -10,7 +10,7 @@ from typing import Any
 from keybrake.config.settings import Money
 from keybrake.model.call import Call, Effect, Outcome, Reply, State, takes_key
 from keybrake.vendors.attempts import Verdict, verdict
-from keybrake.vendors.stripe.drafts import GROWN
+from keybrake.vendors.stripe.drafts import GROWN, TOUCHED
 from keybrake.vendors.stripe.kinds import KINDS
 from keybrake.vendors.stripe.money import micros
 from keybrake.vendors.stripe.objects import UNSEEN
@@ -126,6 +126,7 @@ _STATES = {
     GROWN: "open",
     PENDING: "open",
     WAITING: "needs_human",
+    TOUCHED: "needs_human",
     GONE: "released",
 }
 
@@ -146,7 +147,9 @@ def _kept(call: Call, plain: Outcome) -> Outcome:
         plain,
         position=position,
         position_state=_STATES[mark],
-        value_micros=0 if mark in (WAITING, GONE) else call.value_micros,
+        value_micros=0 if mark in (WAITING, TOUCHED, GONE) else call.value_micros,
+        # What is counted at more stays: such an answer, and a replay of it, shows no amount.
+        replayed=mark in (TOUCHED, GROWN),
         absorbs=call.absorbs,
         currency=call.currency,
         usd_per_unit=call.usd_per_unit,

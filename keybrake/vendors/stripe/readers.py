@@ -80,8 +80,13 @@ def at_least_credited(amount: Any, invoice: Body) -> Any:
     A negative total is added to the customer's credit. That gives value away, like a negative
     balance transaction.
     """
+    return max(amount, credited_by(invoice)) if type(amount) is int else amount
+
+
+def credited_by(invoice: Body) -> int:
+    """Return what an invoice adds to its customer's credit once it is finalized."""
     total = invoice.get("total")
-    return max(amount, -total) if type(amount) is int and type(total) is int else amount
+    return max(0, -total) if type(total) is int else 0
 
 
 def _due(body: Body) -> tuple[str, Any]:

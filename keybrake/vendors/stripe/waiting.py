@@ -130,12 +130,13 @@ def waiting_found(call: Call, state: Items, found: Found, money: Money) -> Call:
     minor, currency = read
     call = absorbing(call, (row.get("id") for row in rows_of(found, state.customer) or ()))
     first = call._replace(value_micros=state.call.value_micros, gathered=state.call.gathered)
-    if minor <= 0 or currency is None:
+    if not minor or currency is None:
         return first
     rate = state.call.usd_per_unit or money.rate(currency)
     if rate is None:
         return no_rate(call, currency, money)
-    more = micros(Fraction(minor), currency, rate)
+    # Below zero it is credit, which a trial gives at once, and the price is charged later: both count.
+    more = micros(Fraction(abs(minor)), currency, rate)
     value = (state.call.value_micros or 0) + more
     return first._replace(value_micros=value, currency=currency, usd_per_unit=rate)
 
