@@ -890,3 +890,38 @@ def test_a_smaller_credit_counts_what_is_left_of_it(fake, ledger_url, customer):
         for amount, counted in ((-5000, "50.00"), (-4000, "50.00"), (-6000, "60.00")):
             stripe.InvoiceItem.modify(item, amount=amount)
             assert str(run.spent) == counted
+
+
+def test_a_counted_item_that_became_a_credit_is_not_deleted_unseen(
+    fake, ledger_url, subscriber, rows
+):
+    """An item is looked up before it is deleted, also where the ledger counts it."""
+    with keybrake.run("agent", cap=20):
+        item = stripe.InvoiceItem.create(customer=subscriber, amount=1, currency="usd").id
+        with keybrake.unguarded("changed elsewhere"):
+            stripe.InvoiceItem.modify(item, amount=-50_000)
+        made = stripe.Invoice.create(customer=subscriber, pending_invoice_items_behavior="include")
+        stripe.InvoiceItem.create(invoice=made.id, amount=50_100, currency="usd")
+        stripe.Invoice.modify(made.id, auto_advance=True)
+        with pytest.raises(keybrake.CapExceeded):
+            stripe.InvoiceItem.delete(item)
+
+    fake.advance()
+    assert (fake.charged(), _overruns(rows)) == (100, [])
+
+
+@pytest.mark.parametrize("advances", [False, True])
+def test_a_counted_item_is_deleted_from_its_invoice(fake, ledger_url, subscriber, advances):
+    """An item counts until it is deleted; on an invoice that counts, it is a part of that."""
+    with keybrake.run("agent", cap=20) as run:
+        item = stripe.InvoiceItem.create(customer=subscriber, amount=1000, currency="usd").id
+        made = stripe.Invoice.create(customer=subscriber, pending_invoice_items_behavior="include")
+        if advances:
+            stripe.Invoice.modify(made.id, auto_advance=True)
+        assert str(run.spent) == "10.00"
+        stripe.InvoiceItem.delete(item)
+        stripe.Invoice.retrieve(made.id)
+
+    fake.advance()
+    assert fake.charged() == 0
+    assert str(run.spent) == ("10.00" if advances else "0.00")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from keybrake.config.settings import Money
 from keybrake.model.call import Call, Effect, Lookup, Position
 from keybrake.vendors.stripe.bills import ask_on, bill_found
-from keybrake.vendors.stripe.drafts import ask_invoice, changed_found, finished
+from keybrake.vendors.stripe.drafts import GROWN, ask_invoice, changed_found, finished
 from keybrake.vendors.stripe.edits import NEXT, Cannot, Change, edited_bill
 from keybrake.vendors.stripe.lines import Bill, bill_of
 from keybrake.vendors.stripe.money import currency_code, exact_number, signed_amount
@@ -49,6 +49,12 @@ class _Known(NamedTuple):
     item: str
     params: Params
     gone: bool = False
+
+
+class _Counted(NamedTuple):
+    """A deleted item that the ledger counts, while the effect on its invoice is looked up."""
+
+    position: Position
 
 
 class _Pending(NamedTuple):
@@ -111,7 +117,7 @@ def delete(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: 
     del rule, params, money
     call = _asking(call, _Known(ids[0], {}, gone=True))
     assert call.lookup is not None
-    # An item that the ledger counts is pending, and its counted value is given back.
+    # The counted value is given back, unless an invoice becomes dearer without the item.
     return call._replace(lookup=Lookup(key_of(call, ids[0]), call.lookup.path))
 
 
@@ -123,13 +129,28 @@ def _asking(call: Call, state: _Known) -> Call:
 def item_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     """Price the change of an item, one look-up at a time."""
     state = call.gathered[0] if call.gathered else None
+    if isinstance(state, _Counted):
+        return _deleted(call, state, rule, found, money)
     if isinstance(state, _Known):
         if not isinstance(found, Position):
             return _of_item(call, state, found, money)
-        return known(call._replace(gathered=(GONE,), position=found.key), rule, found, money)
+        call = _asking(call, state)
+        # An item that became part of an invoice is no longer counted by itself.
+        return call._replace(gathered=(_Counted(found), state)) if found.value_micros else call
     if isinstance(state, _Pending):
         return _of_pending(call, state, found, money)
     return changed_found(call, rule, found, money)
+
+
+def _deleted(call: Call, state: _Counted, rule: Rule, found: Found, money: Money) -> Call:
+    """Go on with an item that is deleted; it is given back once nothing becomes dearer by that."""
+    call = item_found(call._replace(gathered=call.gathered[1:]), rule, found, money)
+    if call.refusal or call.gathered == (GROWN,):
+        return call
+    if call.lookup is not None and call.lookup.path is not None:
+        return call._replace(gathered=(state, *call.gathered))
+    call = call._replace(gathered=(GONE,), position=state.position.key, lookup=None)
+    return known(call, rule, state.position, money)
 
 
 def _of_item(call: Call, state: _Known, item: Mapping[str, Any], money: Money) -> Call:

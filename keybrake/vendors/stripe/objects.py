@@ -247,6 +247,6 @@ def observe(
 def known(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     """Return *call* with the rate at which the ledger counts the object it follows or observes."""
     del rule
-    if not isinstance(found, Position):
-        return call
+    if not isinstance(found, Position) or found.currency is None:
+        return call  # nothing is counted of a position that became a part of another one
     return at_rate(call, found.currency, found.usd_per_unit, found.value_micros, money)
