@@ -59,7 +59,7 @@ RAISES: dict[str, tuple[str, Work]] = {
 }
 
 
-def _told(work: Work, made: stripe.Invoice, said: list[str]) -> None:
+def _told(work: Callable[[Any], Any], made: Any, said: list[str]) -> None:
     try:
         work(made)
     except keybrake.CallRefused as refusal:
@@ -143,6 +143,45 @@ def test_open_invoices_of_one_customer_are_paid_at_once(fake, ledger_url):
         assert all(pool.map(keybrake.bind(stripe.Invoice.pay), opened))
 
     assert (str(run.spent), fake.charged()) == ("8.00", 800)
+
+
+def _wait_for_look(fake: FakeStripe, path: str, before: int) -> None:
+    """Wait until a call has asked for an object, while the answer is slow."""
+    deadline = time.monotonic() + 30
+    while not any(e.path.startswith(path) for e in fake.journal.entries[before:]):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def _quote(customer: str, price: str) -> str:
+    lines = [{"price": price}]
+    return stripe.Quote.finalize_quote(
+        stripe.Quote.create(customer=customer, line_items=lines).id
+    ).id
+
+
+def test_an_item_counts_beside_a_quote_that_begins_a_subscription(fake, ledger_url, rows):
+    """A quote that is accepted while an item asks for subscriptions makes the item ask again."""
+    with keybrake.unguarded("made elsewhere"):
+        customer = stripe.Customer.create().id
+        quote = _quote(customer, fake.add_price(100))
+    before, said = len(fake.journal.entries), list[str]()
+    fake.inject(Fault("slow", method="GET", path="/v1/subscriptions", delay=1.5))
+
+    def item(_: Any) -> Any:
+        return stripe.InvoiceItem.create(customer=customer, amount=50_000, currency="usd")
+
+    with keybrake.run("agent", cap=10) as run:
+        thread = threading.Thread(target=keybrake.bind(_told), args=(item, None, said))
+        thread.start()
+        _wait_for_look(fake, "/v1/subscriptions", before)
+        _told(lambda _: stripe.Quote.accept(quote), None, said)
+        thread.join()
+
+    while fake.advance():
+        pass
+    assert said == ["cap_exceeded"]
+    assert (str(run.spent), fake.charged()) == ("1.00", 100)
 
 
 # What a careless agent does to its invoices: as the seed says, by four threads at once.

@@ -336,3 +336,38 @@ def test_a_trial_is_charged_when_it_ends(fake, customer):
     assert fake.charged() == 0
     fake.advance()
     assert fake.charged() == 500
+
+
+def test_a_quote_begins_a_subscription_or_an_invoice(fake, customer):
+    """A quote is accepted once it is open: monthly prices begin a subscription, others an invoice."""
+    monthly = fake.add_price(300)
+    once = stripe.Price.create(unit_amount=700, currency="usd", product="prod_1").id
+    for price, cents in ((monthly, 300), (once, 700)):
+        quote = stripe.Quote.create(customer=customer, line_items=[{"price": price}])
+        with pytest.raises(stripe.InvalidRequestError):
+            stripe.Quote.accept(quote.id)
+        stripe.Quote.finalize_quote(quote.id)
+        accepted = stripe.Quote.accept(quote.id)
+        assert (quote.amount_total, accepted.status) == (cents, "accepted")
+        assert (accepted.subscription is None) is (price == once)
+        with pytest.raises(stripe.InvalidRequestError):
+            stripe.Quote.cancel(quote.id)
+
+    while fake.advance():
+        pass
+    assert fake.charged() == 1000
+
+
+def test_what_a_quote_needs(fake, customer):
+    """A quote needs lines, and a customer to be accepted; one that is canceled stays so."""
+    with pytest.raises(stripe.InvalidRequestError, match="line_items"):
+        stripe.Quote.create(customer=customer)
+    lines = [{"price": fake.add_price(300)}]
+    nobodys = stripe.Quote.create(line_items=lines).id
+    stripe.Quote.finalize_quote(nobodys)
+    with pytest.raises(stripe.InvalidRequestError, match="customer"):
+        stripe.Quote.accept(nobodys)
+    stripe.Quote.cancel(nobodys)
+    with pytest.raises(stripe.InvalidRequestError):
+        stripe.Quote.finalize_quote(nobodys)
+    assert stripe.Quote.list(status="canceled").data[0].id == nobodys

@@ -78,6 +78,7 @@ ITEM: Body = {
     **USD,
 }
 QUOTE: Body = {
+    "customer": "cus_1",
     "id": "qt_1",
     "object": "quote",
     "status": "open",

@@ -231,6 +231,7 @@ _IN = "/v1/invoices/in_1"
         ("invoices.create", "/v1/customers/cus_1", {"balance": 5}),
         ("subscriptions.create", "/v1/invoiceitems", {"customer": "cus_1", "amount": 5}),
         ("invoiceitems.create", "/v1/subscriptions", {"customer": "cus_1"}),
+        ("invoiceitems.create", "/v1/quotes/qt_1/accept", {}),
         ("subscriptions.update", "/v1/subscription_items", {"subscription": "sub_1"}),
         ("subscription_items.update", "/v1/subscriptions/sub_1", {"items": [{"quantity": 5}]}),
         ("subscriptions.cancel", "/v1/subscriptions/sub_1/resume", {}),

@@ -15,6 +15,7 @@ from keybrake.vendors.stripe import (
     items,
     objects,
     previews,
+    quotes,
     takes,
     usage,
 )
@@ -61,7 +62,7 @@ KINDS: Mapping[str, Kind] = {
     "capture": Kind(objects.capture, objects.capture_found),
     "at_least": Kind(objects.total, objects.at_least_found),
     "whole": Kind(objects.whole, objects.whole_found),
-    "quote_accept": Kind(objects.whole, bills.accept_found),
+    "quote_accept": Kind(objects.whole, quotes.accept_found),
     "follow": Kind(objects.follow, objects.known),
     "send": Kind(invoices.send, invoices.send_found, invoices.sent),
     "observe": Kind(objects.observe, objects.known),
