@@ -184,6 +184,50 @@ def test_an_item_counts_beside_a_quote_that_begins_a_subscription(fake, ledger_u
     assert (str(run.spent), fake.charged()) == ("1.00", 100)
 
 
+USES_CREDIT: dict[str, Callable[[str, str, str, str], Any]] = {
+    "send": lambda _customer, _price, mailed, _quote: stripe.Invoice.send_invoice(mailed),
+    "paid elsewhere": lambda _customer, _price, mailed, _quote: stripe.Invoice.pay(
+        mailed, paid_out_of_band=True
+    ),
+    "subscription": lambda customer, price, _mailed, _quote: stripe.Subscription.create(
+        customer=customer, items=[{"price": price}]
+    ),
+    "quote": lambda _customer, _price, _mailed, quote: stripe.Quote.accept(quote),
+}
+
+
+@pytest.mark.parametrize("how", USES_CREDIT)
+@pytest.mark.parametrize("pays", ["pay", "finalize_invoice"])
+def test_credit_is_not_used_up_beside_a_price_that_counts_on_it(
+    fake, ledger_url, rows, invoice, pays, how
+):
+    """An invoice that credit paid when it was looked up is looked up again once the credit is gone."""
+    customer = invoice.customer
+    with keybrake.unguarded("made elsewhere"):
+        price = fake.add_price(1000)
+        quote = _quote(customer, price)
+        stripe.Customer.create_balance_transaction(customer, amount=-1000, currency="usd")
+    cap = 10 if how in ("subscription", "quote") else 0
+    path, said = f"/v1/invoices/{invoice.id}", list[str]()
+    with keybrake.run("agent", cap=cap):
+        mailed = stripe.Invoice.create(customer=customer, collection_method="send_invoice").id
+        stripe.InvoiceItem.create(invoice=mailed, amount=1000, currency="usd")
+        before = len(fake.journal.entries)
+        fake.inject(Fault("slow", method="GET", path=path, delay=1.5))
+        pay = keybrake.bind(lambda made: getattr(stripe.Invoice, pays)(made.id))
+        thread = threading.Thread(target=_told, args=(pay, invoice, said))
+        thread.start()
+        _wait_for_look(fake, path, before)
+        _told(lambda _: USES_CREDIT[how](customer, price, mailed, quote), None, said)
+        thread.join()
+
+    assert said == ["cap_exceeded"]
+    while fake.advance():
+        pass
+    assert fake.charged() <= cap * 100
+    assert not [row["endpoint"] for row in rows() if row["reason"] == "overrun"]
+
+
 # What a careless agent does to its invoices: as the seed says, by four threads at once.
 
 

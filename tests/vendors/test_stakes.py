@@ -249,3 +249,14 @@ def test_what_raises_a_bill_and_what_is_priced_by_it_have_an_object_in_common(
     raised.update(key for other in looked for key in _priced(other).may_raise)
 
     assert raised & set(_priced(case).priced_by)
+
+
+@pytest.mark.parametrize(("due", "stake"), [(5, ("stripe::cus_1#balance",)), (10, ())])
+def test_a_preview_that_credit_pays_for_has_a_stake_in_the_credit(due, stake):
+    """Of two changes that are invoiced at once, only one is priced by the same credit."""
+    call = _describe("/v1/subscriptions/sub_1", {"items": [{"quantity": 5}]})
+    preview = {"object": "invoice", "amount_due": due, "total": 10, "currency": "usd"}
+    call = STRIPE.complete(call._replace(lookup=None), {**preview, "customer": "cus_1"}, MONEY)
+
+    for keys in (call.priced_by, call.may_raise):
+        assert tuple(key for key in keys if key.endswith("#balance")) == stake

@@ -12,8 +12,13 @@ from keybrake.vendors.stripe.drafts import may_be_set
 from keybrake.vendors.stripe.edits import is_taxing
 from keybrake.vendors.stripe.money import currency_code, minor_amount
 from keybrake.vendors.stripe.objects import Found, known
-from keybrake.vendors.stripe.readers import at_least_credited, credited_by, is_left_to_customer
-from keybrake.vendors.stripe.stakes import with_stakes
+from keybrake.vendors.stripe.readers import (
+    at_least_credited,
+    credited_by,
+    is_left_to_customer,
+    uses_credit,
+)
+from keybrake.vendors.stripe.stakes import side_of, with_stakes
 from keybrake.vendors.stripe.steps import dig, id_of, is_id, is_set, key_of, no_id, priced, unknown
 from keybrake.vendors.stripe.table import Rule
 from keybrake.vendors.stripe.waiting import (
@@ -129,10 +134,11 @@ def _collects(call: Call, invoice: Mapping[str, Any]) -> Call:
     if invoice.get("status") == "open":
         # The invoice is final: the customer's balance and discount no longer change it.
         return call._replace(priced_by=tuple(one for one in call.priced_by if one != key))
-    due, total = invoice.get("amount_due"), invoice.get("total")
-    credited = type(due) is not int or type(total) is not int or due < total
-    # Collecting it uses up the customer's credit, which makes other invoices dearer.
-    return with_stakes(call, may_raise=(key,)) if credited else call
+    if not uses_credit(invoice):
+        return call
+    # It uses up the customer's credit, which makes other invoices dearer; and it counts on that.
+    balance = side_of(call, customer, "balance")
+    return with_stakes(call, priced_by=(balance,), may_raise=(key, balance))
 
 
 def known_amount(call: Call, found: Position) -> Call:

@@ -134,6 +134,8 @@ def item_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     if isinstance(state, _Known):
         if not isinstance(found, Position):
             return _of_item(call, state, found, money)
+        if not state.gone:
+            return unknown(call, f"the invoice item {state.item} could not be looked up")
         call = _asking(call, state)
         # An item that became part of an invoice is no longer counted by itself.
         return call._replace(gathered=(_Counted(found), state)) if found.value_micros else call

@@ -11,11 +11,11 @@ from keybrake.vendors.stripe.steps import dig, id_of
 from keybrake.vendors.stripe.table import Rule
 
 # Only the quote tells whose these are.
-_RAISED = ("subscribed", "collected")
+_RAISED = ("subscribed", "collected", "balance")
 
 
 def accept_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
-    """Price an accepted quote; it raises what it begins to collect from its customer."""
+    """Price an accepted quote; it raises what its customer has collected, and uses up credit."""
     if not isinstance(found, Position) and found.get("object") == "quote":
         customer = id_of(found.get("customer")) or id_of(dig(found, ("customer", "id")))
         if customer is not None:

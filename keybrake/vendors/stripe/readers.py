@@ -83,6 +83,12 @@ def at_least_credited(amount: Any, invoice: Body) -> Any:
     return max(amount, credited_by(invoice)) if type(amount) is int else amount
 
 
+def uses_credit(invoice: Body) -> bool:
+    """Return whether the customer's credit pays a part of an invoice that is not final yet."""
+    due, total = invoice.get("amount_due"), invoice.get("total")
+    return type(due) is not int or type(total) is not int or due < total
+
+
 def credited_by(invoice: Body) -> int:
     """Return what an invoice adds to its customer's credit once it is finalized."""
     total = invoice.get("total")

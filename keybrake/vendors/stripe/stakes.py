@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keybrake.model.call import Call
+from keybrake.vendors.stripe.readers import uses_credit
 from keybrake.vendors.stripe.steps import dig, id_of, key_of
 from keybrake.vendors.stripe.table import Path
 
@@ -63,11 +64,12 @@ def with_stakes(
 
 def side_of(call: Call, object_id: str, side: str) -> str:
     """
-    Return the key of one side of an object, for calls that depend on that side alone.
+        Return the key of one side of an object, for calls that depend on that side alone.
 
-    An invoice has the side ``advance`` (whether Stripe collects it). A customer has the sides
-    ``subscribed`` (whether there is a subscription) and ``collected`` (the invoices and
-    subscriptions that Stripe collects automatically).
+        An invoice has the side ``advance`` (whether Stripe collects it). A customer has the sides
+    ``subscribed`` (whether there is a subscription), ``collected`` (the invoices and
+    subscriptions that Stripe collects automatically) and ``balance`` (the credit that the next
+    invoice uses up).
     """
     return f"{key_of(call, object_id)}#{side}"
 
@@ -78,6 +80,15 @@ def priced_by(call: Call, found: Mapping[str, Any]) -> Call:
     named = (_id_at(found, place) for place in places)
     keys = (key_of(call, one) for one in named if one is not None)
     return call._replace(priced_by=tuple(dict.fromkeys((*call.priced_by, *keys))))
+
+
+def with_credit(call: Call, preview: Mapping[str, Any]) -> Call:
+    """Return *call*, priced by Stripe's preview of an invoice, with a stake in the credit it uses."""
+    customer = _id_at(preview, ("customer",))
+    if preview.get("object") != "invoice" or customer is None or not uses_credit(preview):
+        return call
+    balance = side_of(call, customer, "balance")
+    return with_stakes(call, priced_by=(balance,), may_raise=(balance,))
 
 
 def _id_at(found: Mapping[str, Any], place: Path) -> str | None:

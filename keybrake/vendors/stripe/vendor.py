@@ -12,7 +12,7 @@ from keybrake.model.shown import shown
 from keybrake.vendors.paths import EndpointTable, oddity, path_of
 from keybrake.vendors.stripe import outcomes
 from keybrake.vendors.stripe.kinds import KINDS
-from keybrake.vendors.stripe.stakes import may_raise, priced_by
+from keybrake.vendors.stripe.stakes import may_raise, priced_by, with_credit
 from keybrake.vendors.stripe.table import FILE, read_raises, read_rules
 
 
@@ -86,12 +86,17 @@ class Stripe:
         if not isinstance(found, Position):
             # Before the rule runs: a rule that does not depend on the object drops the key again.
             call = priced_by(call, found)
+            if rule.kind in _PREVIEWED:
+                call = with_credit(call, found)
         return KINDS[rule.kind].complete(call, rule, found, money)
 
     def outcome(self, call: Call, reply: Reply, money: Money | None = None) -> Outcome:
         """See ``Vendor.outcome``."""
         return outcomes.outcome(call, self._rules.get(call.endpoint), reply, money)
 
+
+# The kinds that may be priced by Stripe's preview of an invoice.
+_PREVIEWED = ("bill", "preview")
 
 # Finds the plain name in ``amount[]``, ``amount]`` and ``[amount``. A server that follows Rack's
 # rules for nested queries reads all of them as ``amount``, but the rules here would miss them.
