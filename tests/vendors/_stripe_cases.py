@@ -547,7 +547,7 @@ _SUBSCRIBED = (
         "subscriptions.update",
         "POST /v1/subscriptions/sub_1",
         {"items": [{"id": "si_1", "quantity": 4}], "proration_behavior": "always_invoice"},
-        _PREVIEWED,
+        (*_look("/v1/subscriptions/sub_1", SUBSCRIPTION), *_PREVIEWED),
         SUBSCRIPTION,
         1500 * CENT,
     ),

@@ -485,7 +485,7 @@ def test_what_else_changes_of_them_is_free(wire, ledger_url):
         lambda: stripe.Coupon.modify("c", name="x"),
         lambda: stripe.ShippingRate.modify("shr_1", active=False),
         lambda: stripe.Subscription.pause("sub_1"),
-        lambda: stripe.SubscriptionSchedule.modify("sub_sched_1", end_behavior="release"),
+        lambda: stripe.SubscriptionSchedule.modify("sub_sched_1", end_behavior="cancel"),
         lambda: stripe.SubscriptionSchedule.cancel("sub_sched_1", invoice_now=False),
         lambda: stripe.SubscriptionItem.delete("si_1"),
         lambda: stripe.billing.CreditGrant.modify("credgr_1", metadata={"a": "b"}),
@@ -671,8 +671,7 @@ def test_what_an_item_that_waits_may_become(wire, ledger_url, rows):
     with keybrake.run("agent", cap=100):
         for shown, change, reserved in cases:
             wire.answer(200, item | shown | {"id": f"ii_{reserved}"})
-            if "subscription" not in shown:
-                wire.answer(200, subscribed)
+            wire.answer(200, subscribed)
             wire.answer(200, item | shown)
             stripe.InvoiceItem.modify(f"ii_{reserved}", **change)
             assert rows()[-1]["reserved"] == reserved
@@ -925,3 +924,55 @@ def test_a_counted_item_is_deleted_from_its_invoice(fake, ledger_url, subscriber
     fake.advance()
     assert fake.charged() == 0
     assert str(run.spent) == ("10.00" if advances else "0.00")
+
+
+TAXED = {"id": "sub_1", "object": "subscription", "status": "active", "customer": "cus_1"}
+
+
+@pytest.mark.parametrize(
+    "taxes", [{"default_tax_rates": [{"id": "txr_1"}]}, {"automatic_tax": {"enabled": True}}]
+)
+@pytest.mark.parametrize("named", [{}, {"subscription": "sub_1"}])
+def test_an_item_beside_a_taxed_subscription(wire, ledger_url, taxes, named):
+    """The subscription adds its taxes when it collects the item, and nothing tells how much."""
+    wire.answer(200, _listed(TAXED | taxes))
+    item = {"id": "ii_1", "object": "invoiceitem", "amount": 500, "currency": "usd"}
+    wire.answer(200, item | {"customer": "cus_1"} | named)
+    wire.answer(200, _listed(TAXED | taxes))
+    with keybrake.run("agent", cap=1000):
+        _refused(
+            lambda: stripe.InvoiceItem.create(
+                customer="cus_1", amount=500, currency="usd", **named
+            ),
+            "sub_1",
+            next(iter(taxes)),
+            "auto_advance=False",
+        )
+        _refused(lambda: stripe.InvoiceItem.modify("ii_1", amount=900), next(iter(taxes)))
+
+    assert len(wire.seen) == 3
+
+
+def test_an_item_beside_a_subscription_that_is_over(wire, ledger_url):
+    """A subscription that has ended adds nothing; one that the item names counts the item."""
+    ended = TAXED | {"status": "canceled", "default_tax_rates": [{"id": "txr_1"}]}
+    with keybrake.run("agent", cap=10) as run:
+        for named, counted in (({}, "0.00"), ({"subscription": "sub_2"}, "5.00")):
+            wire.answer(200, _listed(ended))
+            wire.answer(200, {"id": "ii_1", "object": "invoiceitem", "amount": 500})
+            stripe.InvoiceItem.create(customer="cus_1", amount=500, currency="usd", **named)
+            assert str(run.spent) == counted
+
+
+def test_an_invoice_of_a_subscription_that_advances(wire, ledger_url):
+    """The subscription's taxes come on top of the items; Stripe tells the sum once the draft exists."""
+    with keybrake.run("agent", cap=1000):
+        _refused(
+            lambda: stripe.Invoice.create(
+                customer="cus_1", subscription="sub_1", auto_advance=True
+            ),
+            "subscription='sub_1'",
+            "auto_advance=False",
+        )
+
+    assert wire.seen == []

@@ -264,3 +264,25 @@ def test_an_accepted_quote_and_its_invoice_are_one_event(wire, ledger_url):
         stripe.Invoice.pay("in_1")
 
     assert str(run.spent) == "7.00"
+
+
+@pytest.mark.parametrize(
+    ("more", "counted"),
+    [
+        ({}, "0.49"),
+        ({"starting_balance": 0}, "0.49"),
+        ({"starting_balance": -20}, "0.29"),
+        ({"starting_balance": -49}, "0.00"),
+        ({"pre_payment_credit_notes_amount": 49}, "0.00"),
+    ],
+)
+def test_an_invoice_too_small_to_be_charged_is_owed(wire, ledger_url, more, counted):
+    """Stripe adds it to the customer's balance, and the next invoice collects it."""
+    small = {"id": "in_1", "object": "invoice", "amount_due": 0, "total": 49, "currency": "usd"}
+    small |= {"amount_paid": 0, "collection_method": "charge_automatically", **more}
+    wire.answer(200, small | {"status": "draft", "auto_advance": False})
+    wire.answer(200, small | {"status": "paid"})
+    with keybrake.run("agent", cap=1) as run:
+        stripe.Invoice.finalize_invoice("in_1")
+
+    assert str(run.spent) == counted

@@ -11,6 +11,15 @@ LINK = {"id": "plink_1", "object": "payment_link", "currency": "usd"}
 PRICE = {"id": "price_1", "object": "price", "unit_amount": 2000, "currency": "usd"}
 
 
+DAILY = {"interval": "daily"}
+
+
+def _post(path, **params):
+    """Call an endpoint that older versions of the SDK do not have by name."""
+    client = stripe.StripeClient("sk_test_x", base_addresses={"api": stripe.api_base})
+    return client.raw_request("post", f"/v1/{path}", **params)
+
+
 def _one(rows):
     row = rows()[-1]
     assert (row["state"], row["reserved"], row["cost"]) == ("settled", 0, 0)
@@ -150,6 +159,16 @@ def test_a_quote(wire, ledger_url, rows, ask, status, contingent):
             payment_method="pm_1", url="https://x", replacements=["card_number"]
         ),
         lambda: stripe.treasury.FinancialAccount.close("fa_1"),
+        lambda: _post("balance_settings", payments={"payouts": {"schedule": DAILY}}),
+        lambda: _post(
+            "balance_settings", payments={"payouts": {"minimum_balance_by_currency": {"usd": 0}}}
+        ),
+        lambda: stripe.Account.modify("acct_1", settings={"payouts": {"schedule": DAILY}}),
+        lambda: stripe.Account.modify("acct_1", external_account="btok_1"),
+        lambda: stripe.Account.create_external_account(
+            "acct_1", external_account="btok_1", default_for_currency=True
+        ),
+        lambda: stripe.Account.modify_external_account("acct_1", "ba_1", default_for_currency=True),
     ],
 )
 def test_standing_authority(wire, ledger_url, rows, ask):
@@ -167,6 +186,12 @@ def test_standing_authority(wire, ledger_url, rows, ask):
 @pytest.mark.parametrize(
     "ask",
     [
+        lambda: _post("balance_settings", payments={"debit_negative_balances": True}),
+        lambda: stripe.Account.modify("acct_1", email="a@example.com"),
+        lambda: stripe.Account.create_external_account("acct_1", external_account="btok_1"),
+        lambda: stripe.Account.modify_external_account(
+            "acct_1", "ba_1", default_for_currency=False
+        ),
         lambda: stripe.Customer.create(name="Ada"),
         lambda: stripe.SetupIntent.create(customer="cus_1"),
         lambda: stripe.SetupIntent.confirm("seti_1"),

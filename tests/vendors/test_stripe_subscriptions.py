@@ -270,7 +270,9 @@ def test_changes_that_cost_nothing(wire, ledger_url, rows, change):
             [b"subscription=sub_1", b"invoice_items%5B0%5D%5Bprice%5D=price_1", b"trial_end"],
         ),
         (
-            lambda: stripe.Subscription.modify("sub_1", billing_cycle_anchor="now"),
+            lambda: stripe.Subscription.modify(
+                "sub_1", trial_end="now", billing_cycle_anchor="now"
+            ),
             [b"subscription_details%5Bbilling_cycle_anchor%5D=now"],
         ),
         (lambda: stripe.Subscription.resume("sub_1"), [b"resume_at%5D=now"]),
@@ -391,6 +393,7 @@ def test_the_preview_is_asked_in_a_task_too(fake, ledger_url, rows, customer, mo
 
     assert str(run.spent) == "5.00"
     assert [(row["method"], row["path"].split("/")[2]) for row in rows()] == [
+        ("GET", "subscriptions"),
         ("POST", "invoices"),
         ("POST", "subscriptions"),
         ("GET", "money_management"),

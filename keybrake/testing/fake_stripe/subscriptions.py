@@ -90,7 +90,8 @@ def update(store: Store, params: Params, subscription_id: str) -> Outcome:
     _apply(store, subscription, params)
     more = prices.total(subscription["items"]["data"]) - before
     behavior = choice(params, "proration_behavior", _PRORATIONS, _PRORATIONS[0])
-    if more > 0 and behavior == "always_invoice":
+    # Nothing is prorated in a trial: when it ends, the first period is charged in full.
+    if more > 0 and behavior == "always_invoice" and subscription["status"] != "trialing":
         return charged(store, subscription, params, more)
     return Outcome(subscription)
 
@@ -154,11 +155,15 @@ def preview(store: Store, params: Params) -> Outcome:
             continue
         known["quantity"] = prices.quantity_of(row, known["quantity"])
         known["price"] = store.refer("price", row) or known["price"]
-    only_more = details.get("proration_behavior") == "always_invoice"
-    total = prices.total(lines.values()) - (before if only_more else 0)
+    total = prices.total(lines.values())
+    if details.get("proration_behavior") == "always_invoice":
+        in_trial = subscription is not None and subscription["status"] == "trialing"
+        total = 0 if in_trial else total - before
     total += sum(item["amount"] for item in waiting(store, customer))
     owner = store.known("customer", customer)
-    due = max(0, total + (owner["balance"] if owner else 0))
+    balance = owner["balance"] if owner else 0
+    due = max(0, total + balance)
     currency = prices.currency_of(lines.values(), params)
     shown = {"object": "invoice", "status": "draft", "amount_due": due, "total": total}
+    shown["starting_balance"] = balance
     return Outcome({**shown, "amount_remaining": due, "currency": currency, "customer": customer})

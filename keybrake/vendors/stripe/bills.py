@@ -9,28 +9,22 @@ from typing import Any
 from keybrake.config.settings import Money
 from keybrake.model.call import Call, Effect, Lookup, Position
 from keybrake.vendors.stripe.lines import Bill, bill_of, lines_at, with_price
-from keybrake.vendors.stripe.money import currency_code, exact_number
-from keybrake.vendors.stripe.objects import Found, whole_found
-from keybrake.vendors.stripe.readers import at_least_credited
-from keybrake.vendors.stripe.steps import dig, id_of, is_set, priced, unknown
+from keybrake.vendors.stripe.money import currency_code, exact_number, micros, minor_amount
+from keybrake.vendors.stripe.objects import Found
+from keybrake.vendors.stripe.readers import at_least_credited, quote_total
+from keybrake.vendors.stripe.steps import dig, id_of, priced, unknown, with_currency
 from keybrake.vendors.stripe.table import Rule
+from keybrake.vendors.stripe.terms import is_anchored, oddity, preview_of_new, unpriced_new
 from keybrake.vendors.stripe.waiting import Items, waiting_found, with_waiting
 from keybrake.vendors.stripe.worth import Worth, worth
 
 _PRICE = "/v1/prices/{}"
 PREVIEW = "/v1/invoices/create_preview"
 
-# Parameters about taxes and dates. They make the first invoice differ from prices times quantities.
-_NOT_IN_THE_PRICES = (
-    "default_tax_rates",
-    "backdate_start_date",
-    "billing_schedules",
-    "billing_cycle_anchor_config",
-)
-
-
 # Marker in ``Call.gathered``: Stripe was asked for a preview of the invoice.
 PREVIEWED = "previewed"
+# What is gathered where the first invoice is for less than what will be charged by itself.
+LATER = "later"
 
 
 def bill(
@@ -44,32 +38,22 @@ def bill(
         return call  # the schedule takes over a subscription that exists
     if not lines:
         return unknown(call, "the call names no prices")
-    read = bill_of(lines)._replace(preview=_preview(params))
+    read = bill_of(lines)._replace(preview=preview_of_new(params))
     if params.get("collection_method") == "send_invoice":
         return _contingent(call, rule._replace(asks=()), read, money)
+    if (why := unpriced_new(params)) is not None:
+        return unknown(call, why)
     wanted = currency_code(dig(params, rule.currency))
-    odd = read.odd or _oddity(params) or _foreign(read, wanted)
+    odd = read.odd or oddity(params) or _foreign(read, wanted)
     read = read._replace(odd=odd, currency=wanted or read.currency, wanted=wanted is not None)
-    read = read._replace(customer=id_of(params.get("customer")))
+    read = read._replace(customer=id_of(params.get("customer")), later=is_anchored(params))
     return _with_pending_items(ask_on(call, read, money), read)
 
 
 def _with_pending_items(call: Call, read: Bill) -> Call:
     # Stripe's preview includes pending items; prices alone do not.
-    previewing = call.gathered == (PREVIEWED,)
+    previewing = PREVIEWED in call.gathered
     return call if previewing or read.customer is None else with_waiting(call, read.customer)
-
-
-def _oddity(params: Mapping[str, Any]) -> str | None:
-    places = (params, dig(params, ("phases", "0")), params.get("default_settings"))
-    for place in places:
-        if not isinstance(place, Mapping):
-            continue
-        if any(place.get(name) for name in _NOT_IN_THE_PRICES):
-            return "taxes or dates change the amount of the first invoice"
-        if is_set(dig(place, ("automatic_tax", "enabled"))):
-            return "taxes are added"
-    return None
 
 
 def _foreign(read: Bill, wanted: str | None) -> str | None:
@@ -77,30 +61,18 @@ def _foreign(read: Bill, wanted: str | None) -> str | None:
     return "the lines are in several currencies" if mixed else None
 
 
-def _preview(params: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the parameters of a preview of the first invoice; None: Stripe offers none."""
-    if params.get("customer") is None:
-        return None
-    asked = {name: params[name] for name in _PREVIEWED if params.get(name) is not None}
-    if (phases := params.get("phases")) is not None:
-        return {**asked, "schedule_details": {"phases": phases}}
-    details = {name: params[name] for name in _DETAILS if params.get(name) is not None}
-    if (added := params.get("add_invoice_items")) is not None:
-        asked["invoice_items"] = added
-    return {**asked, "subscription_details": details}
-
-
-_PREVIEWED = ("customer", "currency", "automatic_tax", "discounts")
-_DETAILS = ("items", "default_tax_rates", "billing_cycle_anchor", "proration_behavior")
-
-
 def ask_on(call: Call, read: Bill, money: Money) -> Call:
     """Price a bill, or return the next look-up that it needs."""
+    marks = (LATER,) if read.later else ()
     if read.odd is not None:
         if read.preview is None:
-            return unknown(call, f"its prices do not give the amount: {read.odd}")
+            words = f"its prices do not give the amount: {read.odd}"
+            remedy = "change that, or leave it to a person"
+            if ".subscription" in call.endpoint:
+                remedy = "change that, or name a customer, so that Stripe's preview can be asked"
+            return unknown(call, f"{words}; {remedy}")
         lookup = Lookup(path=PREVIEW, method="POST", params=read.preview)
-        return call._replace(value_micros=None, lookup=lookup, gathered=(PREVIEWED,))
+        return call._replace(value_micros=None, lookup=lookup, gathered=(PREVIEWED, *marks))
     if read.pending:
         # A price shows its amounts in other currencies only if they are expanded.
         options = {"expand": ["currency_options"]} if read.wanted else {}
@@ -109,7 +81,7 @@ def ask_on(call: Call, read: Bill, money: Money) -> Call:
     if read.currency is None and not read.minor:
         return call._replace(value_micros=0)
     minor = max(read.minor, Fraction(read.least))
-    return priced(call._replace(gathered=()), minor, read.currency, money)
+    return priced(call._replace(gathered=marks), minor, read.currency, money)
 
 
 def bill_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
@@ -144,8 +116,13 @@ def accept_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
             return with_it
         words = "the customer has pending invoice items, which would be collected with the quote"
         return unknown(call, f"{words}; invoice them first")
-    call = whole_found(call, rule, found, money)
-    if isinstance(found, Position) or dig(found, ("computed", "recurring")) is None:
+    del rule
+    minor = None if isinstance(found, Position) else minor_amount(quote_total(found))
+    if minor is None or isinstance(found, Position):
+        return unknown(call, "the quote does not say its amount")
+    call = with_currency(call, found.get("currency"))
+    call = call if call.refusal else priced(call, minor, call.currency, money)
+    if dig(found, ("computed", "recurring")) is None:
         return call
     return with_waiting(call, found.get("customer"))
 
@@ -170,13 +147,29 @@ def first_invoice(call: Call, body: Mapping[str, Any]) -> Worth | None:
     if not call.value_micros:
         return Worth(subscription, "needs_human", 0, call.currency)
     invoice = body.get("latest_invoice")
-    if state == "open":
-        # The first invoice of a trial is zero. The counted amount is charged when the trial ends.
-        return Worth(subscription, state, None, call.currency, kept=True)
     shown = worth(invoice) if isinstance(invoice, Mapping) else None
+    if state == "open" or (_is_later(call) and not _is_more(call, shown)):
+        # The invoice of a trial is for nothing; what counts comes when the trial ends, or with the
+        # first full period.
+        return Worth(subscription, "open", None, call.currency, kept=True)
     if shown is not None and shown.minor is not None and shown.currency is not None:
         return shown
     return Worth(id_of(invoice) or subscription, state, None, call.currency, kept=True)
+
+
+def _is_later(call: Call) -> bool:
+    """Return whether the first invoice is for less than what was reserved."""
+    gathered = call.gathered
+    if gathered and isinstance(gathered[0], Items):
+        gathered = gathered[0].call.gathered
+    return LATER in gathered
+
+
+def _is_more(call: Call, held: Worth | None) -> bool:
+    if held is None or not held.minor or held.currency is None or not call.usd_per_unit:
+        return False
+    shown = micros(held.minor, held.currency, call.usd_per_unit)
+    return held.currency != call.currency or shown > (call.value_micros or 0)
 
 
 def previewed(call: Call, found: Mapping[str, Any], money: Money) -> Call:

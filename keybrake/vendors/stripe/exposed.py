@@ -1,4 +1,4 @@
-"""Price calls that name no invoice but can make one dearer: lost discounts and changed taxes."""
+"""Calls that change the amount of other calls: discounts, taxes, automatic payouts."""
 
 from __future__ import annotations
 
@@ -61,6 +61,13 @@ def fixed(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: M
             )
             return unknown(call, words)
     return call._replace(effect=Effect.FREE, may_raise=())
+
+
+def standing(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
+    """Free, but for parameters with which Stripe pays out by itself from then on."""
+    del ids, money
+    given = any(dig(params, path) not in (None, False, "false") for path in rule.amount)
+    return call._replace(effect=Effect.AUTHORITY if given else Effect.FREE, meter=None)
 
 
 def _begin(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], *, taxed: bool) -> Call:

@@ -201,7 +201,7 @@ def create(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: 
     later = params.get("automatically_finalizes_at")
     if not may_be_set(params.get("auto_advance")) and not may_be_set(later):
         return call
-    for name in (*_ADDED, "automatic_tax"):
+    for name in (*_ADDED, "automatic_tax", "subscription"):
         if params.get(name) and (name == "shipping_cost" or is_taxing(name, params[name])):
             words = (
                 f"{name}={shown(params[name])} is added to the pending invoice items; create the "

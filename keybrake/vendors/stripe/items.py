@@ -29,6 +29,7 @@ from keybrake.vendors.stripe.waiting import (
     ask_subscriptions,
     has_subscription,
     waiting_key,
+    with_taxes,
 )
 
 Params = Mapping[str, Any]
@@ -37,10 +38,15 @@ _HARMLESS = frozenset({"metadata", "expand", "description", "period"})
 
 
 class _New(NamedTuple):
-    """A new pending item, while the customer's subscriptions are looked up."""
+    """
+    A new pending item, while the customer's subscriptions are looked up.
+
+    *beside*: the item names the subscription that collects it.
+    """
 
     customer: str
     read: Bill
+    beside: bool
 
 
 class _Known(NamedTuple):
@@ -74,11 +80,12 @@ def create(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: 
     # Below zero, it may be given as credit by the invoice that collects it.
     below = min(0, signed_amount(params.get("amount")) or 0)
     read = bill_of([{**params, "amount": -below} if below else params])._replace(wanted=False)
-    if params.get("subscription") is not None or customer is None:
+    if customer is None:
         return _collected(ask_on(call, read, money))
     if not is_id(customer):
         return no_id(call, "customer", customer)
-    return ask_subscriptions(call, customer)._replace(gathered=(_New(customer, read),))
+    beside = params.get("subscription") is not None
+    return ask_subscriptions(call, customer)._replace(gathered=(_New(customer, read, beside),))
 
 
 def _collected(call: Call) -> Call:
@@ -95,7 +102,9 @@ def create_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
         has = has_subscription(found, state.customer)
         if has is None:
             return unknown(call, f"the subscriptions of {state.customer} could not be looked up")
-        if has:
+        if (taxes := with_taxes(found, state.customer)) is not None:
+            return unknown(call, taxes)
+        if has or state.beside:
             return _collected(ask_on(call, state.read, money))
         key = waiting_key(call, state.customer)
         return call._replace(value_micros=0, position=key, gathered=(WAITING,))
@@ -133,7 +142,7 @@ def item_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
         return _deleted(call, state, rule, found, money)
     if isinstance(state, _Known):
         if not isinstance(found, Position):
-            return _of_item(call, state, found, money)
+            return _of_item(call, state, found)
         if not state.gone:
             return unknown(call, f"the invoice item {state.item} could not be looked up")
         call = _asking(call, state)
@@ -145,7 +154,7 @@ def item_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
 
 
 def _deleted(call: Call, state: _Counted, rule: Rule, found: Found, money: Money) -> Call:
-    """Go on with an item that is deleted; it is given back once nothing becomes dearer by that."""
+    """Go on with a deleted item; its value is given back once nothing becomes dearer by that."""
     call = item_found(call._replace(gathered=call.gathered[1:]), rule, found, money)
     if call.refusal or call.gathered == (GROWN,):
         return call
@@ -155,7 +164,7 @@ def _deleted(call: Call, state: _Counted, rule: Rule, found: Found, money: Money
     return known(call, rule, state.position, money)
 
 
-def _of_item(call: Call, state: _Known, item: Mapping[str, Any], money: Money) -> Call:
+def _of_item(call: Call, state: _Known, item: Mapping[str, Any]) -> Call:
     customer, invoice = id_of(item.get("customer")), id_of(item.get("invoice"))
     if item.get("object") != "invoiceitem" or customer is None or not is_id(customer):
         return unknown(call, f"the invoice item {state.item} could not be looked up")
@@ -166,8 +175,6 @@ def _of_item(call: Call, state: _Known, item: Mapping[str, Any], money: Money) -
     if invoice is not None:
         return ask_invoice(call, change)
     pending = _Pending(customer, change, item)
-    if item.get("subscription") is not None:
-        return _beside(call, pending, money)
     return ask_subscriptions(call, customer)._replace(gathered=(pending,))
 
 
@@ -176,17 +183,17 @@ def _of_pending(call: Call, state: _Pending, found: Found, money: Money) -> Call
     has = has_subscription(found, state.customer)
     if has is None:
         return unknown(call, f"the subscriptions of {state.customer} could not be looked up")
-    if not has:
+    if not has and state.item.get("subscription") is None:
         # This price depends only on the customer still having no subscription, which is a side of
         # the customer. So drop the key of the customer as a whole.
         own = key_of(call, state.customer)
         call = call._replace(priced_by=tuple(key for key in call.priced_by if key != own))
         key = waiting_key(call, state.customer)
         return call._replace(value_micros=0, gathered=(WAITING,), position=key)
-    return _beside(call, state, money)
+    return _beside(call, state, with_taxes(found, state.customer), money)
 
 
-def _beside(call: Call, state: _Pending, money: Money) -> Call:
+def _beside(call: Call, state: _Pending, taxes: str | None, money: Money) -> Call:
     """Price an item that a subscription collects: in full, if the change makes it dearer."""
     item = state.item
     amount, currency = item.get("amount"), currency_code(item.get("currency"))
@@ -198,6 +205,8 @@ def _beside(call: Call, state: _Pending, money: Money) -> Call:
         return unknown(call, str(cannot))
     if not read.pending and (read.minor == amount or 0 <= read.minor < amount):
         return call._replace(value_micros=0, gathered=())
+    if taxes is not None:
+        return unknown(call, taxes)
     # A credit that shrinks makes the next invoice dearer by the difference. An item below zero may
     # be given as credit.
     minor = max(read.minor - min(amount, 0), _below(state.change, item, read.minor))

@@ -76,6 +76,7 @@ KINDS: Mapping[str, Kind] = {
     "no_discount": Kind(exposing.without_discount, exposing.exposed_found),
     "taxes": Kind(exposing.other_taxes, exposing.exposed_found),
     "fixed": Kind(exposing.fixed),
+    "standing": Kind(exposing.standing),
     "climate": Kind(usage.climate, usage.climate_found),
     "bill": Kind(bills.bill, bills.bill_found, bills.first_invoice),
     "pause": Kind(previews.pause),

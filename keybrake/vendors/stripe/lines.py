@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from keybrake.model.shown import shown
 from keybrake.vendors.stripe.money import currency_code, exact_number
 from keybrake.vendors.stripe.steps import dig, id_of, is_id, is_set
 from keybrake.vendors.stripe.table import Path
@@ -26,6 +27,7 @@ class Bill(NamedTuple):
         times: How often the bill may be paid.
         customer: Customer with pending items that are collected together with the lines.
         wanted: Whether the request names *currency*. A price may have amounts in several ones.
+        later: Whether Stripe charges the bill after a first invoice that is for less.
     """
 
     currency: str | None = None
@@ -38,6 +40,7 @@ class Bill(NamedTuple):
     customer: str | None = None
     times: int = 1
     wanted: bool = False
+    later: bool = False
 
 
 def lines_at(params: Mapping[str, Any], places: Iterable[Path]) -> list[Any]:
@@ -53,31 +56,35 @@ def lines_at(params: Mapping[str, Any], places: Iterable[Path]) -> list[Any]:
 
 def bill_of(lines: Iterable[Any]) -> Bill:
     """Add up lines; a price id stays pending, and an unclear line makes the bill odd."""
-    bill = Bill()
-    for line in lines:
-        bill = _with_line(bill, line)
+    bill, lines = Bill(), list(lines)
+    for nr, line in enumerate(lines):
+        bill = _with_line(bill, line, f"line {nr + 1}: " if len(lines) > 1 else "")
     return bill
 
 
-def _with_line(bill: Bill, line: Any) -> Bill:
+def _with_line(bill: Bill, line: Any, where: str) -> Bill:
     if not isinstance(line, Mapping) or any("[" in str(name) for name in line):
-        return bill._replace(odd="a line cannot be read")
-    if line.get("tax_rates") or line.get("tax_amounts"):
-        bill = bill._replace(odd="a line is taxed")
+        return bill._replace(odd=f"{where}{shown(line)} has no names and values")
+    for name in ("tax_rates", "tax_amounts"):
+        if line.get(name):
+            bill = bill._replace(odd=f"{where}{name}={shown(line[name])} adds taxes")
     quantity, unit = _quantity(line), _unit_of(line)
     if quantity is None:
-        return bill._replace(odd="a quantity is not a number")
+        return bill._replace(odd=f"{where}the quantity in {shown(line)} is not a number")
     if unit is not None:
+        if unit.amount is None:
+            return bill._replace(odd=f"{where}{unit.said} is not an amount")
         return _plus(bill, unit.currency, unit.amount, quantity if unit.each else Fraction(1))
     price = id_of(line.get("price") or line.get("plan") or dig(line, ("pricing", "price")))
     if price is None or not is_id(price):
-        return bill._replace(odd="a line names no price")
+        return bill._replace(odd=f"{where}{shown(line)} names no price")
     return bill._replace(pending=(*bill.pending, (price, quantity)))
 
 
 class _Unit(NamedTuple):
-    """An amount in the line itself; *each*: it is multiplied by the quantity."""
+    """An amount in the line itself, as *said*; *each*: it is multiplied by the quantity."""
 
+    said: str
     amount: Fraction | None
     currency: object
     each: bool = True
@@ -88,13 +95,15 @@ def _unit_of(line: Mapping[str, Any]) -> _Unit | None:
     if line.get("amount") is not None:
         # Multiply an amount by a quantity beside it: of two possible readings the larger counts.
         each = line.get("quantity_decimal", line.get("quantity")) is not None
-        return _Unit(exact_number(line["amount"]), currency, each=each)
+        said = f"amount={shown(line['amount'])}"
+        return _Unit(said, exact_number(line["amount"]), currency, each=each)
     data = line.get("price_data")
     if isinstance(data, Mapping):
-        unit = data.get("unit_amount_decimal", data.get("unit_amount"))
-        return _Unit(exact_number(unit), data.get("currency"))
-    if line.get("unit_amount_decimal") is not None:
-        return _Unit(exact_number(line["unit_amount_decimal"]), currency)
+        name = "unit_amount_decimal" if "unit_amount_decimal" in data else "unit_amount"
+        said = f"price_data.{name}={shown(data.get(name))}"
+        return _Unit(said, exact_number(data.get(name)), data.get("currency"))
+    if (unit := line.get("unit_amount_decimal")) is not None:
+        return _Unit(f"unit_amount_decimal={shown(unit)}", exact_number(unit), currency)
     return None
 
 
@@ -107,10 +116,10 @@ def _quantity(line: Mapping[str, Any]) -> Fraction | None:
     return Fraction(1) if given is None else exact_number(given)
 
 
-def _plus(bill: Bill, currency: object, unit: Fraction | None, quantity: Fraction) -> Bill:
+def _plus(bill: Bill, currency: object, unit: Fraction, quantity: Fraction) -> Bill:
     code = bill.currency if currency is None else currency_code(currency)
-    if unit is None or (code is None and currency is not None):
-        return bill._replace(odd="a line does not say its amount")
+    if code is None and currency is not None:
+        return bill._replace(odd=f"currency={shown(currency)} is not a currency code")
     if bill.currency not in (None, code):
         return bill._replace(odd="the lines are in several currencies")
     return bill._replace(currency=code, minor=bill.minor + unit * quantity)

@@ -9,25 +9,27 @@ from keybrake.config.settings import Money
 from keybrake.model.call import Call, Effect, Lookup, Position
 from keybrake.model.shown import shown
 from keybrake.vendors.stripe.bills import PREVIEW, PREVIEWED, previewed
+from keybrake.vendors.stripe.money import exact_number
 from keybrake.vendors.stripe.objects import Found
 from keybrake.vendors.stripe.stakes import with_stakes
 from keybrake.vendors.stripe.steps import id_of, is_id, key_of, no_id, unknown
 from keybrake.vendors.stripe.table import Rule
+from keybrake.vendors.stripe.terms import (
+    BESIDE_DETAILS,
+    GOES_ON,
+    HARMLESS,
+    IN_DETAILS,
+    OF_CHANGE,
+    OF_LINE,
+    goes_on,
+    picked,
+    unpriced,
+    unpriced_lines,
+)
 
 Params = Mapping[str, Any]
 Preview = dict[str, Any]
 
-# Parameters that no invoice depends on. Any other one makes the update subject to a preview.
-_HARMLESS = frozenset(
-    {
-        *("metadata", "expand", "description", "cancellation_details", "invoice_settings"),
-        *("default_payment_method", "default_source", "payment_settings", "days_until_due"),
-        *("on_behalf_of", "transfer_data", "application_fee_percent", "pause_collection"),
-        *("payment_behavior", "off_session"),
-        # These decide whether later periods are charged, and no run counts later periods.
-        *("cancel_at", "cancel_at_period_end", "trial_settings", "end_behavior"),
-    }
-)
 # Parameters that an invoice depends on only if they have another value than these.
 _UNLESS: Mapping[str, tuple[object, ...]] = {
     "collection_method": (None, "send_invoice"),
@@ -36,10 +38,9 @@ _UNLESS: Mapping[str, tuple[object, ...]] = {
 # Default settings of a schedule that do not make a phase dearer.
 _SETTINGS = ("description", "default_payment_method", "invoice_settings", "application_fee_percent")
 _TIMES = ("proration_behavior", "proration_date", "billing_cycle_anchor")
-_DETAILS = (*_TIMES, "items", "trial_end", "cancel_at", "cancel_at_period_end", "default_tax_rates")
 _ITEM = ("price", "price_data", "plan", "quantity", "tax_rates", "discounts")
-# Before 2019 a subscription had one plan and no items. These parameters set it.
-_OF_ONE_PLAN = ("plan", "price", "quantity")
+_OF_ITEM = HARMLESS.union(OF_LINE, _TIMES, ("subscription",))
+_OF_SCHEDULE = ("default_settings", "end_behavior", "expand", "metadata", "phases")
 
 
 class Item(NamedTuple):
@@ -50,15 +51,31 @@ class Item(NamedTuple):
 
 
 class Scheduled(NamedTuple):
-    """The preview of an ended schedule, while the schedule is looked up for its subscription."""
+    """
+    The preview of a schedule, while the schedule is looked up for its subscription.
 
-    details: Preview
+    Attributes:
+        asked: For a schedule that ends, the details alone.
+        ends: It ends at once.
+        free: Nothing counts unless the subscription is on trial.
+    """
+
+    asked: Preview
+    ends: bool = False
+    free: bool = False
+
+
+class Trial(NamedTuple):
+    """What is asked while a subscription is looked up; *free*: nothing unless it is on trial."""
+
+    asked: Preview
+    free: bool
 
 
 def preview(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
     """Price a change of a subscription, of its items, or of its schedule."""
     del rule, money
-    if call.endpoint not in _ALWAYS and all(map(_is_harmless, params, params.values())):
+    if call.endpoint not in _ALWAYS and not _telling(params):
         return _free(call)
     call = call._replace(recurring=True, value_micros=None)
     return _OF[call.endpoint](call, params, ids[0] if ids else "")
@@ -73,8 +90,15 @@ _ALWAYS = (
 )
 
 
+def _telling(params: Params) -> list[str]:
+    """Return the names of the parameters that an invoice may depend on."""
+    return [name for name, value in params.items() if not _is_harmless(name, value)]
+
+
 def _is_harmless(name: str, value: object) -> bool:
-    return name in _HARMLESS or (name in _UNLESS and value in _UNLESS[name])
+    if name in GOES_ON:
+        return not goes_on(name, value)
+    return name in HARMLESS or (name in _UNLESS and value in _UNLESS[name])
 
 
 def _free(call: Call) -> Call:
@@ -88,24 +112,79 @@ def _asking(call: Call, asked: Preview) -> Call:
     return with_stakes(call._replace(lookup=lookup, gathered=(PREVIEWED,)), priced_by=keys)
 
 
-def _picked(params: Params, names: tuple[str, ...]) -> Preview:
-    return {name: params[name] for name in names if params.get(name) is not None}
-
-
 def _update(call: Call, params: Params, subscription: str) -> Call:
-    if any(name in params for name in _OF_ONE_PLAN):
-        return unknown(call, "the change names a plan outside of items")
-    asked: Preview = {
-        "subscription": subscription,
-        **_picked(params, ("automatic_tax", "discounts")),
-    }
+    why = unpriced(params, OF_CHANGE) or unpriced_lines(params)
+    if why is not None:
+        return unknown(call, why)
+    asked: Preview = {"subscription": subscription, **picked(params, BESIDE_DETAILS)}
+    for name in ("coupon", "promotion_code"):
+        if (code := params.get(name)) is not None:
+            # Before 2024 a subscription had one discount; an empty one takes it away.
+            asked["discounts"] = [{name: code}] if code else ""
     if (added := params.get("add_invoice_items")) is not None:
         asked["invoice_items"] = added
-    return _asking(call, {**asked, "subscription_details": _picked(params, _DETAILS)})
+    asked = {**asked, "subscription_details": picked(params, IN_DETAILS)}
+    return _once_known(call, asked, subscription, free=set(_telling(params)) <= set(GOES_ON))
+
+
+def _once_known(call: Call, asked: Preview, subscription: str, *, free: bool = False) -> Call:
+    """
+    Ask for the preview; if it depends on that, once it is known whether the subscription is on trial.
+
+    Nothing is prorated in a trial, so a preview of an invoice at once would show nothing of what is
+    charged by itself when the trial ends.
+    """
+    details = asked.get("subscription_details") or asked.get("schedule_details") or {}
+    ends = details.get("trial_end")
+    if not free and ends not in (None, "now"):
+        return _asking(call, _with_next(asked))
+    if not free and (ends == "now" or not _is_immediate(details)):
+        return _asking(call, asked)
+    lookup = Lookup(path=f"/v1/subscriptions/{subscription}")
+    return call._replace(lookup=lookup, gathered=(Trial(asked, free),))
+
+
+def _is_immediate(details: Params) -> bool:
+    anchor = details.get("billing_cycle_anchor")
+    if isinstance(anchor, Mapping):
+        anchor = anchor.get("type")
+    behavior = details.get("proration_behavior")
+    return behavior == "always_invoice" or anchor not in (None, "unchanged")
+
+
+def _with_next(asked: Preview) -> Preview:
+    """Return what asks for the next regular invoice, with what an invoice at once would show."""
+    asked = dict(asked)
+    for name in ("subscription_details", "schedule_details"):
+        if name in asked and _is_immediate(asked[name]):
+            asked[name] = {key: asked[name][key] for key in asked[name] if key not in _TIMES}
+    return asked
+
+
+def _of_trial(call: Call, state: Trial, found: Mapping[str, Any]) -> Call:
+    status = found.get("status")
+    if found.get("object") != "subscription" or not isinstance(status, str):
+        return unknown(call, "the subscription could not be looked up")
+    if status != "trialing":
+        return _free(call) if state.free else _asking(call, state.asked)
+    if state.free and _ends_with(state.asked, found.get("trial_end")):
+        return _free(call)
+    return _asking(call, _with_next(state.asked))
+
+
+def _ends_with(asked: Preview, trial_end: object) -> bool:
+    """Return whether a subscription is to end before its trial does."""
+    details = asked.get("subscription_details") or {}
+    end = exact_number(details.get("cancel_at"))
+    return (
+        set(details) == {"cancel_at"}
+        and end is not None
+        and (type(trial_end) is int and end <= trial_end)
+    )
 
 
 def _resume(call: Call, params: Params, subscription: str) -> Call:
-    details = {"resume_at": "now", **_picked(params, _TIMES)}
+    details = {"resume_at": "now", **picked(params, _TIMES)}
     return _asking(call, {"subscription": subscription, "subscription_details": details})
 
 
@@ -121,11 +200,16 @@ def _add_item(call: Call, params: Params, _: str) -> Call:
     subscription = id_of(params.get("subscription"))
     if subscription is None:
         return unknown(call, "the call names no subscription")
-    return _asking(call, _of_item(subscription, _picked(params, _ITEM), _picked(params, _TIMES)))
+    if (why := unpriced(params, _OF_ITEM)) is not None:
+        return unknown(call, why)
+    asked = _of_item(subscription, picked(params, _ITEM), picked(params, _TIMES))
+    return _once_known(call, asked, subscription)
 
 
 def _change_item(call: Call, params: Params, item: str) -> Call:
-    asked = Item({"id": item, **_picked(params, _ITEM)}, _picked(params, _TIMES))
+    if (why := unpriced(params, _OF_ITEM)) is not None:
+        return unknown(call, why)
+    asked = Item({"id": item, **picked(params, _ITEM)}, picked(params, _TIMES))
     lookup = Lookup(path=f"/v1/subscription_items/{item}")
     return call._replace(lookup=lookup, gathered=(asked,))
 
@@ -134,7 +218,7 @@ def _delete_item(call: Call, params: Params, item: str) -> Call:
     """Price a removed item; it is free unless Stripe invoices it, and pending items, at once."""
     if params.get("proration_behavior") != "always_invoice":
         return _free(call)
-    asked = Item({"id": item, "deleted": True}, _picked(params, _TIMES))
+    asked = Item({"id": item, "deleted": True}, picked(params, _TIMES))
     lookup = Lookup(path=f"/v1/subscription_items/{item}")
     return call._replace(lookup=lookup, gathered=(asked,))
 
@@ -144,6 +228,8 @@ def _of_item(subscription: str, item: Preview, details: Preview) -> Preview:
 
 
 def _reschedule(call: Call, params: Params, schedule: str) -> Call:
+    if (why := unpriced(params, (*_OF_SCHEDULE, "proration_behavior"))) is not None:
+        return unknown(call, why)
     settings = params.get("default_settings")
     for name, value in settings.items() if isinstance(settings, Mapping) else ():
         if name not in _SETTINGS:
@@ -152,23 +238,37 @@ def _reschedule(call: Call, params: Params, schedule: str) -> Call:
                 f"schedule dearer, and Stripe has no preview of that; put it into phases"
             )
             return unknown(call, words)
-    if params.get("phases") is None:
+    free = params.get("phases") is None
+    if free and not goes_on("end_behavior", params.get("end_behavior")):
         return _free(call)
-    details = _picked(params, ("phases", "proration_behavior", "end_behavior"))
-    return _asking(call, {"schedule": schedule, "schedule_details": details})
+    details = picked(params, ("phases", "proration_behavior", "end_behavior"))
+    asked = {"schedule": schedule, "schedule_details": details}
+    if not free and not _is_immediate(details):
+        return _asking(call, asked)
+    return _asking_schedule(call, schedule, Scheduled(asked, free=free))
 
 
 def _end_schedule(call: Call, params: Params, schedule: str) -> Call:
     """Price the end of a schedule, which creates a final invoice unless ``invoice_now`` is off."""
     if params.get("invoice_now") in (False, "false"):
         return _free(call)
+    return _asking_schedule(call, schedule, Scheduled({"cancel_now": True}, ends=True))
+
+
+def _asking_schedule(call: Call, schedule: str, state: Scheduled) -> Call:
     lookup = Lookup(path=f"/v1/subscription_schedules/{schedule}")
-    return call._replace(lookup=lookup, gathered=(Scheduled({"cancel_now": True}),))
+    return call._replace(lookup=lookup, gathered=(state,))
 
 
 def pause(call: Call, rule: Rule, params: Params, ids: tuple[str, ...], money: Money) -> Call:
     """Price a pause; it is free, and refused if it invoices the usage so far."""
     del rule, money
+    if (behavior := params.get("invoicing_behavior")) not in (None, "pending_invoice_item"):
+        words = (
+            f"invoicing_behavior={shown(behavior)} has {ids[0]} invoiced at once; pause it with "
+            f'invoicing_behavior="pending_invoice_item"'
+        )
+        return unknown(call, words)
     if (bills := params.get("bill_for")) is None:
         return _free(call)
     words = (
@@ -196,6 +296,8 @@ def preview_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
     if isinstance(found, Position) or not call.gathered:
         return unknown(call, "Stripe's preview of the invoice could not be looked up")
     state = call.gathered[0]
+    if isinstance(state, Trial):
+        return _of_trial(call, state, found)
     if not isinstance(state, Item | Scheduled):
         # Prorations go onto the next invoice, so the call can raise every object it was priced by.
         return previewed(with_stakes(call, may_raise=call.priced_by), found, money)
@@ -205,12 +307,17 @@ def preview_found(call: Call, rule: Rule, found: Found, money: Money) -> Call:
 def _with_subscription(call: Call, state: Item | Scheduled, found: Mapping[str, Any]) -> Call:
     subscription = id_of(found.get("subscription"))
     if subscription is None and isinstance(state, Scheduled) and found.get("object"):
-        return _free(call)  # the schedule has not started, so there is nothing to invoice
+        # The schedule has not started.
+        return _free(call) if state.ends or state.free else _asking(call, state.asked)
     if subscription is None:
         return unknown(call, "the subscription could not be looked up")
     if not is_id(subscription):
         return no_id(call, "subscription", subscription)
-    if isinstance(state, Scheduled):
-        asked = {"subscription": subscription, "subscription_details": state.details}
-        return _asking(call, asked)
-    return _asking(call, _of_item(subscription, state.item, state.details))
+    if isinstance(state, Item):
+        asked = _of_item(subscription, state.item, state.details)
+        # An item that goes makes no trial dearer.
+        gone = state.item.get("deleted")
+        return _asking(call, asked) if gone else _once_known(call, asked, subscription)
+    if not state.ends:
+        return _once_known(call, state.asked, subscription, free=state.free)
+    return _asking(call, {"subscription": subscription, "subscription_details": state.asked})

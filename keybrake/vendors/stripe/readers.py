@@ -75,12 +75,15 @@ def draft_amount(invoice: Body) -> int | None:
 
 def at_least_credited(amount: Any, invoice: Body) -> Any:
     """
-    Return *amount*, or the credit that the invoice gives to its customer if that is more.
+    Return *amount*, or the amount that the invoice moves to the customer's balance if that is more.
 
     A negative total is added to the customer's credit. That gives value away, like a negative
-    balance transaction.
+    balance transaction. A total below Stripe's smallest charge has nothing due: the next invoice
+    collects it.
     """
-    return max(amount, credited_by(invoice)) if type(amount) is int else amount
+    if type(amount) is not int:
+        return amount
+    return max(amount, credited_by(invoice), _owed_later(invoice))
 
 
 def uses_credit(invoice: Body) -> bool:
@@ -93,6 +96,17 @@ def credited_by(invoice: Body) -> int:
     """Return what an invoice adds to its customer's credit once it is finalized."""
     total = invoice.get("total")
     return max(0, -total) if type(total) is int else 0
+
+
+def _owed_later(invoice: Body) -> int:
+    """Return the total of an invoice below Stripe's smallest charge; credit has not paid it."""
+    total = invoice.get("total")
+    if invoice.get("amount_due") != 0 or type(total) is not int:
+        return 0
+    names = ("starting_balance", "pre_payment_credit_notes_amount")
+    balance, noted = (invoice.get(name) for name in names)
+    credit = balance if type(balance) is int and balance < 0 else 0
+    return total + credit - (noted if type(noted) is int else 0)
 
 
 def _due(body: Body) -> tuple[str, Any]:
@@ -113,11 +127,27 @@ def is_left_to_customer(invoice: Body) -> bool:
 def _quote(body: Body) -> tuple[str, Any]:
     match body.get("status"):
         case "accepted":
-            return "settled", total_of(body)
+            return "settled", quote_total(body)
         case "canceled":
             return "released", 0
         case _:
             return "needs_human", 0
+
+
+def quote_total(quote: Body) -> int | None:
+    """Return what a quote comes to once it is accepted; the first period after a trial included."""
+    recurring = dig(quote, ("computed", "recurring", "amount_total"))
+    parts = [part for part in (total_of(quote), recurring) if type(part) is int]
+    if not parts:
+        return None
+    return sum(parts) if is_charged_again(quote) else max(parts)
+
+
+def is_charged_again(quote: Body) -> bool:
+    """Return whether the first period is charged by itself after the quote's first invoice."""
+    data = quote.get("subscription_data")
+    names = ("trial_period_days", "trial_end", "effective_date")
+    return isinstance(data, Mapping) and any(data.get(name) for name in names)
 
 
 def _checkout_session(body: Body) -> tuple[str, Any]:

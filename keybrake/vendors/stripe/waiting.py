@@ -11,7 +11,7 @@ from keybrake.model.call import Call, Lookup, Position
 from keybrake.vendors.stripe.money import currency_code, micros, signed_amount
 from keybrake.vendors.stripe.objects import Found
 from keybrake.vendors.stripe.stakes import side_of, with_stakes
-from keybrake.vendors.stripe.steps import dig, id_of, key_of, no_rate, unknown
+from keybrake.vendors.stripe.steps import dig, id_of, is_set, key_of, no_rate, unknown
 
 # Markers in ``Call.gathered`` for a pending item. PENDING: the item counts, because a subscription
 # will collect it. WAITING: it counts nothing yet, and the ledger only remembers that the customer
@@ -68,6 +68,21 @@ def has_subscription(found: Found, customer: str) -> bool | None:
     """Return whether the customer has a subscription that has not ended; None: not known."""
     rows = rows_of(found, customer)
     return None if rows is None else any(row.get("status") not in _OVER for row in rows)
+
+
+def with_taxes(found: Found, customer: str) -> str | None:
+    """Return why an item may come to more with a subscription that collects it; None: it does not."""
+    for row in rows_of(found, customer) or ():
+        taxes = [name for name in ("default_tax_rates",) if row.get(name)]
+        if is_set(dig(row, ("automatic_tax", "enabled"))):
+            taxes.append("automatic_tax")
+        if taxes and row.get("status") not in _OVER:
+            return (
+                f"{row.get('id')} collects it and adds {' and '.join(taxes)}; put it on an invoice "
+                f"with auto_advance=False (invoice=), then set auto_advance=True, which is priced by "
+                f"what Stripe says it comes to"
+            )
+    return None
 
 
 def sum_of_items(found: Found, customer: str, wanted: str | None) -> tuple[int, str | None] | str:

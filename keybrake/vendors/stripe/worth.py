@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from keybrake.vendors.stripe.money import currency_code, minor_amount
-from keybrake.vendors.stripe.readers import READERS, Body, total_of
+from keybrake.vendors.stripe.readers import READERS, Body, is_charged_again, total_of
 from keybrake.vendors.stripe.steps import dig, id_of
 from keybrake.vendors.stripe.table import Path
 
@@ -54,7 +54,9 @@ def worth(body: Body) -> Worth | None:
 def _of_its_invoice(body: Body, held: Worth) -> Worth:
     """Count an accepted quote as the position of the invoice that it became."""
     invoice = id_of(_named(body.get("invoice")))
-    return held if invoice is None else held._replace(object_id=invoice)
+    # The invoice of a trial is for nothing, and would give back what the trial's end is to charge.
+    alone = invoice is None or is_charged_again(body)
+    return held if alone else held._replace(object_id=str(invoice))
 
 
 def _part_of(body: Body, held: Worth) -> Worth:
