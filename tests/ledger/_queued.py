@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keybrake.ledger.event_chain import Writing
-from keybrake.ledger.stores.sqlite.group_commit import Turns, _Turn
+from keybrake.ledger.stores.sqlite.group_commit import GroupCommit, _Work
 from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
 
 
@@ -43,15 +43,15 @@ def failing(error: BaseException) -> Callable[[Writing], Any]:
     return work
 
 
-def lined_up(turns: Turns, *works: Callable[[Writing], Any], **how: bool) -> list[_Turn]:
+def lined_up(turns: GroupCommit, *works: Callable[[Writing], Any], **how: bool) -> list[_Work]:
     """Return turns of other threads, which wait."""
-    waiting = [_Turn(work, durable=False, check=True, **how) for work in works]
+    waiting = [_Work(work, durable=False, check=True, **how) for work in works]
     for turn in waiting:
         turn.line_up()
         turns._waiting.append(turn)
     return waiting
 
 
-def is_woken(turn: _Turn) -> bool:
+def is_woken(turn: _Work) -> bool:
     """Return whether the thread of a turn would look."""
     return turn._gate.wait(0)

@@ -9,7 +9,7 @@ import pytest
 from keybrake.errors import LedgerError, LedgerUnavailable
 from keybrake.ledger.event_chain import Writing
 from keybrake.ledger.stores.sqlite.connections import Store
-from keybrake.ledger.stores.sqlite.group_commit import Turns, _Fate
+from keybrake.ledger.stores.sqlite.group_commit import GroupCommit, _Result
 from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
 from tests.ledger._queued import Struck, failing, is_woken, lined_up, note, written
 
@@ -23,9 +23,9 @@ def ledger(tmp_path) -> Iterator[SQLiteLedger]:
 
 
 @pytest.fixture
-def turns(ledger) -> Turns:
+def turns(ledger) -> GroupCommit:
     """Return the turns of the ledger."""
-    return ledger._turns
+    return ledger._group_commit
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_whoever_leads_takes_the_others_along(ledger, turns, begun):
     assert turns.take(note(ledger, "a")) == "a"
 
     assert written(ledger) == ["a", "b", "c"]
-    assert [turn.result for turn in others] == ["b", "c"]
+    assert [turn.value for turn in others] == ["b", "c"]
     assert all(turn.is_done() for turn in others)
     assert all(is_woken(turn) for turn in others)
     assert not turns._waiting
@@ -110,8 +110,8 @@ def test_one_that_fails_is_told_and_the_others_are_done(ledger, turns, begun):
     assert turns.take(note(ledger, "a")) == "a"
 
     assert written(ledger) == ["a", "c"]
-    assert [turn.fate.error for turn in others] == [broken, None]
-    assert all(turn.fate.over for turn in others)
+    assert [turn.result.error for turn in others] == [broken, None]
+    assert all(turn.result.over for turn in others)
     assert all(is_woken(turn) for turn in others)
     assert begun[1:] == [
         {"durable": False, "wait": True, "check": True},
@@ -157,7 +157,7 @@ def test_a_commit_that_fails_is_told_to_all_of_them(ledger, turns, uncommitted):
         turns.take(note(ledger, "a"))
 
     assert written(ledger) == []
-    assert all(turn.fate.over for turn in others)
+    assert all(turn.result.over for turn in others)
     for turn in others:
         with pytest.raises(LedgerUnavailable, match="cannot be used: full"):
             turns._outcome(turn)
@@ -185,7 +185,7 @@ def test_an_interrupt_before_the_commit_leaves_the_others_waiting(ledger, turns,
 
     assert written(ledger) == []
     assert list(turns._waiting) == others
-    assert not any(turn.fate.over for turn in others)
+    assert not any(turn.result.over for turn in others)
     assert is_woken(others[0])
     assert not turns._lock.is_mine()
     assert not is_woken(others[1])
@@ -206,7 +206,7 @@ def test_an_interrupt_after_the_commit_leaves_nobody_waiting(ledger, turns, monk
     monkeypatch.undo()
 
     assert written(ledger) == ["a", "b", "c"]
-    assert all(turn.fate.over for turn in others)
+    assert all(turn.result.over for turn in others)
     assert all(is_woken(turn) for turn in others)
     assert not turns._waiting
 
@@ -237,10 +237,10 @@ def test_an_interrupt_while_they_are_told_is_raised_when_all_know(ledger, turns)
 
     turns._waiting.clear()
     for turn in others:
-        turn.fate = _Fate()
-        turn.fate.over = True
+        turn.result = _Result()
+        turn.result.over = True
     with pytest.raises(Struck):
-        turns._let_go([others[0], Fragile()])
+        turns._wake_or_requeue([others[0], Fragile()])
     assert all(is_woken(turn) for turn in others)
 
 

@@ -16,7 +16,7 @@ from keybrake.ledger.event_chain import Writing
 from keybrake.ledger.protocol import Busy, Spoiled
 from keybrake.ledger.stores.sqlite import group_commit
 from keybrake.ledger.stores.sqlite.connections import Store
-from keybrake.ledger.stores.sqlite.group_commit import Turns, _Fate, _Turn
+from keybrake.ledger.stores.sqlite.group_commit import GroupCommit, _Result, _Work
 from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
 from keybrake.model.call import State
 from keybrake.policy.policy import Policy, terms_of
@@ -34,9 +34,9 @@ def ledger(tmp_path) -> Iterator[SQLiteLedger]:
 
 
 @pytest.fixture
-def turns(ledger) -> Turns:
+def turns(ledger) -> GroupCommit:
     """Return the turns of the ledger."""
-    return ledger._turns
+    return ledger._group_commit
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ def test_whoever_follows_is_answered_by_the_leader(ledger, turns):
     thread.start()
     while not turns._waiting:
         time.sleep(0.001)
-    turns._lead(_Turn(note(ledger, "a"), durable=False, check=True), wait=True)
+    turns._lead(_Work(note(ledger, "a"), durable=False, check=True), wait=True)
     thread.join(20)
 
     assert got == ["b"]
@@ -292,8 +292,8 @@ def test_whoever_is_being_served_at_the_deadline_waits_for_its_answer(ledger, tu
     taken = turns._waiting.popleft()
     thread.join(0.7)
     assert thread.is_alive()
-    taken.result, taken.fate = "b", _Fate()
-    taken.fate.over = True
+    taken.value, taken.result = "b", _Result()
+    taken.result.over = True
     taken.wake()
     thread.join(20)
     turns._lock.release()
@@ -316,8 +316,8 @@ def test_whoever_has_waited_has_less_patience_left(ledger, turns, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(turns._lock, "enter", lambda **_: next(outside, None) is None and enter())
         patch.setattr(group_commit, "monotonic", lambda: next(moments))
-        patch.setattr(_Turn, "wait", lambda *_: None)
-        assert turns._follow(_Turn(note(ledger, "c"), durable=False, check=True)) == "c"
+        patch.setattr(_Work, "wait", lambda *_: None)
+        assert turns._follow(_Work(note(ledger, "c"), durable=False, check=True)) == "c"
 
     assert given == [0.5, 0.0, 0.25]
 
@@ -333,10 +333,10 @@ def test_a_clock_that_jumps_makes_no_thread_give_up(ledger, turns, monkeypatch, 
     left = iter([0, *moments])
     turns._store.lock_timeout_s = 0.5
     monkeypatch.setattr(group_commit, "monotonic", lambda: next(left))
-    monkeypatch.setattr(_Turn, "wait", lambda _, timeout_s: waited.append(timeout_s))
+    monkeypatch.setattr(_Work, "wait", lambda _, timeout_s: waited.append(timeout_s))
     monkeypatch.setattr(type(turns._lock), "enter", lambda *_, **_how: False)
     with pytest.raises(LedgerUnavailable):
-        turns._follow(_Turn(note(ledger, "b"), durable=False, check=True))
+        turns._follow(_Work(note(ledger, "b"), durable=False, check=True))
     monkeypatch.undo()
 
     assert waited == waits
@@ -349,7 +349,7 @@ def test_an_interrupt_takes_whoever_waits_out_of_the_queue(ledger, turns, monkey
         raise Struck
 
     turns._lock.enter()
-    monkeypatch.setattr(_Turn, "wait", struck)
+    monkeypatch.setattr(_Work, "wait", struck)
     got: list[type] = []
 
     def ask() -> None:
@@ -370,8 +370,8 @@ def test_an_interrupt_takes_whoever_waits_out_of_the_queue(ledger, turns, monkey
 
 def test_a_turn_is_waited_for_and_woken(ledger):
     """Woken twice it is woken; it waits as long as it is told to."""
-    turn = _Turn(note(ledger, "a"), durable=True, check=False)
-    assert (turn.durable, turn.check, turn.fate, turn.result) == (True, False, None, None)
+    turn = _Work(note(ledger, "a"), durable=True, check=False)
+    assert (turn.durable, turn.check, turn.result, turn.value) == (True, False, None, None)
     turn.line_up()
     began = time.monotonic()
     turn.wait(0.05)

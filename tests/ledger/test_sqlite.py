@@ -149,7 +149,7 @@ def test_a_chain_and_a_tool_are_read_once(ledger, monkeypatch):
     terms = terms_of(Policy(cap=1))
     tool, chain = ledger.tool(pk, "pay", terms), ledger.chain(pk)
     monkeypatch.setattr(ledger._store, "read", None)
-    monkeypatch.setattr(ledger._turns, "take", None)
+    monkeypatch.setattr(ledger._group_commit, "take", None)
     assert ledger.tool(pk, "pay", terms) == tool
     assert ledger.chain(pk) == chain
 

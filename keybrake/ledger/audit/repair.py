@@ -17,7 +17,7 @@ from keybrake.ledger.event_chain import Writing
 from keybrake.ledger.protocol import Busy
 from keybrake.ledger.stores.sqlite import ledger_files, owners, seal_file
 from keybrake.ledger.stores.sqlite.connections import Store
-from keybrake.ledger.stores.sqlite.group_commit import Turns
+from keybrake.ledger.stores.sqlite.group_commit import GroupCommit
 from keybrake.ledger.stores.sqlite.write_lock import LedgerLock
 from keybrake.model import clock
 
@@ -202,7 +202,7 @@ def _write_down(path: Path, words: str, patience_s: float) -> None:
         writing.of_scope("resealed", None, detail=json.dumps(words))
 
     store = Store(path, lock_timeout_s=patience_s, durability="power")
-    Turns(store).take(write, durable=True)
+    GroupCommit(store).take(write, durable=True)
     store.close()
 
 

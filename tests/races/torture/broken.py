@@ -64,7 +64,7 @@ def record_after_call() -> None:
             raise _Decided(self._admit(admission, writing))
 
         try:
-            self._turns.take(decide, wait=wait)
+            self._group_commit.take(decide, wait=wait)
         except _Decided as decided:
             answer = decided.answer
         if isinstance(answer, CallRefused):

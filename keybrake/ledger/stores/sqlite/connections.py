@@ -39,7 +39,7 @@ class Store:
     """
     The file of a ledger, and the only way to read or write it.
 
-    Whoever writes holds the lock: see ``Turns``, which alone begins and ends transactions.
+    Whoever writes holds the lock: see ``GroupCommit``, which alone begins and ends transactions.
 
     Args:
         path: Absolute; made if there is nothing there.

@@ -1,9 +1,9 @@
 """
-Whose work goes into which transaction: who waits while the disk is busy goes with the next one.
+Group commit: threads that arrive during a commit share the next transaction.
 
-A thread that finds nobody inside leads: it takes the lock of the file, begins a transaction, does
-its own work and that of every thread that waits by then, commits once, and wakes them. Each piece
-of work decides for itself; if one fails, each is done in a transaction of its own.
+A thread that finds the lock free leads. It locks the file, begins a transaction, does its own work
+and the work of all threads that are waiting, commits once, and wakes them. If the work of one thread
+fails, the leader rolls back and repeats each piece of work in a transaction for itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import errno
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from keybrake.errors import LedgerUnavailable
 from keybrake.ledger.event_chain import Writing
@@ -24,17 +24,17 @@ from keybrake.model.waiting import Gate, monotonic
 
 T = TypeVar("T")
 
-# As many as can wait in a process of many threads; more would only make the first wait longer.
-_MOST_TOGETHER = 128
-# Waiting is counted in slices, so that a clock that jumps makes nobody give up.
+# A larger batch would only make the thread at the head of the queue wait longer.
+_LARGEST_BATCH = 128
+# A waiting thread counts slices of this length, so a clock that jumps cannot make it give up early.
 _SLICE_S = 0.25
 _TRIES = 3
-# What a file system says that has no locks.
+# A file system without locks reports one of these.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-class _Fate:
-    """What became of a transaction, shared by all whose work is in it."""
+class _Result:
+    """The end of one transaction; all work in that transaction shares the object."""
 
     __slots__ = ("error", "over")
 
@@ -43,96 +43,97 @@ class _Fate:
         self.error: Exception | None = None
 
 
-class _Turn:
-    """One thread's piece of work."""
+class _Work:
+    """The work of one thread: a function that writes, and later its return value and its result."""
 
-    __slots__ = ("_gate", "check", "durable", "fate", "result", "since", "work")
+    __slots__ = ("_gate", "check", "durable", "function", "result", "since", "value")
 
-    def __init__(self, work: Callable[[Writing], Any], *, durable: bool, check: bool) -> None:
-        self.work = work
+    def __init__(self, function: Callable[[Writing], Any], *, durable: bool, check: bool) -> None:
+        self.function = function
         self.durable = durable
         self.check = check
-        self.fate: _Fate | None = None
-        self.result: Any = None
+        self.result: _Result | None = None
+        self.value: Any = None
         self._gate: Gate | None = None
         self.since: float | None = None
 
     def is_done(self) -> bool:
-        """Whether it is over, well or not."""
-        return self.fate is not None and self.fate.over
+        """Return whether its transaction has ended, with success or with an error."""
+        return self.result is not None and self.result.over
 
     def line_up(self) -> None:
-        """Make it possible to wait."""
+        """Prepare for waiting; only a thread that does not lead pays for the gate."""
         self._gate, self.since = Gate(), monotonic()
 
     def wait(self, timeout_s: float) -> None:
-        """Wait to be woken."""
+        """Wait until another thread calls ``wake``, or until the time is over."""
         assert self._gate is not None
         self._gate.wait(timeout_s)
 
     def wake(self) -> None:
-        """Have the waiting thread look: its work is done, or it may lead."""
+        """Wake the waiting thread: its work is done, or it may lead now."""
         assert self._gate is not None
         self._gate.open()
 
 
-class Turns:
+class GroupCommit:
     """The transactions of one ledger in this process."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = store.lock
-        self._waiting: deque[_Turn] = store.lock.waiting  # type: ignore[assignment]  # only turns wait there
+        self._waiting: deque[_Work] = store.lock.waiting  # type: ignore[assignment]  # holds only _Work
+        # The transaction of a together() block: has any work in it failed, is any running?
         self._shared: Writing | None = None
         self._spoiled = False
-        self._joined = False
+        self._working = False
 
     def take(
         self,
-        work: Callable[[Writing], T],
+        function: Callable[[Writing], T],
         *,
         durable: bool = False,
         wait: bool = True,
         check: bool = True,
     ) -> T:
         """
-        Do *work* in a transaction, and return its result once that is committed.
+        Call *function* in a transaction, and return its value once that is committed.
 
         Args:
-            work: What to write. It may be called again, if the first time was rolled back.
-            durable: A power cut after it loses nothing, if the ledger is that durable.
+            function: Writes to the ledger. It is called again after a rollback.
+            durable: The transaction must survive a power cut, if ``durability`` is ``power``.
             wait: See ``Ledger``.
-            check: Look at what is in the file as well: whether it is the newest, say.
+            check: Also check the contents of the file: that it is the newest copy, for example.
 
         Raises:
             LedgerUnavailable: The ledger cannot be locked in time, opened, read or written.
-            Busy: *wait* is False and somebody else holds the lock.
+            Busy: *wait* is False and another thread or process holds the lock.
         """
         if self._shared is not None and self._lock.is_mine():
-            return self._join(work)
+            return self._join(function)
         try:
             if self._lock.enter():
-                answer = self._lead(_Turn(work, durable=durable, check=check), wait=wait)
+                answer = self._lead(_Work(function, durable=durable, check=check), wait=wait)
             elif wait:
-                answer = self._follow(_Turn(work, durable=durable, check=check))
+                answer = self._follow(_Work(function, durable=durable, check=check))
             else:
-                self._be_busy()
+                raise Busy  # noqa: TRY301 -- cleaned up like every other error
         except BlockingIOError as error:
             raise self._store.unavailable(error) from error
         except BaseException:
-            # An error may strike anywhere in between: what was taken or begun is undone here.
-            self._abandon()
+            # A KeyboardInterrupt may hit anywhere above and leave the lock or a transaction behind.
+            self._clean_up()
             raise
-        result: T = answer
-        return result
+        value: T = answer
+        return value
 
     @contextlib.contextmanager
     def together(self, *, durable: bool, wait: bool) -> Iterator[None]:
         """
-        Let everything this thread asks inside the block be one transaction.
+        Put all work of this thread inside the block into one transaction.
 
         Raises:
-            Spoiled: One piece of work failed, so nothing of it was written.
+            Spoiled: Some work failed, so the whole transaction was rolled back.
             LedgerUnavailable: As in ``take``; nothing was written.
             Busy: As in ``take``.
         """
@@ -141,18 +142,18 @@ class Turns:
                 yield
         finally:
             self._shared = None
-            self._abandon()
+            self._clean_up()
 
     @contextlib.contextmanager
     def _together(self, *, durable: bool, wait: bool) -> Iterator[None]:
         deadline_s = self._store.lock_timeout_s if wait else 0.0
         try:
             if not self._lock.enter(deadline_s):
-                raise self._too_late() if wait else Busy
+                raise self._timed_out() if wait else Busy
             self._lock_file(deadline_s)
             with self._faults(wait=wait):
                 writing = self._store.begin(durable=durable, wait=wait, check=True)
-            self._shared, self._spoiled, self._joined = writing, False, False
+            self._shared, self._spoiled, self._working = writing, False, False
             yield
             self._shared = None
             if self._spoiled:
@@ -161,163 +162,159 @@ class Turns:
                 self._store.commit(writing)
         finally:
             self._shared = None
-            self._abandon()
+            self._clean_up()
 
-    def _join(self, work: Callable[[Writing], T]) -> T:
-        if self._joined:
+    def _join(self, function: Callable[[Writing], T]) -> T:
+        """Call *function* in the transaction of the surrounding ``together`` block."""
+        if self._working:
             raise self._store.unavailable(NESTED)
         assert self._shared is not None
         try:
-            self._joined = True
-            return work(self._shared)
+            self._working = True
+            return function(self._shared)
         except BaseException:
             self._spoiled = True
             raise
         finally:
-            self._joined = False
+            self._working = False
 
     # Leading
 
-    def _lead(self, turn: _Turn, *, wait: bool, patience_s: float | None = None) -> Any:
-        """Carry out *turn*, and whatever waits by then. This thread keeps the others out."""
+    def _lead(self, work: _Work, *, wait: bool, patience_s: float | None = None) -> Any:
+        """Do *work* and the work of all waiting threads; the caller has entered the lock."""
         store, deadline_s = self._store, 0.0
         if wait:
             deadline_s = store.lock_timeout_s if patience_s is None else patience_s
         try:
             self._lock_file(deadline_s)
-            # An event loop commits nobody else's work: it may not wait for SQLite in their place.
+            # An event loop (wait=False) commits only its own work: a batch may have to wait for SQLite.
             if self._waiting and wait:
-                return self._lead_others(turn)
+                return self._lead_batch(work)
             try:
-                writing = store.begin(durable=turn.durable, wait=wait, check=turn.check)
-                result = turn.work(writing)
+                writing = store.begin(durable=work.durable, wait=wait, check=work.check)
+                value = work.function(writing)
                 store.commit(writing)
             except FAULTS as error:
                 store.roll_back()
                 if not wait and _is_busy(error):
                     raise Busy from None
                 raise store.unavailable(error) from error
-            return result
+            return value
         finally:
-            self._abandon()
+            self._clean_up()
 
-    def _lead_others(self, turn: _Turn) -> Any:
-        batch = [turn]
+    def _lead_batch(self, work: _Work) -> Any:
+        batch = [work]
         with contextlib.suppress(IndexError):
-            while len(batch) < _MOST_TOGETHER:
+            while len(batch) < _LARGEST_BATCH:
                 batch.append(self._waiting.popleft())
-        self._carry_out(batch)
-        return self._outcome(turn)
+        self._do_batch(batch)
+        return self._outcome(work)
 
-    def _carry_out(self, batch: list[_Turn]) -> None:
-        """Do the work of several threads; none of them is left waiting, whatever strikes."""
+    def _do_batch(self, batch: list[_Work]) -> None:
+        """Do the work of several threads; on any error each of them is woken or queued again."""
         store = self._store
         try:
             try:
-                durable, check = any(t.durable for t in batch), any(t.check for t in batch)
+                durable, check = any(w.durable for w in batch), any(w.check for w in batch)
                 writing = store.begin(durable=durable, wait=True, check=check)
-                results = [turn.work(writing) for turn in batch]
-            except Exception:  # noqa: BLE001 -- whose it is shows when each is by itself
+                values = [work.function(writing) for work in batch]
+            except Exception:  # noqa: BLE001 -- _do_alone finds the work that failed
                 store.roll_back()
-                for turn in batch:
-                    self._by_itself(turn)
+                for work in batch:
+                    self._do_alone(work)
             else:
-                self._commit(writing, batch, results)
+                self._commit(writing, batch, values)
         finally:
-            self._let_go(batch[1:])
+            self._wake_or_requeue(batch[1:])
 
-    def _by_itself(self, turn: _Turn) -> None:
+    def _do_alone(self, work: _Work) -> None:
         try:
-            writing = self._store.begin(durable=turn.durable, wait=True, check=turn.check)
-            results = [turn.work(writing)]
-        except Exception as error:  # noqa: BLE001 -- it is raised in the thread it belongs to
+            writing = self._store.begin(durable=work.durable, wait=True, check=work.check)
+            values = [work.function(writing)]
+        except Exception as error:  # noqa: BLE001 -- _outcome raises it in the thread of this work
             self._store.roll_back()
-            turn.fate = _Fate()
-            turn.fate.error, turn.fate.over = error, True
+            work.result = _Result()
+            work.result.error, work.result.over = error, True
         else:
-            self._commit(writing, [turn], results)
+            self._commit(writing, [work], values)
 
-    def _commit(self, writing: Writing, batch: Sequence[_Turn], results: Sequence[object]) -> None:
-        fate = _Fate()
-        for turn, result in zip(batch, results, strict=True):
-            turn.result, turn.fate = result, fate
+    def _commit(self, writing: Writing, batch: Sequence[_Work], values: Sequence[object]) -> None:
+        result = _Result()
+        for work, value in zip(batch, values, strict=True):
+            work.value, work.result = value, result
         try:
             self._store.commit(writing)
-            fate.over = True
-        except Exception as error:  # noqa: BLE001 -- it is raised in each thread it belongs to
+            result.over = True
+        except Exception as error:  # noqa: BLE001 -- _outcome raises it in every thread of the batch
             self._store.roll_back()
-            fate.error, fate.over = error, True
+            result.error, result.over = error, True
         except BaseException:
-            # An interrupt, before or after it was written: SQLite knows which.
-            fate.over = self._store.has_committed()
+            # A KeyboardInterrupt hit before or after the COMMIT: only SQLite knows which.
+            result.over = self._store.has_committed()
             raise
 
-    def _let_go(self, batch: Sequence[_Turn]) -> None:
-        """Wake the threads whose work is done; what an interrupt kept from that is done by another."""
+    def _wake_or_requeue(self, batch: Sequence[_Work]) -> None:
+        """Wake the threads with finished work; put unfinished work back at the head of the queue."""
         interrupt = None
         for _ in range(_TRIES):
             try:
                 waiting = self._waiting
-                for turn in reversed(batch):
-                    if turn.is_done():
-                        turn.wake()
-                    elif turn not in waiting:
-                        waiting.appendleft(turn)
+                for work in reversed(batch):
+                    if work.is_done():
+                        work.wake()
+                    elif work not in waiting:
+                        waiting.appendleft(work)
                 break
             except BaseException as error:  # noqa: BLE001 -- Ctrl-C must not leave others waiting
                 interrupt = error
         if interrupt is not None:
             raise interrupt
 
-    def _outcome(self, turn: _Turn) -> Any:
-        assert turn.fate is not None
-        error = turn.fate.error
+    def _outcome(self, work: _Work) -> Any:
+        """Return the value of finished work, or raise its error."""
+        assert work.result is not None
+        error = work.result.error
         if error is None:
-            return turn.result
+            return work.value
         if isinstance(error, FAULTS):
             raise self._store.unavailable(error) from error
         raise error
 
     # Following
 
-    def _follow(self, turn: _Turn) -> Any:
-        """Wait until a leading thread has done the work, or lead."""
-        turn.line_up()
+    def _follow(self, work: _Work) -> Any:
+        """Wait until a leader has done *work*, or become the leader."""
+        work.line_up()
         patience_s = self._store.lock_timeout_s
         try:
-            self._waiting.append(turn)
-            while not turn.is_done():
-                if self._lock.enter(since=turn.since):
-                    # Nobody is at it now, even if an interrupted leader had taken it already.
-                    self._withdraw(turn)
-                    if not turn.is_done():
-                        return self._lead(turn, wait=True, patience_s=patience_s)
-                    self._abandon()
+            self._waiting.append(work)
+            while not work.is_done():
+                if self._lock.enter(since=work.since):
+                    # No leader is active now, so unfinished work is ours even if an interrupted
+                    # leader had already taken it from the queue.
+                    self._withdraw(work)
+                    if not work.is_done():
+                        return self._lead(work, wait=True, patience_s=patience_s)
+                    self._clean_up()
                     break
                 began = monotonic()
-                turn.wait(min(patience_s, _SLICE_S))
+                work.wait(min(patience_s, _SLICE_S))
                 patience_s -= min(max(monotonic() - began, 0.0), _SLICE_S)
                 if patience_s <= 0.0:
-                    self._give_up(turn)
+                    if self._withdraw(work):
+                        raise self._timed_out()  # noqa: TRY301 -- cleaned up like every other error
+                    # A leader has already taken the work: wait for its answer.
                     patience_s = self._store.lock_timeout_s
         except BaseException:
-            self._withdraw(turn)
+            self._withdraw(work)
             raise
-        return self._outcome(turn)
+        return self._outcome(work)
 
-    @staticmethod
-    def _be_busy() -> NoReturn:
-        raise Busy
-
-    def _give_up(self, turn: _Turn) -> None:
-        """Refuse, unless somebody is at it by now."""
-        if self._withdraw(turn):
-            raise self._too_late()
-
-    def _withdraw(self, turn: _Turn) -> bool:
-        """Leave the queue; return whether the turn was in it still."""
+    def _withdraw(self, work: _Work) -> bool:
+        """Take *work* out of the queue; return whether it was still there."""
         try:
-            self._waiting.remove(turn)
+            self._waiting.remove(work)
         except ValueError:
             return False
         return True
@@ -330,14 +327,14 @@ class Turns:
         except Busy:
             if deadline_s == 0.0:
                 raise
-            raise self._too_late() from None
+            raise self._timed_out() from None
         except OSError as error:
             why = f"{self._lock.path} cannot be locked ({error.strerror})"
             if error.errno in _NO_LOCKS:
                 why += "; put the ledger on a local disk"
             raise self._store.unavailable(why) from error
 
-    def _too_late(self) -> LedgerUnavailable:
+    def _timed_out(self) -> LedgerUnavailable:
         seconds = self._store.lock_timeout_s
         return self._store.unavailable(
             f"it was not free within {seconds:g} s; another process holds {self._lock.path}"
@@ -345,7 +342,7 @@ class Turns:
 
     @contextlib.contextmanager
     def _faults(self, *, wait: bool) -> Iterator[None]:
-        """Turn what the ledger can fail with into the refusal it is."""
+        """Turn an error of the store into ``LedgerUnavailable``, or into ``Busy``."""
         try:
             yield
         except FAULTS as error:
@@ -353,8 +350,8 @@ class Turns:
                 raise Busy from None
             raise self._store.unavailable(error) from error
 
-    def _abandon(self) -> None:
-        """Roll back what is still open and give the lock back, if this thread has it."""
+    def _clean_up(self) -> None:
+        """If this thread holds the lock, roll back an open transaction and release the lock."""
         try:
             if self._lock.is_mine():
                 self._store.roll_back()

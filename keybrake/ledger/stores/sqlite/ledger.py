@@ -27,7 +27,7 @@ from keybrake.ledger.protocol import (
     Stale,
 )
 from keybrake.ledger.stores.sqlite.connections import Store
-from keybrake.ledger.stores.sqlite.group_commit import Turns
+from keybrake.ledger.stores.sqlite.group_commit import GroupCommit
 from keybrake.ledger.stores.sqlite.owners import Owner
 from keybrake.model import clock
 from keybrake.model.call import Call, Effect, Outcome, Position, State
@@ -63,7 +63,7 @@ class SQLiteLedger:
         self.path = path
         self.url = f"sqlite:///{path}"
         self._store = Store(path, lock_timeout_s=lock_timeout_s, durability=durability)
-        self._turns = Turns(self._store)
+        self._group_commit = GroupCommit(self._store)
         self._owner = Owner(path)
         self._chains: dict[int, tuple[int, ...]] = {}
         self._tools: dict[int, dict[str, tuple[int, str]]] = {}
@@ -83,14 +83,14 @@ class SQLiteLedger:
         Threads that do so at once wait for it side by side, each until its own deadline.
         """
         if not self.is_open:
-            self._turns.take(lambda _: None)
+            self._group_commit.take(lambda _: None)
             self.is_open = True
 
     # Runs
 
     def open_run(self, new: NewRun, *, wait: bool = True) -> int:
         """See ``Ledger.open_run``."""
-        return self._turns.take(functools.partial(self._open_run, new), wait=wait)
+        return self._group_commit.take(functools.partial(self._open_run, new), wait=wait)
 
     def _open_run(self, new: NewRun, writing: Writing) -> int:
         if new.parent is not None:
@@ -119,7 +119,9 @@ class SQLiteLedger:
 
     def close_run(self, pk: int, *, wait: bool = True) -> None:
         """See ``Ledger.close_run``."""
-        self._turns.take(lambda writing: _stop(writing, pk, "closed", sql.CLOSE_RUN), wait=wait)
+        self._group_commit.take(
+            lambda writing: _stop(writing, pk, "closed", sql.CLOSE_RUN), wait=wait
+        )
         # A process that lives long opens many runs; what is left of this one reads it anew.
         self._chains.pop(pk, None)
         self._tools.pop(pk, None)
@@ -130,7 +132,7 @@ class SQLiteLedger:
         def revoke(writing: Writing) -> None:
             _stop(writing, self._existing(writing, uid).pk, "revoked", sql.REVOKE_RUN)
 
-        self._turns.take(revoke, durable=True)
+        self._group_commit.take(revoke, durable=True)
 
     def pause(self, uid: str) -> None:
         """See ``Ledger.pause``."""
@@ -140,7 +142,7 @@ class SQLiteLedger:
             self._refuse_unless_open(run, "paused")
             _stop(writing, run.pk, "paused", sql.PAUSE_RUN)
 
-        self._turns.take(pause, durable=True)
+        self._group_commit.take(pause, durable=True)
 
     def resume(self, uid: str) -> None:
         """See ``Ledger.resume``."""
@@ -152,7 +154,7 @@ class SQLiteLedger:
             if writing.execute(sql.RESUME_RUN, (run.pk,)).rowcount:
                 writing.of_scope("resumed", run.pk)
 
-        self._turns.take(resume, durable=True)
+        self._group_commit.take(resume, durable=True)
 
     @staticmethod
     def _existing(writing: Writing, uid: str) -> RunRecord:
@@ -197,7 +199,7 @@ class SQLiteLedger:
             )
             return pk, text
 
-        return self._turns.take(find_or_open, wait=wait)
+        return self._group_commit.take(find_or_open, wait=wait)
 
     def chain(self, pk: int) -> tuple[int, ...]:
         """See ``Ledger.chain``."""
@@ -245,11 +247,11 @@ class SQLiteLedger:
 
     def together(self, *, durable: bool, wait: bool) -> AbstractContextManager[None]:
         """See ``Ledger.together``."""
-        return self._turns.together(durable=durable, wait=wait)
+        return self._group_commit.together(durable=durable, wait=wait)
 
     def admit(self, admission: Admission, *, wait: bool = True) -> Admitted:
         """See ``Ledger.admit``."""
-        admitted = self._turns.take(
+        admitted = self._group_commit.take(
             functools.partial(self._admit, admission),
             # A read reserves nothing that a power cut could lose.
             durable=admission.call.effect is not Effect.READ,
@@ -345,7 +347,7 @@ class SQLiteLedger:
             writing.fold()
 
         # That it is the newest was checked when the call was admitted.
-        self._turns.take(settle, wait=wait, check=False)
+        self._group_commit.take(settle, wait=wait, check=False)
 
     # What nobody knows yet
 
@@ -365,7 +367,7 @@ class SQLiteLedger:
                     lifting.refuse_under_own_key(writing.execute, run, f"resolve call {seq}")
             ending.end(writing, admitted, outcome, evidence)
 
-        self._turns.take(resolve, durable=True)
+        self._group_commit.take(resolve, durable=True)
 
     def _resolvable(self, writing: Writing, seq: int) -> Admitted:
         state, admitted = ending.open_call(writing, seq)
@@ -395,11 +397,11 @@ class SQLiteLedger:
             seq = entries.write_note(writing, note)
             positions.cost(writing, Admitted(seq, (), (), 0), replace(outcome, observed=True))
 
-        self._turns.take(observe)
+        self._group_commit.take(observe)
 
     def note(self, note: Note, *, wait: bool = True) -> None:
         """See ``Ledger.note``."""
-        self._turns.take(lambda writing: entries.write_note(writing, note), wait=wait)
+        self._group_commit.take(lambda writing: entries.write_note(writing, note), wait=wait)
 
     # The file
 

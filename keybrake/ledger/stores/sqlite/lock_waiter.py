@@ -1,4 +1,4 @@
-"""A thread that stands in the kernel's queue for a lock, for one that waits only so long."""
+"""Wait for a file lock with a deadline: a helper thread blocks in flock, which has no timeout."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from pathlib import Path
 
 from keybrake.model.waiting import Gate, Native, start_new_thread
 
-# Waiting is counted in slices that have passed, so that no clock that is set makes anybody give up.
+# A caller counts slices of this length, so a clock that is set cannot make it give up early.
 _SLICE_S = 0.25
 
 
 class StandIn:
     """
-    Waits for ``flock`` on a file.
+    Waits for ``flock`` on a file, in place of a caller with a deadline.
 
-    Waiters that look again every so often keep the machine busy with looking: 32 of them took more
-    than half of two cores. The kernel wakes whoever waits there once there is something to be had,
-    but knows no deadline. So a thread waits there, on a descriptor of its own; when the lock comes
-    and nobody wants it any more, it is given back at once.
+    Polling costs too much: 32 polling processes took more than half of two cores. The kernel wakes
+    a thread that blocks in ``flock``, but ``flock`` has no timeout. So a helper thread blocks there
+    with a separate descriptor. If it gets the lock after the caller has given up, it releases the
+    lock at once.
 
-    An interrupt may strike between any two steps. Each place in the queue has a descriptor that no
-    other has, so one that was forgotten takes its turn, gives it back, and disturbs nobody. The
-    thread that stands there is all that keeps the descriptor open: if it dies, its place is free.
+    A KeyboardInterrupt may hit between any two steps and leave a helper thread behind. That does no
+    harm: its descriptor is not shared, so it gets the lock, releases it, and ends. Only the helper
+    thread keeps its descriptor open, so the descriptor closes with the thread.
 
     Attributes:
-        is_asked: Whether somebody has waited since ``let_go``.
+        is_asked: Whether ``wait`` was called since the last ``let_go``.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.is_asked = False
         self._guard = Native()
-        # The file that stands in the queue, and the one that has come: they are the lock's.
-        self._standing: weakref.ref[io.FileIO] | None = None
-        self._has: io.FileIO | None = None
+        # The open lock file that a helper thread is blocked on, and the one that holds the lock.
+        self._queued: weakref.ref[io.FileIO] | None = None
+        self._locked: io.FileIO | None = None
         self._open: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
-        # Of the one that wants the lock; it is opened when the lock has come, or cannot be had.
+        # The caller waits at this gate; the helper thread opens it on success and on error.
         self._gate: Gate | None = None
         self._error: OSError | None = None
 
@@ -49,7 +49,7 @@ class StandIn:
         """
         Wait for the lock; return whether it came within *deadline_s* seconds.
 
-        Whatever happens here, ``let_go`` has to be called afterwards.
+        The caller must call ``let_go`` afterwards, also after False and after any error.
 
         Raises:
             OSError: The system cannot lock this file.
@@ -58,62 +58,63 @@ class StandIn:
         self.is_asked = True
         with self._guard.lock:
             self._gate, self._error = gate, None
-            if self._standing is None or self._standing() is None:
-                self._standing = self._stand()
+            if self._queued is None or self._queued() is None:
+                self._queued = self._start_helper()
         while deadline_s > 0.0 and not gate.wait(min(deadline_s, _SLICE_S)):
             deadline_s -= _SLICE_S
         if self._error is not None:
             raise self._error
-        return self._has is not None
+        return self._locked is not None
 
     def let_go(self) -> None:
-        """Give the lock back, if it has come, and want it no more."""
+        """Release the lock if the helper thread got it; if it gets the lock later, it releases it."""
         with self._guard.lock:
             self._gate = None
-            if self._has is not None:
-                # First: what is unlocked twice, or left open, locks nobody out.
-                fcntl.flock(self._has, fcntl.LOCK_UN)
-                place, self._has = self._has, None
-                self._close(place)
+            if self._locked is not None:
+                # Unlock first. An interrupt after this line does no harm: a file that is unlocked
+                # twice, or left open, holds no lock.
+                fcntl.flock(self._locked, fcntl.LOCK_UN)
+                file, self._locked = self._locked, None
+                self._close(file)
             self.is_asked = False
 
     def inherit(self) -> None:
-        """Close in a forked child what is its parent's: an inherited descriptor shares the lock."""
-        for place in list(self._open):
+        """Close the parent's files in a forked child: an inherited descriptor shares the lock."""
+        for file in list(self._open):
             with contextlib.suppress(OSError):
-                place.close()
+                file.close()
 
-    def _stand(self) -> weakref.ref[io.FileIO]:
-        """Have a thread take a place in the queue, and return which."""
+    def _start_helper(self) -> weakref.ref[io.FileIO]:
+        """Start a thread that blocks in ``flock``; return the file it locks."""
         fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        place = io.FileIO(fd, "r+")
-        self._open.add(place)
+        file = io.FileIO(fd, "r+")
+        self._open.add(file)
         try:
-            # Not a threading.Thread: that one waits until it runs, and an interrupt may strike then.
-            start_new_thread(self._serve, (place,))
+            # threading.Thread.start() waits until the thread runs; an interrupt may hit that wait.
+            start_new_thread(self._wait_in_kernel, (file,))
         except RuntimeError as error:
-            self._close(place)
+            self._close(file)
             raise OSError(errno.EAGAIN, "no thread can be started to wait for it") from error
-        return weakref.ref(place)
+        return weakref.ref(file)
 
-    def _serve(self, place: io.FileIO) -> None:
+    def _wait_in_kernel(self, file: io.FileIO) -> None:
         error = None
         try:
-            fcntl.flock(place, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as found:
             error = found
         with self._guard.lock:
             gate = None
-            if self._standing is not None and self._standing() is place:
-                self._standing = None
+            if self._queued is not None and self._queued() is file:
+                self._queued = None
                 gate, self._gate = self._gate, None
             if gate is not None:
                 self._error = error
-                self._has = place if error is None else None
+                self._locked = file if error is None else None
                 gate.open()
-            if self._has is not place:
-                self._close(place)  # gives it back
+            if self._locked is not file:
+                self._close(file)  # closing releases the lock
 
-    def _close(self, place: io.FileIO) -> None:
-        self._open.discard(place)
-        place.close()
+    def _close(self, file: io.FileIO) -> None:
+        self._open.discard(file)
+        file.close()

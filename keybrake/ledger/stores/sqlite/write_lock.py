@@ -1,4 +1,4 @@
-"""Whose turn is it to write: one lock for threads, then one for processes."""
+"""The lock for writers: a mutex for the threads of this process, then a file lock for processes."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ NESTED = "this thread is in the middle of using it (a signal handler, or a final
 
 
 class Waiter(Protocol):
-    """A thread that waits until the lock is free."""
+    """A queued thread that waits until the lock is free."""
 
     def wake(self) -> None:
-        """Have it look again."""
+        """Wake the thread, so that it tries the lock again."""
 
 
 def _is_nested() -> bool:
-    """Return whether the ledger is in use further up this thread's stack."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 -- nothing else shows one's own stack
+    """Return whether a frame further up this thread's stack belongs to an outer ledger call."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 -- inspect.currentframe() calls it too
     left = False
     while frame is not None:
         inside = frame.f_globals.get("__name__", "").startswith("keybrake.ledger.")
@@ -45,20 +45,20 @@ def _is_nested() -> bool:
 
 class LedgerLock:
     """
-    The lock that every write to a ledger stands under.
+    The lock that a thread must hold for every write to a ledger.
 
-    A lock for threads first, then ``flock`` on a descriptor that is kept open: taking and giving
-    it back costs two system calls. Never the database file itself: that would break SQLite's own
-    locks. The lock file is never deleted.
+    It is a mutex for threads, then ``flock`` on a descriptor that stays open: lock and unlock cost
+    two system calls. The locked file is a separate file, because locking the database file would
+    break SQLite's own locks. It is never deleted.
 
     Attributes:
-        waiting: The threads that want their turn, in order; see ``Turns``.
+        waiting: The queue of threads that want to write, in order; see ``GroupCommit``.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # It knows whether this thread holds it already: nothing here nests, so if it does, an
-        # interrupt struck before it could be given back.
+        # The mutex knows its owner. We never nest, so if this thread already owns it, either a
+        # KeyboardInterrupt hit before release, or a signal handler or finalizer runs inside.
         self._mutex = Mutex()
         self._reading = Native()
         self.waiting: deque[Waiter] = deque()
@@ -68,7 +68,7 @@ class LedgerLock:
 
     @property
     def reading(self) -> Any:
-        """For the threads that share the connection that reads."""
+        """Return the lock of the one read connection that all threads share."""
         return self._reading.lock
 
     def acquire(self, deadline_s: float) -> None:
@@ -84,23 +84,23 @@ class LedgerLock:
         """
         try:
             if not self.enter(deadline_s):
-                raise Busy  # noqa: TRY301 -- as all else that goes wrong here
+                raise Busy  # noqa: TRY301 -- cleaned up like every other error
             self.lock_file(deadline_s)
         except BaseException:
-            # An interrupt may strike once either is locked: both are given back.
+            # A KeyboardInterrupt may hit when the mutex, or both locks, are held: release both.
             self.let_go()
             raise
 
     def enter(self, deadline_s: float = 0.0, *, since: float | None = None) -> bool:
         """
-        Keep the other threads of this process out; return whether that was possible in time.
+        Take the mutex for threads; return whether it was free in time.
 
         Args:
             deadline_s: Seconds to wait; 0: do not wait.
             since: See ``Mutex.acquire``.
 
         Raises:
-            BlockingIOError: This thread is inside already, further up its stack.
+            BlockingIOError: This thread is already using the ledger, further up its stack.
         """
         if not self._mutex.is_mine():
             return self._mutex.acquire(deadline_s, since=since)
@@ -109,13 +109,13 @@ class LedgerLock:
 
     @staticmethod
     def refuse_nested() -> None:
-        """Refuse what a signal handler or a finalizer asks in the middle of our work."""
+        """Refuse a call by a signal handler or a finalizer that interrupted a ledger call."""
         if _is_nested():
             raise BlockingIOError(NESTED)
 
     def lock_file(self, deadline_s: float) -> None:
         """
-        Keep the other processes out, too.
+        Take the file lock, which keeps other processes out; the caller holds the mutex.
 
         Raises:
             Busy: It was not free in time.
@@ -132,7 +132,7 @@ class LedgerLock:
         return self._mutex.is_mine()
 
     def let_go(self) -> None:
-        """Give the lock back if this thread has it; if something strikes meanwhile, once more."""
+        """Release the lock if this thread holds it; try again if an interrupt hits meanwhile."""
         try:
             if self.is_mine():
                 self.release()
@@ -142,7 +142,7 @@ class LedgerLock:
             raise
 
     def release(self) -> None:
-        """Give the lock back, whatever strikes meanwhile."""
+        """Release the file lock and the mutex, even if interrupts hit meanwhile."""
         interrupt = None
         for _ in range(_TRIES):
             try:
@@ -152,23 +152,23 @@ class LedgerLock:
                     unlock_descriptor(self._fd)
                 break
             except OSError:
-                break  # a descriptor that cannot be unlocked any more locks nothing
+                break  # a descriptor that cannot be unlocked is closed, so it holds no lock
             except BaseException as error:  # noqa: BLE001 -- Ctrl-C must not leave others locked out
                 interrupt = error
-        self._leave()
+        self._release_mutex()
         if interrupt is not None:
             raise interrupt
 
-    def _leave(self) -> None:
-        """Let the next thread in: whoever waits longest is woken, and looks for itself."""
+    def _release_mutex(self) -> None:
+        """Release the mutex and wake the thread at the head of the queue, which then tries it."""
         self._mutex.release()
-        # Looked at only now: who joins the queue after this finds the lock free.
+        # Look at the queue after the release: a thread that joins later finds the mutex free.
         if self.waiting:
             with contextlib.suppress(IndexError):
                 self.waiting[0].wake()
 
     def is_there(self) -> bool:
-        """Return whether the file that is locked has its name still: others lock the file by its name."""
+        """Return whether the path still names our lock file: other processes open it by that path."""
         if self._fd is None:
             return True
         try:
@@ -178,7 +178,7 @@ class LedgerLock:
         return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
 
     def close(self) -> None:
-        """Let go of the descriptor; the next use opens it again."""
+        """Close the descriptor; the next use opens the file again."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -198,44 +198,45 @@ class LedgerLock:
         return self._fd
 
     def before_fork(self) -> tuple[bool, bool]:
-        """Wait until no thread of this process is inside; return which locks that took."""
+        """Take the mutex and the reading lock, so no thread is inside SQLite; return which we got."""
         patience = forking.PATIENCE_S
-        # A thread that forks from inside has it already, and gives it back itself.
+        # If the forking thread itself holds the mutex, it also releases it, after the fork.
         taken = not self._mutex.is_mine() and self._mutex.acquire(patience)
         return taken, self.reading.acquire(timeout=patience)
 
     def after_fork(self, taken: tuple[bool, bool], *, child: bool) -> None:
-        """Let go again. The child opens its own descriptor: an inherited one shares the lock."""
+        """Release both; a child starts with new locks and a new descriptor."""
         if child:
+            # An inherited descriptor shares the file lock with the parent.
             if self._fd is not None:
                 os.close(self._fd)
-            # Whoever held these in the parent is not in the child to give them back.
+            # The threads that held these in the parent do not exist in the child.
             self._fd, self._mutex, self._reading = None, Mutex(), Native()
             self._stand_in.inherit()
             self._stand_in = StandIn(self.path)
             self.waiting.clear()
             return
         if taken[0]:
-            self._leave()
+            self._release_mutex()
         if taken[1]:
             self.reading.release()
 
 
-# Forking while another thread is inside SQLite hangs the child for ever, so a fork waits for the
-# locks of all ledgers.
+# A fork takes the locks of all ledgers first. Otherwise another thread could be inside SQLite, and
+# the child would wait for ever for SQLite's internal mutex, which that thread held.
 _ALL: weakref.WeakSet[LedgerLock] = weakref.WeakSet()
 _TAKEN: list[tuple[LedgerLock, tuple[bool, bool]]] = []
 
 
 def _before_fork() -> None:
     for lock in list(_ALL):
-        _TAKEN.append((lock, lock.before_fork()))  # noqa: PERF401 -- one by one: an interrupt may strike
+        _TAKEN.append((lock, lock.before_fork()))  # noqa: PERF401 -- an interrupt must not lose entries
 
 
-def _after_fork(child: bool) -> None:  # noqa: FBT001 -- called by _forking alone
+def _after_fork(child: bool) -> None:  # noqa: FBT001 -- called only by forking
     if child:
-        # All of them: an interrupt may have kept the parent from taking some, and nothing of the
-        # parent's may stay with the child.
+        # Reset every lock, not only those in _TAKEN: an interrupt may have hit while the parent was
+        # taking them, and the child must not keep any lock or descriptor of the parent.
         _TAKEN.clear()
         for lock in list(_ALL):
             lock.after_fork((True, True), child=True)
