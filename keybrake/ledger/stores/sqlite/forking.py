@@ -1,21 +1,24 @@
-"""What has to be at rest while this process forks, or the child would find it half done for ever."""
+"""Fork hooks: a fork waits until no thread is inside the ledger, and resets the child's copies."""
 
 from __future__ import annotations
 
-import logging  # noqa: F401 -- its own hook has to be registered before, that is, run after ours
+import logging  # noqa: F401 -- hooks run in reverse order of import, and its hook must run after ours
 import os
 from collections.abc import Callable
 
-# Before a fork it lets nobody in until the fork is over, a thread that is importing it included.
-# If it came later than our hooks, a fork would wait for that thread, and the thread for the fork.
-import filelock  # noqa: F401 -- loaded here for its hooks alone
+# filelock's fork hook stops every thread that uses filelock, or imports it, until the fork is over.
+# If that hook ran before ours, a thread holding our lock could wait for the fork, while the fork
+# waits for our lock. So import filelock before we register our hooks.
+import filelock  # noqa: F401 -- imported only for its fork hooks
 
 from keybrake.model.waiting import Mutex
 
-# A thread that itself forks from inside one of these would wait for itself: give up then.
+# How long a fork waits for one of our locks before it goes on without. A thread that forks while it
+# holds a lock would otherwise wait for itself.
 PATIENCE_S = 10.0
 
-# Held while the modules of a ledger may be loading. Its file is made under its own lock.
+# open_ledger() holds it while it imports the modules of a store. It does not protect the file: the
+# ledger's own lock does.
 opening = Mutex()
 
 _taken: list[bool] = []
@@ -23,30 +26,30 @@ _more: list[tuple[Callable[[], None], Callable[[bool], None]]] = []
 
 
 def also(before: Callable[[], None], after: Callable[[bool], None]) -> None:
-    """Have *before* called ahead of each fork, inside ``opening``; *after* is told if it is the child."""
+    """Register hooks that run while ``opening`` is held; *after* gets True in the child."""
     _more.append((before, after))
 
 
 def _before() -> None:
-    # A thread that forks in the middle of opening has it already, and gives it back itself.
+    # If the forking thread itself holds the mutex, it also releases it, after the fork.
     _taken.append(not opening.is_mine() and opening.acquire(PATIENCE_S))
     for before, _ in _more:
         before()
 
 
 def _after_in_parent() -> None:
-    _let_go(child=False)
+    _after(child=False)
 
 
 def _after_in_child() -> None:
-    _let_go(child=True)
+    _after(child=True)
 
 
-def _let_go(*, child: bool) -> None:
+def _after(*, child: bool) -> None:
     for _, after in _more:
         after(child)
-    # Whoever held it in the parent is not in the child to give it back. An interrupt may have kept
-    # the parent from taking it.
+    # _taken is empty if an interrupt hit before the parent took the mutex. In the child, also release
+    # the mutex if another thread of the parent held it: that thread does not exist here.
     taken = _taken.pop() if _taken else False
     if taken or (child and opening.locked()):
         opening.release()

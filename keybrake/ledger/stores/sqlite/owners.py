@@ -1,4 +1,4 @@
-"""Does the process that admitted a call still live: one locked file for each, let go by its death."""
+"""Owner files: each process locks one, so others can see whether it is still alive."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from filelock import lock_descriptor
 
 from keybrake.ledger.stores.sqlite import forking
 
-# What the system lets go of when a process ends, however it ends, and in whatever namespace: a
-# lock. A process id says nothing; another process may have it by now.
+# A file lock tells whether the process is alive: the kernel releases it on exit, across PID
+# namespaces. PIDs are reused.
 
 
 class Owner:
     """
-    This process, as far as a ledger's calls are concerned.
+    The owner file of this process for one ledger.
 
     Args:
-        ledger: The ledger's file; the owners' files stand beside it.
+        ledger: The ledger's file; the owner files are in the same folder.
     """
 
     def __init__(self, ledger: Path) -> None:
@@ -35,7 +35,11 @@ class Owner:
         atexit.register(self.close)
 
     def token(self) -> str:
-        """Return what the calls of this process carry. Call it under the ledger's lock."""
+        """
+        Return the token that this process writes into the rows of its calls.
+
+        The first call in a process makes the owner file; the caller holds the ledger's lock.
+        """
         if self._pid != os.getpid():
             self._token = secrets.token_hex(6)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -45,13 +49,13 @@ class Owner:
         return self._token
 
     def close(self) -> None:
-        """Take the file away: this process will not end any of its calls any more."""
+        """Delete the file: this process has ended all its calls, or never will."""
         if self._pid == os.getpid():
             _file(self._ledger, self._token).unlink(missing_ok=True)
         self.let_go()
 
     def let_go(self) -> None:
-        """Forget the file. A forked child does so at once: its parent alone keeps it locked."""
+        """Close the file, but do not delete it. A forked child does so: the file is its parent's."""
         if self._fd is not None:
             os.close(self._fd)
         self._fd, self._pid = None, 0
@@ -60,7 +64,7 @@ class Owner:
 _ALL: weakref.WeakSet[Owner] = weakref.WeakSet()
 
 
-def _after_fork(child: bool) -> None:  # noqa: FBT001 -- called by _forking alone
+def _after_fork(child: bool) -> None:  # noqa: FBT001 -- called only by forking
     if child:
         for owner in list(_ALL):
             owner.let_go()
@@ -70,7 +74,7 @@ forking.also(lambda: None, _after_fork)
 
 
 def is_gone(ledger: Path, token: str) -> bool:
-    """Return whether the process that carried *token* has ended."""
+    """Return whether the process with *token* has ended."""
     try:
         fd = os.open(_file(ledger, token), os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -82,7 +86,7 @@ def is_gone(ledger: Path, token: str) -> bool:
 
 
 def sweep(ledger: Path) -> None:
-    """Remove the files of processes that have ended. Call it under the ledger's lock."""
+    """Remove the files of processes that have ended; the caller holds the ledger's lock."""
     for token in _tokens(ledger):
         with contextlib.suppress(OSError):
             if is_gone(ledger, token):

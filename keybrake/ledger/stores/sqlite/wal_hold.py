@@ -1,4 +1,4 @@
-"""Why nobody removes the write-ahead log of a living process: a lock no other code here can drop."""
+"""Extra locks on the database and WAL index, so that no process removes the WAL while we use it."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import os
 import struct
 from pathlib import Path
 
-# SQLite holds its files by locks that belong to the process: they are dropped when any code of
-# this process closes any descriptor of the file (a copy, a hash), and a forked child does not have
-# them. The next process to leave then takes itself for the last, and removes the log under us.
-# A lock of an open file description (Linux 3.15) stays until that descriptor is closed, here and
-# in forked children. On systems without them only the check of the inodes is left.
+# SQLite uses POSIX record locks, which belong to the process. The kernel drops them when any code in
+# this process closes any descriptor of the file (after a copy or a hash, say), and a forked child
+# does not inherit them. The next process that closes the ledger then believes that it is the last
+# user, and removes the WAL under us. A lock of an open file description (OFD, Linux 3.15) stays
+# until that descriptor is closed in this process and in its forked children. Systems without OFD
+# locks rely on identity.py alone, which compares inodes.
 _SET = getattr(fcntl, "F_OFD_SETLK", None)
 
-# Where SQLite's locks are (os_unix.c, the same since 2010): every reader holds the shared bytes
-# of the database, every user of the index of the log holds its dead-man switch.
+# The byte ranges that SQLite locks (os_unix.c, unchanged since 2010): a reader locks the shared bytes
+# of the database, and every user of the WAL index locks its "dead man switch".
 _SHARED = (0x40000002, 510)
 _DEAD_MAN = (128, 1)
 
-# Of the index: its version and flags, then the page size, the number of frames, counters that do not
-# matter here, and the salts. Of the log: 32 bytes, and 24 more before each page.
+# Fields of the WAL index header: page size, number of frames, salts. The WAL itself has a header of
+# 32 bytes, with the salts at offset 16, and 24 bytes before each page.
 _INDEX = struct.Struct("=14xHI12x8s")
 _SMALLEST_INDEX = 32768
 _LOG_HEADER, _FRAME_HEADER, _SALTS_AT = 32, 24, 16
 
 
 class Hold:
-    """What this process holds of a ledger's files while it has connections to them."""
+    """The OFD locks of this process on the files of one ledger, while it has connections open."""
 
     def __init__(self, database: Path, log: Path, index: Path) -> None:
         self._files = ((database, _SHARED), (index, _DEAD_MAN))
@@ -38,23 +39,23 @@ class Hold:
         self._index_size = 0
 
     def take(self) -> None:
-        """Hold both files. The caller has the ledger's lock and a connection that has written."""
+        """Lock both files; the caller holds the ledger's lock and has a connection that has written."""
         if self._fds or _SET is None:
             return
         for path, place in self._files:
-            # Never closed as long as there is a connection: that would drop SQLite's own locks.
+            # Do not close these while a connection is open: closing drops SQLite's own locks.
             self._fds.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
             _lock(self._fds[-1], fcntl.F_RDLCK, place)
         self._index_size = 0
         self._log_fd = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
 
     def loosen(self) -> None:
-        """Let whoever is the last to leave tidy up, this process included."""
+        """Unlock both files, so that the last process to close the ledger can remove the WAL."""
         for fd, (_, place) in zip(self._fds, self._files, strict=False):
             _lock(fd, fcntl.F_UNLCK, place)
 
     def drop(self) -> None:
-        """Close the descriptors. The caller has closed its connections before."""
+        """Close the descriptors; the caller has already closed its connections."""
         fds, self._fds = [*self._fds, self._log_fd], []
         self._log_fd = -1
         for fd in fds:
@@ -63,28 +64,28 @@ class Hold:
 
     @property
     def is_firm(self) -> bool:
-        """Whether the files are held so that no code of this process can drop it by accident."""
+        """Return whether OFD locks are held, which other code in this process cannot drop."""
         return bool(self._fds)
 
     def file(self) -> os.stat_result:
-        """Return what the system says of the database's file now."""
+        """Return the current stat of the database file."""
         where = self._fds[0] if self._fds else self._files[0][0]
-        return os.stat(where)  # noqa: PTH116 -- of a descriptor
+        return os.stat(where)  # noqa: PTH116 -- may be a descriptor
 
     def index_is_whole(self) -> bool:
-        """Return whether the index of the log is as long as it was; True where it is not held."""
+        """Return whether the WAL index has not become shorter; True without OFD locks."""
         if not self._fds:
             return True
-        size = os.lseek(self._fds[1], 0, os.SEEK_END)  # cheaper than stat, in the way of calls
+        size = os.lseek(self._fds[1], 0, os.SEEK_END)  # every call gets here; cheaper than stat
         was, self._index_size = self._index_size, max(size, self._index_size)
         return size >= max(was, _SMALLEST_INDEX)
 
     def log_is_whole(self) -> bool:
         """
-        Return whether the log holds every frame that its index knows of. Call it under the ledger's lock.
+        Return whether the WAL has every frame that its index lists; the caller holds the ledger's lock.
 
-        The index begins with what SQLite knows of the log (wal.c, WalIndexHdr, the same since 2010):
-        the size of a page, the number of frames, and the two salts of the log's own header.
+        The index header (wal.c, WalIndexHdr, unchanged since 2010) repeats the page size, the number
+        of frames and the two salts of the WAL header.
         """
         if not self._fds:
             return True
@@ -99,10 +100,10 @@ class Hold:
 
     def inherit(self) -> None:
         """
-        Begin anew in a forked child, which takes a hold of its own.
+        Start again in a forked child, without closing the descriptors of the parent.
 
-        What it has of its parent's stays open for ever: closing it would drop the locks of the
-        child's own connections, and until the child has its own hold, that one protects it.
+        They stay open for ever: closing one would drop the SQLite locks of the child's own
+        connections, and until the child calls ``take``, the inherited locks protect it.
         """
         if self._fds:
             _INHERITED.extend((*self._fds, self._log_fd))
