@@ -1,4 +1,4 @@
-"""How a SQLite ledger is reached: one file, one connection to write and one to read."""
+"""The connections of a SQLite ledger: one to write and one to read, shared by all threads."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from keybrake.ledger.stores.sqlite.wal_hold import Hold
 from keybrake.ledger.stores.sqlite.write_lock import LedgerLock
 from keybrake.model.waiting import monotonic, pause_of_hub
 
-# Connections that a forked child inherited. They are the parent's: using or even closing one
-# would corrupt what the parent does, so they are kept from the garbage collector instead.
+# Connections that a forked child inherited. Using or closing one would corrupt the parent's work, and
+# the garbage collector would close them, so keep a reference.
 _INHERITED: list[sqlite3.Connection] = []
 
-# What the ledger itself can fail with; anything else that comes out of a transaction is the
-# answer of somebody above.
+# Errors of the store itself. Any other error out of a transaction is an answer to the caller, such as
+# a refusal.
 FAULTS = (sqlite3.Error, OSError, OverflowError, ledger_files.Unusable)
 
-# Checkpoint every 4 MB, and give the space back when a long reader has let the log grow.
+# Checkpoint every 4 MB; shrink a WAL that grew because a long read held up the checkpoints.
 _PRAGMAS = ("journal_mode=WAL", "wal_autocheckpoint=2000", "journal_size_limit=16777216")
 
 
-# Greenlets look so often whether another program's transaction is over.
+# A greenlet polls at this interval while another program has a transaction open.
 _PAUSE_S = 0.01
 
 
 class Store:
     """
-    The file of a ledger, and the only way to read or write it.
+    The only way to read or write a ledger's file.
 
-    Whoever writes holds the lock: see ``GroupCommit``, which alone begins and ends transactions.
+    Only ``GroupCommit`` begins and ends transactions, and it holds the lock meanwhile.
 
     Args:
-        path: Absolute; made if there is nothing there.
-        lock_timeout_s: How long a writer waits for its turn.
+        path: Absolute path; the file is made if it does not exist.
+        lock_timeout_s: How long a writer waits for the lock.
         durability: ``power`` or ``process``; see ``Config``.
     """
 
@@ -66,21 +66,21 @@ class Store:
         atexit.register(self.close)
 
     def configure(self, *, lock_timeout_s: float, durability: str) -> None:
-        """Have the next transaction keep to these; see the arguments of the class."""
+        """Change the settings, from the next transaction on; see the arguments of the class."""
         self.lock_timeout_s = lock_timeout_s
         self._durable = "FULL" if durability == "power" else "NORMAL"
-        self._patient: bool | None = None  # SQLite has to be told anew how long it may wait
+        self._patient: bool | None = None  # None: busy_timeout must be set again
 
     # Reading
 
     def read(self, statement: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        """Read without waiting for writers; one statement is one consistent view."""
+        """Return the rows of one statement, which sees one snapshot and never waits for writers."""
         with self.reading() as reader:
             return reader.execute(statement, parameters).fetchall()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Return the connection that reads, for a block; no other thread has it meanwhile."""
+        """Lend the read connection to one thread for a block."""
         try:
             with self.lock.reading:
                 self._notice_fork()
@@ -96,12 +96,12 @@ class Store:
 
     def begin(self, *, durable: bool, wait: bool, check: bool) -> Writing:
         """
-        Begin a transaction.
+        Begin a transaction, after checks that the files are still the ones this process knows.
 
         Args:
-            durable: A power cut after its end loses nothing, if the ledger is that durable.
-            wait: Whether SQLite may wait for a program that does not know our lock.
-            check: Look at what is in the file as well: whether it is the newest, say.
+            durable: The transaction must survive a power cut, if ``durability`` is ``power``.
+            wait: Whether SQLite may wait for a program that does not use our lock.
+            check: Also check the contents of the file: that it is the newest copy, for example.
         """
         self._notice_fork()
         if self._identity.check() and not self.lock.is_there():
@@ -122,34 +122,35 @@ class Store:
         return Writing(cursor, self._chain)
 
     def commit(self, writing: Writing) -> None:
-        """Commit the transaction; its reservations may be sent then."""
+        """Commit the transaction; after this the calls it reserved for may be sent."""
         writing.cursor.execute("COMMIT")
         self._chain.committed()
         self._identity.advance(self._chain.seq, durable=self._synchronous == "FULL")
         if not self._identity.learn_log():
             self._hold.take()
         elif not self._hold.is_firm:
-            self._identity.check_log()  # nothing may be sent on a reservation in a log that is gone
+            # Without OFD locks the WAL may be gone, and this reservation with it: then send nothing.
+            self._identity.check_log()
 
     def has_committed(self) -> bool:
-        """Return whether nothing is open: what was begun has been committed, or never was."""
+        """Return whether no transaction is open: the last one was committed, or none was begun."""
         return self._writer is None or not self._writer.in_transaction
 
     def roll_back(self) -> None:
-        """Roll back whatever is open."""
+        """Roll back the open transaction, if there is one."""
         if self._writer is None:
             return
         try:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
         except sqlite3.Error:
-            # A connection that cannot even roll back is not to be used again.
+            # Do not use a connection again that cannot even roll back.
             with contextlib.suppress(sqlite3.Error):
                 self._writer.close()
             self._writer = self._cursor = None
 
     def unavailable(self, why: object) -> LedgerUnavailable:
-        """Return *why* as the refusal it is."""
+        """Return the refusal of a call because of *why*."""
         message = (
             f"The ledger {self.path} cannot be used: {why}. Nothing was sent. Do not retry; a "
             f"person has to look: keybrake doctor"
@@ -157,7 +158,7 @@ class Store:
         return LedgerUnavailable(message, reason="ledger_unavailable", hint="Run keybrake doctor.")
 
     def _begin(self, cursor: sqlite3.Cursor, *, wait: bool) -> None:
-        """Begin, once no program that does not know our lock is in the middle of a transaction."""
+        """Begin a write transaction; wait for a program that has one open and does not use our lock."""
         pause = pause_of_hub() if wait else None
         self._set_patience(cursor, wait=wait and pause is None)
         until = monotonic() + self.lock_timeout_s
@@ -174,12 +175,12 @@ class Store:
 
     def _set_synchronous(self, cursor: sqlite3.Cursor, level: str) -> None:
         if self._synchronous != level:
-            self._synchronous = ""  # until it is done: an error in between must not look like done
+            self._synchronous = ""  # unknown until the PRAGMA has succeeded
             cursor.execute(f"PRAGMA synchronous={level}")
             self._synchronous = level
 
     def _set_patience(self, cursor: sqlite3.Cursor, *, wait: bool) -> None:
-        """Have SQLite wait for another program's transaction, or not: an event loop must not."""
+        """Set whether SQLite waits for another program's transaction; an event loop must not wait."""
         if self._patient is not wait:
             patience_ms = int(self.lock_timeout_s * 1000) if wait else 0
             self._patient = None
@@ -189,7 +190,7 @@ class Store:
     # Opening and closing
 
     def _open(self) -> sqlite3.Cursor:
-        """Open the file, making it first."""
+        """Open the file, and make it first if there is none; return a cursor to write with."""
         if not self._identity.is_known and not os.path.lexists(self.path):
             self._identity.refuse_to_begin_anew()
             ledger_files.refuse_network(self.path)
@@ -228,7 +229,7 @@ class Store:
         self._pid = os.getpid()
 
     def close(self) -> None:
-        """Close the connections, under the lock: the last one to close writes the WAL back."""
+        """Close the connections under the lock, because SQLite's last close checkpoints the WAL."""
         if self._pid != os.getpid() or self._writer is None or self._identity.has_lost_log():
             return
         with contextlib.suppress(Busy, OSError, sqlite3.Error), self.lock.held(1.0):
@@ -241,6 +242,6 @@ class Store:
             self._identity.forget_log()
 
     def give_up(self) -> None:
-        """Let go of a ledger that could not be opened."""
+        """Close the lock file of a ledger that could not be opened."""
         atexit.unregister(self.close)
         self.lock.close()

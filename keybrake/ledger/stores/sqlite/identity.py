@@ -1,4 +1,4 @@
-"""Is it still the ledger this process knows: its file, its seal, its past and its write-ahead log."""
+"""Detect a ledger that was deleted, replaced, cut short or restored while this process uses it."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ _GONE = (
     "with it. Put it back; keybrake doctor --repair lets a new one begin"
 )
 
-# Twice the longest tick of a kernel's clock (10 ms), and then some.
+# File times move in ticks of the kernel clock, at most 10 ms; this is several of them.
 _COARSE_NS = 50_000_000
 
 _Id = tuple[int, int] | None
 
 
 class Identity:
-    """What a process knows a ledger by. Every method is called under the ledger's lock."""
+    """The files of one ledger as this process first saw them; callers hold the ledger's lock."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -84,25 +84,25 @@ class Identity:
 
     @property
     def is_known(self) -> bool:
-        """Whether this process has had it open before."""
+        """Return whether this process has opened the ledger before."""
         return self._file is not None
 
     def refuse_to_begin_anew(self) -> None:
-        """Refuse to make a ledger where one is known to have been."""
-        # An old log would be read into a new ledger.
+        """Refuse to make a new ledger if a seal or a WAL shows that there was one before."""
+        # SQLite would also replay an old WAL into the new ledger.
         if os.path.lexists(seal_file.path_of(self._path)) or os.path.lexists(self._log):
             raise self._unusable(_GONE)
 
     def learn(self, uid: str, newest: int) -> None:
         """
-        Take in what was opened.
+        Remember the ledger that was opened, after comparing it with its seal.
 
         Args:
-            uid: The id the ledger carries.
-            newest: Its newest event.
+            uid: The id inside the ledger.
+            newest: The ledger's newest event.
 
         Raises:
-            Unusable: It is not the one it was, or not the one its seal belongs to.
+            Unusable: The file was replaced, or the seal belongs to another or a newer ledger.
         """
         found = _id_of(self._name)
         if self._file not in (None, found):
@@ -122,7 +122,8 @@ class Identity:
             try:
                 return seal_file.Seal(self._path)
             except FileNotFoundError:
-                # A crash right after it was made: nothing is in it that could be lost.
+                # A crash right after create() leaves a ledger without a seal. With only its first
+                # event it holds nothing yet, so a new seal hides no loss.
                 if newest > 1:
                     raise self._unusable(_NO_SEAL) from None
                 seal_file.write(self._path, uid, newest)
@@ -132,25 +133,25 @@ class Identity:
 
     def check(self) -> bool:
         """
-        Refuse unless the files behind the names are those that are open.
+        Refuse if a path does not name the open file any more; return whether the folder has changed.
 
-        While the folder shows no change since they were looked at, nothing in it was deleted,
-        moved or replaced. Returns whether the folder has changed.
+        Deleting, moving or replacing a file changes the mtime of the folder. So if the mtime is the
+        same as at the last check, no file has to be looked at.
         """
-        changed_at = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 -- in the way of every call
+        changed_at = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 -- runs for every call
         if changed_at == self._at_rest:
             return False
         self.check_log()
         if self.is_known:
             self._check_file()
-        # The folder's time is coarse: a change that came right after the last may not show in it.
+        # The mtime is coarse: a second change within the same tick would not alter it.
         if time.time_ns() - changed_at > _COARSE_NS:
             self._at_rest = changed_at
         return True
 
     def _check_file(self) -> None:
         try:
-            found = os.stat(self._name)  # noqa: PTH116 -- in the way of every call
+            found = os.stat(self._name)  # noqa: PTH116 -- runs for every call
         except FileNotFoundError:
             raise Unusable(_DELETED) from None
         if (found.st_dev, found.st_ino) != self._file:
@@ -163,9 +164,9 @@ class Identity:
         Refuse a ledger that was emptied, cut short, given a second name, or restored in place.
 
         Args:
-            size: Of its file, in bytes.
-            newest: Its newest event.
-            names: How many names the file has.
+            size: The size of the file in bytes.
+            newest: The newest event in the file.
+            names: The number of hard links to the file.
         """
         if size < self._largest or size == 0:
             raise Unusable(_CUT if size else _EMPTIED)
@@ -182,47 +183,47 @@ class Identity:
             raise self._unusable(_OLDER, has=newest, sealed=sealed)
 
     def deleted(self) -> Unusable:
-        """Return the refusal of a ledger that has gone."""
+        """Return the error for a ledger that was deleted."""
         return Unusable(_DELETED)
 
     def rewritten(self) -> Unusable:
-        """Return the refusal of a ledger whose past has changed."""
+        """Return the error for a ledger that lacks events this process has seen in it."""
         return Unusable(_REWRITTEN)
 
     def lost_lock(self, lock: Path) -> Unusable:
-        """Return the refusal of a ledger whose lock file has gone."""
+        """Return the error for a ledger without its lock file."""
         return Unusable(_LOST_LOCK.format(lock=lock))
 
     def advance(self, newest: int, *, durable: bool) -> None:
-        """Have the seal know of what was committed."""
+        """Store the newest committed event in the seal."""
         if self._seal is not None:
             self._seal.advance(newest, durable=durable)
 
     def check_log(self) -> None:
         """
-        Refuse if the write-ahead log is not the one this process writes to.
+        Refuse if the WAL is not the file that this process writes to.
 
-        Code that opens and closes the file by itself (a copy, a hash) drops this process's locks
-        on it; the next process to leave then takes the log for its own and removes it. What was
-        written so far is in the file by then, but this process would go on writing into a log
-        that nobody reads, and SQLite cannot open another beside it.
+        If code in this process opens and closes the database file itself (to copy or hash it), the
+        kernel drops this process's locks. The next process that closes the ledger then checkpoints
+        and removes the WAL. Earlier writes are safe in the database, but this process would go on
+        writing to a deleted WAL that no other process reads.
         """
         if self.has_lost_log():
             raise Unusable(_LOST_WAL)
 
     def has_lost_log(self) -> bool:
-        """Return whether the write-ahead log this process wrote to is gone."""
+        """Return whether the WAL or WAL index of this process was removed or replaced."""
         return self._sides is not None and self._side_ids() != self._sides
 
     def learn_log(self) -> bool:
-        """Take in which write-ahead log there is; return whether it was known already."""
+        """Remember which WAL this process writes to; return whether that was known already."""
         if self._sides is not None:
             return True
         self._sides, self._at_rest = self._side_ids(), None
         return False
 
     def forget_log(self) -> None:
-        """Have the next connection bring a log of its own."""
+        """Forget the WAL, because the next connection may make a new one."""
         self._sides = None
 
     def _side_ids(self) -> tuple[_Id, _Id]:
@@ -234,9 +235,9 @@ class Identity:
 
 def check_index(hold: Hold) -> None:
     """
-    Refuse an index of the log that was emptied where it is. Needs no lock.
+    Refuse a WAL index that was truncated in place; needs no lock.
 
-    The system would end the process (SIGBUS) that looks into it by way of SQLite.
+    SQLite maps the index into memory, so the next read would kill this process (SIGBUS).
     """
     if not hold.index_is_whole():
         raise Unusable(_CUT_INDEX)
@@ -244,9 +245,9 @@ def check_index(hold: Hold) -> None:
 
 def check_log(hold: Hold) -> None:
     """
-    Refuse a log that was emptied, cut short or overwritten where it is. Call it under the lock.
+    Refuse a WAL that was truncated or overwritten in place; the caller holds the ledger's lock.
 
-    SQLite would go on with the pages that it has in memory, and lose them.
+    SQLite would go on with pages from its cache, and the writes in the damaged WAL would be lost.
     """
     if not hold.log_is_whole():
         raise Unusable(_CUT_LOG)
@@ -254,17 +255,17 @@ def check_log(hold: Hold) -> None:
 
 def older_than_seal(path: Path, uid: str, newest: int) -> str | None:
     """
-    Return why a ledger is not the newest there was; None: its seal knows of nothing newer.
+    Return why a ledger is not its newest copy; None if its seal shows no newer event.
 
     Args:
         path: The ledger.
-        uid: The id it carries.
-        newest: Its newest event.
+        uid: The id inside the ledger.
+        newest: The ledger's newest event.
     """
     try:
         seal = seal_file.Seal(path)
     except (OSError, seal_file.Broken):
-        return None  # keybrake doctor says what is wrong with a seal
+        return None  # keybrake doctor reports a seal that is missing or broken
     try:
         sealed = seal.newest()
     except seal_file.Broken:
@@ -280,7 +281,7 @@ def older_than_seal(path: Path, uid: str, newest: int) -> str | None:
 
 def _id_of(name: str) -> _Id:
     try:
-        found = os.stat(name)  # noqa: PTH116 -- a third of the price of Path.stat()
+        found = os.stat(name)  # noqa: PTH116 -- 3 times as fast as Path.stat()
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino

@@ -1,4 +1,4 @@
-"""Where a SQLite ledger lives: making it, opening it, and knowing it again."""
+"""The file of a SQLite ledger: find it, make it, open it, and check that it can hold a ledger."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ APPLICATION_ID = 0x6B627231  # "kbr1"
 SCHEMA_VERSION = 1
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
-# The WAL-reset bug: a writer and a checkpoint of two connections may corrupt the file. Fixed in
-# 3.51.3, and in the lines 3.50.7 and 3.44.6 (SQLite change log). Harmless here, where every write
-# and checkpoint stands under one lock, but other programs should not write to the ledger.
+# The WAL-reset bug: a write and a checkpoint on two connections may corrupt the file. Fixed in 3.51.3
+# and in the branch releases 3.50.7 and 3.44.6 (SQLite change log). It cannot hit keybrake, which
+# writes and checkpoints under one lock, but other programs should not write to the ledger.
 _WAL_RESET_FIXED = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
 
 
 # The id of a ledger, and its newest event.
 NAME = "SELECT uid, (SELECT max(seq) FROM event) FROM ledger"
 
-# Their locks do not reliably reach other machines, and SQLite's WAL maps memory between processes.
+# Network file systems: their locks do not reliably reach other machines, and SQLite's WAL needs memory
+# that all processes share.
 _NETWORK = re.compile(
     r"9p|afs|beegfs|ceph|cifs|fuse\.(glusterfs|s3fs|sshfs)|gfs2|glusterfs|lustre|ncpfs|nfs4?|ocfs2|"
     r"smb[23]|smbfs|virtiofs"
@@ -38,7 +39,7 @@ _NETWORK = re.compile(
 
 
 class Unusable(Exception):
-    """The file is not one a ledger can be kept in."""
+    """The file cannot hold a ledger, or is not the ledger it was."""
 
 
 def path_of(url: object) -> Path:
@@ -46,7 +47,7 @@ def path_of(url: object) -> Path:
     Return the file a ledger URL names: ``sqlite:///rel.db``, ``sqlite:////abs.db``, or a path.
 
     Raises:
-        PolicyError: It is no URL of a ledger this version can open.
+        PolicyError: *url* is not the URL of a ledger that this version can open.
     """
     if isinstance(url, os.PathLike):
         path = Path(url)
@@ -62,18 +63,18 @@ def path_of(url: object) -> Path:
 
 
 def lock_path(path: Path) -> Path:
-    """Return the lock file that belongs to a ledger."""
+    """Return the path of a ledger's lock file."""
     return path.with_name(path.name + ".lock")
 
 
 def prepare_folder(path: Path) -> None:
-    """Make the folder of a ledger, open to its owner alone, where there is none yet."""
+    """Make the folder of a ledger if it does not exist; only its owner may enter it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def check_file(path: Path) -> None:
     """
-    Refuse a ledger file that somebody else could have put there.
+    Refuse a file that another user could have put there, or that is no ledger at first sight.
 
     Raises:
         Unusable: It is a link, a folder, empty, or belongs to another user.
@@ -97,7 +98,7 @@ def check_file(path: Path) -> None:
 
 
 def second_name(path: Path) -> str | None:
-    """Return why a file with several names is no ledger to write to; None: it has one name."""
+    """Return why a file with several hard links must not be written to; None if it has one name."""
     names = path.lstat().st_nlink
     if names == 1:
         return None
@@ -110,10 +111,10 @@ def second_name(path: Path) -> str | None:
 
 def refuse_network(path: Path) -> None:
     """
-    Refuse a file system that other machines write to, too.
+    Refuse a network file system.
 
     Raises:
-        Unusable: *path* lies on one.
+        Unusable: *path* is on one.
     """
     kind = file_system(path)
     if kind is not None and _NETWORK.fullmatch(kind):
@@ -125,7 +126,7 @@ def refuse_network(path: Path) -> None:
 
 
 def file_system(path: Path) -> str | None:
-    """Return the type of the file system *path* is on; None: this system does not tell."""
+    """Return the type of the file system of *path*; None if the operating system does not tell."""
     if sys.platform != "linux":
         return None
     best, kind = "", None
@@ -145,7 +146,7 @@ _MOUNTS = Path("/proc/self/mounts")
 
 
 def connect(path: Path, *, read_only: bool = False, timeout_s: float = 5.0) -> sqlite3.Connection:
-    """Open an existing ledger file; never makes one. Waits *timeout_s* for SQLite's own lock."""
+    """Open an existing ledger file, but never make one; *timeout_s* is SQLite's busy timeout."""
     mode = "ro" if read_only else "rw"
     return sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
@@ -159,10 +160,10 @@ def connect(path: Path, *, read_only: bool = False, timeout_s: float = 5.0) -> s
 
 def create(path: Path) -> None:
     """
-    Make a new ledger, whole or not at all. Call it under the ledger's lock.
+    Make a new ledger, whole or not at all; the caller holds the ledger's lock.
 
-    It is built under another name and linked to its own when it is complete, so that a crash
-    half-way leaves no file that looks like an emptied ledger.
+    The file is built under another name and renamed when it is complete. So a crash half-way leaves
+    no file that looks like an emptied ledger.
     """
     draft = path.with_name(f"{path.name}.new")
     for leftover in (draft, *side_files(draft)):
@@ -190,7 +191,7 @@ def create(path: Path) -> None:
 
 
 def side_files(path: Path) -> tuple[Path, Path]:
-    """Return SQLite's own files beside a ledger."""
+    """Return the paths of SQLite's WAL and WAL index beside a ledger."""
     return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
 
 
@@ -205,10 +206,10 @@ def sync(path: Path) -> None:
 
 def check_schema(connection: sqlite3.Connection, path: Path) -> None:
     """
-    Refuse a file that is no ledger, or one whose schema this version does not know.
+    Refuse a file that is no ledger, or a ledger with a schema that this version does not know.
 
     Raises:
-        Unusable: It is such a file.
+        Unusable: The file is refused.
     """
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         msg = f"{path} is a database, but not a keybrake ledger; name another file"
@@ -226,7 +227,7 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def sqlite_fault(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> str | None:
-    """Return what is known to be wrong with this SQLite; None: nothing."""
+    """Return the known fault of this SQLite version; None if it has none."""
     if version < OLDEST_SQLITE:
         return "too old for STRICT tables; keybrake needs 3.37 or newer"
     if version >= _WAL_RESET_FIXED[-1]:

@@ -1,25 +1,25 @@
--- Money is integer micro-USD, moments are integer microseconds since 1970 in UTC.
--- STRICT refuses text and fractions where integers belong; the CHECKs refuse what cannot be.
+-- Money is integer micro-USD; times are integer microseconds since 1970 in UTC.
+-- STRICT refuses text and fractions in integer columns; the CHECKs refuse impossible values.
 
 CREATE TABLE ledger (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     uid TEXT NOT NULL,
     created_at INTEGER NOT NULL,
-    -- The newest event that the table total has in it: see spend_by_endpoint.
+    -- The newest event that is counted in the table total.
     folded INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
--- What happened, in order: nothing is counted, stopped or ended without a row here. Each is
--- chained to the one before it by its hash (see _events.py), so that an edit shows.
+-- The events in order. Every change of a counter, a scope or a call's state has one. A hash chains
+-- each event to the one before it (see event_chain.py), so an edit is detected.
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY,
-    -- Ledger time: the wall clock, but never before the event before it.
+    -- Ledger time: the wall clock, but never earlier than the previous event.
     at INTEGER NOT NULL,
     kind TEXT NOT NULL,
-    -- What it is about: a call, or a scope.
+    -- The event is about this call or this scope; one about the ledger itself has neither.
     call INTEGER,
     scope INTEGER,
-    -- By how much it changed what is reserved and what is spent.
+    -- The changes of the reserved and the spent amount.
     reserved INTEGER NOT NULL,
     spent INTEGER NOT NULL,
     detail TEXT,
@@ -36,8 +36,8 @@ BEGIN
     SELECT raise(ABORT, 'an event never changes');
 END;
 
--- A scope is what a call is charged to: a run, or a tool within a run. Its counters are running
--- totals, so that a decision costs the same after a million calls.
+-- A call is charged to scopes: a run, or a tool within a run. A scope's counters are running totals,
+-- so a decision takes no longer after a million calls.
 CREATE TABLE scope (
     id INTEGER PRIMARY KEY,
     uid TEXT NOT NULL UNIQUE,
@@ -63,8 +63,8 @@ CREATE TABLE scope (
 -- One tool of a run is one scope, however many processes call it.
 CREATE UNIQUE INDEX scope_tool ON scope (parent, label) WHERE kind = 'tool';
 
--- What one limit of a scope has counted in one window. Rows are added for new windows and never
--- reset, so no clock and no crash can empty a window that is still running.
+-- The counters of one limit of a scope in one time window. A new window gets a new row and no row is
+-- ever reset, so neither a clock change nor a crash can reset the count of a current window.
 CREATE TABLE bucket (
     scope INTEGER NOT NULL,
     rule INTEGER NOT NULL,
@@ -75,29 +75,30 @@ CREATE TABLE bucket (
     PRIMARY KEY (scope, rule, at)
 ) STRICT, WITHOUT ROWID;
 
--- The call log: one row per call, for ever.
+-- The call log: one row per call, never deleted.
 CREATE TABLE call (
     seq INTEGER PRIMARY KEY,
     uid TEXT NOT NULL,
     at INTEGER NOT NULL,
     run INTEGER REFERENCES scope (id),
     tool TEXT,
-    -- JSON: the scopes the call is charged to, and the buckets, so that any process can end it.
+    -- JSON lists: the scopes and buckets that the call is charged to. Any process can end the call.
     scopes TEXT NOT NULL,
     buckets TEXT,
     vendor TEXT NOT NULL,
     endpoint TEXT NOT NULL,
     method TEXT NOT NULL,
     path TEXT NOT NULL,
-    -- Where it went, as whom, and with what: so that whoever resolves it later can ask the vendor
-    -- about this very call. The request is kept only until the outcome is known.
+    -- Host, account, owner of the credential, and parameters: reconcile needs them to ask the vendor
+    -- about this call. The request is deleted once the outcome is known.
     origin TEXT NOT NULL,
     account TEXT NOT NULL,
     owner TEXT NOT NULL,
     request TEXT,
-    -- The process that admitted it: see _owners.py.
+    -- The token of the process that admitted it: see owners.py.
     process TEXT,
-    -- One by one, the frequent first: SQLite sorts a list of more than two for every row.
+    -- OR, with frequent states first: for IN with more than two values SQLite builds a sorted list
+    -- for every row.
     state TEXT NOT NULL CHECK (
         state = 'reserved' OR state = 'settled' OR state = 'refused' OR state = 'voided'
         OR state = 'unknown' OR state = 'unguarded'
@@ -108,21 +109,22 @@ CREATE TABLE call (
     amount INTEGER,
     currency TEXT,
     usd_per_unit TEXT,
-    -- The caller's own key, and the call under the same key that counts for this one, too.
+    -- The caller's idempotency key, and the earlier call under the same key that already reserves or
+    -- costs the amount of this call (or a part of it).
     idempotency_key TEXT,
     leans_on INTEGER REFERENCES call (seq),
     meter TEXT,
     contingent INTEGER CHECK (contingent >= 0),
     recurring INTEGER NOT NULL DEFAULT 0,
-    -- The position the call moved, and the call that moved it before: newest first, a give-back
-    -- walks this chain.
+    -- The position that the call changed, and the call that changed it before. Money that is given
+    -- back follows this chain, newest call first.
     position TEXT,
     prior INTEGER,
     object_id TEXT,
     http_status INTEGER,
     ended_at INTEGER,
     would_refuse TEXT,
-    -- How an unknown outcome came to be known.
+    -- The proof or the person's word that resolved an unknown outcome.
     evidence TEXT
 ) STRICT;
 
@@ -130,14 +132,15 @@ CREATE INDEX call_run ON call (run, seq);
 CREATE INDEX call_key ON call (idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX call_leans_on ON call (leans_on) WHERE leans_on IS NOT NULL;
 CREATE INDEX call_unknown ON call (seq) WHERE state = 'unknown';
--- Writes that reserve nothing, a confirmation of a counted intent, say: no total leads to them.
+-- Writes that reserve nothing, such as the confirmation of an intent that is already counted. A search
+-- by scope.reserved would miss them.
 CREATE INDEX call_weightless ON call (seq)
 WHERE state = 'reserved' AND reserved = 0 AND position IS NOT NULL;
 
--- One economic event at the vendor, counted once however many calls touch it. It may shrink only
--- by the answer to its newest write, while no other is under way: an answer that comes late says
--- what was, not what is. For that, last_write is the newest call admitted on it, and open_writes
--- counts those that have not ended.
+-- One economic event at the vendor, counted once however many calls touch it. Only the answer to its
+-- newest write may lower its value, and only while no other write is open: a late answer describes an
+-- old state. last_write is the newest admitted call that writes to it, open_writes the number of such
+-- calls that have not ended.
 CREATE TABLE position (
     key TEXT PRIMARY KEY,
     state TEXT NOT NULL,
@@ -151,10 +154,11 @@ CREATE TABLE position (
 
 CREATE INDEX position_estimated ON position (last_call) WHERE state = 'estimated';
 
--- A call that was priced by a look-up prices on the objects that were read; a call that can make an
--- object dearer raises it. The two are never open at once: see _stakes.py. Once its call has ended,
--- the first kind of row goes, and the second keeps the event of that end, until the object is
--- raised anew: a look-up that began before it may not have seen the change.
+-- The objects at the vendor on which the price of an open call depends: see stakes.py. Role "prices":
+-- the call was priced by a look-up of the object. Role "raises": the call can raise the object's price.
+-- An object never has open rows of both roles from different calls. When the call ends, a "prices" row
+-- is deleted. A "raises" row keeps the number of the end event until the next such call: a look-up that
+-- began before that event may have missed the change.
 CREATE TABLE stake (
     object TEXT NOT NULL,
     role TEXT NOT NULL CHECK (role = 'prices' OR role = 'raises'),
@@ -165,8 +169,8 @@ CREATE TABLE stake (
 
 CREATE INDEX stake_open ON stake (call) WHERE ended IS NULL;
 
--- What was counted on one day at one endpoint, as far as the events up to ledger.folded say it:
--- asking a million calls takes a second, and a total kept with each call two pages more.
+-- Totals per day and endpoint of the events up to ledger.folded. To sum up a million calls would take a
+-- second, and to update a total with each call would write two more pages per call.
 CREATE TABLE total (
     day INTEGER NOT NULL,
     endpoint TEXT NOT NULL,
@@ -177,11 +181,11 @@ CREATE TABLE total (
     PRIMARY KEY (day, endpoint)
 ) STRICT, WITHOUT ROWID;
 
--- The latest moment on record.
+-- The time of the newest event.
 CREATE VIEW ledger_time AS
 SELECT coalesce((SELECT at FROM event ORDER BY seq DESC LIMIT 1), 0) AS newest;
 
--- What the newest events add to the totals.
+-- The events that are not yet in the table total.
 CREATE VIEW unfolded AS
 SELECT
     event.seq AS seq,
@@ -199,7 +203,7 @@ SELECT day, endpoint, spent, reserved, calls, refused FROM total
 UNION ALL
 SELECT day, endpoint, spent, reserved, calls, refused FROM unfolded;
 
--- A second line of defence, binding every writer: rows stay, and a call ends once.
+-- A second line of defence that binds every program: no row is deleted, and a call ends once.
 CREATE TRIGGER call_stays BEFORE DELETE ON call
 BEGIN
     SELECT raise(ABORT, 'a call is never deleted from the ledger');
@@ -214,7 +218,7 @@ BEGIN
     SELECT raise(ABORT, 'a call that has ended cannot change its state');
 END;
 
--- The documented views. Their columns are stable across versions; the tables are not.
+-- The documented views. Their columns stay the same across versions; the tables may change.
 CREATE VIEW call_log AS
 SELECT
     call.seq AS seq,

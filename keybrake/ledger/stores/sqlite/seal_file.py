@@ -1,4 +1,4 @@
-"""How far a ledger has come, kept outside of it: so that an older copy put in its place shows."""
+"""The seal file: the number of the ledger's newest event, kept outside to detect an older copy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import struct
 from pathlib import Path
 
-# What it is, whose it is, the newest event that is on the disk for certain, the newest event,
-# and the boot in which that one was written: a power cut may lose events, but not the durable ones.
+# Magic bytes, ledger id, newest durable event, newest event, and the boot id when that one was
+# written. A power cut may lose events, but never durable ones.
 _LAYOUT = struct.Struct("<8s32sQQ36s")
 _MAGIC = b"kbseal1\n"
 _NUMBERS = struct.Struct("<QQ36s")
@@ -18,22 +18,22 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Broken(Exception):
-    """The seal cannot be read."""
+    """The seal is not a seal file, or has the wrong length."""
 
 
 def path_of(ledger: Path) -> Path:
-    """Return the seal that belongs to a ledger."""
+    """Return the path of a ledger's seal."""
     return ledger.with_name(ledger.name + ".seal")
 
 
 def write(ledger: Path, uid: str, seq: int) -> None:
     """
-    Seal a ledger as it is now, durably. Call it under the ledger's lock.
+    Write a new seal durably; the caller holds the ledger's lock.
 
     Args:
-        ledger: Its file.
-        uid: Its id, 32 hexadecimal digits.
-        seq: Its newest event, which is on the disk.
+        ledger: The ledger's file.
+        uid: The ledger's id, 32 hexadecimal digits.
+        seq: The ledger's newest event, which is already on the disk.
     """
     path = path_of(ledger)
     draft = path.with_name(path.name + ".new")
@@ -51,11 +51,12 @@ class Seal:
     """
     The seal of an open ledger.
 
-    Not mapped into memory: a file that somebody empties would kill whoever reads it there.
+    It is read with ``pread`` and not mapped into memory: if another program truncates a mapped file,
+    the next access kills this process (SIGBUS).
 
     Raises:
-        Broken: It is no seal.
-        FileNotFoundError: There is none.
+        Broken: The file is not a seal.
+        FileNotFoundError: There is no seal.
     """
 
     def __init__(self, ledger: Path) -> None:
@@ -72,34 +73,34 @@ class Seal:
 
     def newest(self) -> int:
         """
-        Return the newest event that the ledger must have. Call it under the ledger's lock.
+        Return the newest event that the ledger must have; the caller holds the ledger's lock.
 
         Raises:
-            Broken: The file was emptied.
+            Broken: The file was truncated.
         """
         found = os.pread(self._fd, _NUMBERS.size, _NUMBERS_AT)
         if len(found) != _NUMBERS.size:
             raise Broken
         durable, newest, boot = _NUMBERS.unpack(found)
-        # Of another boot: a power cut may have come in between.
+        # After another boot, trust only the durable number: there may have been a power cut.
         return int(newest if boot == self._boot != _NO_BOOT else durable)
 
     def is_there(self) -> bool:
-        """Return whether the file has its name still."""
+        """Return whether the path still names the open file: a deleted or replaced one does not."""
         try:
-            return os.stat(self._name).st_ino == self._inode  # noqa: PTH116 -- a third of the price of Path.stat()
+            return os.stat(self._name).st_ino == self._inode  # noqa: PTH116 -- 3 times as fast as Path.stat()
         except FileNotFoundError:
             return False
 
     def advance(self, seq: int, *, durable: bool) -> None:
-        """Set the newest event. Call it under the ledger's lock, after the commit."""
+        """Store the newest event, after its commit; the caller holds the ledger's lock."""
         if durable:
             os.pwrite(self._fd, _NUMBERS.pack(seq, seq, self._boot), _NUMBERS_AT)
         else:
             os.pwrite(self._fd, _NEWEST.pack(seq, self._boot), _NEWEST_AT)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._fd)
 
 
@@ -107,7 +108,7 @@ _NO_BOOT = b"\0" * 36
 
 
 def _boot() -> bytes:
-    """Return the id of this boot of the machine; zeros: the system does not tell."""
+    """Return the id of the current boot of the machine; zeros if the system has no such id."""
     try:
         return _BOOT_ID.read_bytes().strip()[:36].ljust(36, b"\0")
     except OSError:
