@@ -1,4 +1,4 @@
-"""Where it is written down: opening a ledger by its URL."""
+"""The ledger: open it by its URL; its protocol, its rules and its stores are in this folder."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ _configured: dict[str, tuple[float, str]] = {}
 
 def open_ledger(url: str | os.PathLike[str] | None = None) -> Ledger:
     """
-    Open a ledger, making it if there is none yet; once per process and file.
+    Open a ledger, and make it if it does not exist; a process opens each file only once.
 
     Args:
         url: ``sqlite:///ledger.db`` (relative), ``sqlite:////abs/ledger.db``, or a path. None:
-            ``KEYBRAKE_LEDGER``, else what ``keybrake.toml`` names, else the platform's folder
-            for state.
+            ``KEYBRAKE_LEDGER``, else ``ledger`` in ``keybrake.toml``, else a file in the
+            platform's state folder.
 
     Raises:
-        PolicyError: The URL cannot be meant.
-        LedgerUnavailable: The file cannot be made, opened or locked, or is no ledger.
+        PolicyError: *url* is not the URL of a ledger.
+        LedgerUnavailable: The file cannot be made, opened or locked, or is not a ledger.
     """
     with opening:
         config = settings.current()
-        # sqlite3 is loaded when the first ledger is opened, not with keybrake.
+        # Import sqlite3 with the first ledger, so that "import keybrake" stays fast.
         from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
         from keybrake.ledger.stores.sqlite.ledger_files import path_of
 
@@ -64,10 +64,10 @@ def open_ledger(url: str | os.PathLike[str] | None = None) -> Ledger:
             ledger = SQLiteLedger(path, lock_timeout_s=how[0], durability=how[1], at_once=False)
             _opened[str(path)], _configured[str(path)] = ledger, how
         elif isinstance(ledger, SQLiteLedger) and _configured.get(str(path)) != how:
-            # It was opened before somebody said so.
+            # The settings have changed since the ledger was opened.
             ledger.configure(lock_timeout_s=how[0], durability=how[1])
             _configured[str(path)] = how
-    # Outside of that lock: it may have to wait for another process.
+    # Outside the lock, because opening the file may have to wait for another process.
     if isinstance(ledger, SQLiteLedger):
         ledger.open()
     return ledger

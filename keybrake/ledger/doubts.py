@@ -1,4 +1,4 @@
-"""Which calls nobody will end any more: the unknown ones, and those whose process has ended."""
+"""Find the calls in doubt: unknown calls, and reserved calls that no process is going to end."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from keybrake.model import clock
 from keybrake.model.call import InDoubt, State
 
 STILL_UNDER_WAY = 15 * clock.MINUTE
-"""A reserved call may be resolved only when no SDK would still be trying: three attempts of 80 s."""
+"""Age in microseconds from which a reserved call of a living process is in doubt.
+
+An SDK gives up long before: it makes three attempts of 80 s each.
+"""
 
 
 def among(rows: Iterable[tuple[Any, ...]], ledger: Path, now: int) -> list[InDoubt]:
     """
-    Return the calls in doubt among *rows*, which are as ``SELECT_IN_DOUBT`` has them.
+    Return the calls in doubt among *rows* of ``SELECT_IN_DOUBT``.
 
-    A call that is still reserved is in doubt once its process has ended, or when it is so old
-    that its process lives, but could not write its outcome down.
+    A reserved call is in doubt if its process has ended. If the process lives, the call is in doubt
+    once it is so old that the process must have failed to write the outcome.
     """
     found = [InDoubt(*row) for row in rows]
     tokens = {call.process or "" for call in found if call.state == State.RESERVED}

@@ -1,4 +1,4 @@
-"""How a call ends: once, at its cost, and with it an older one under the same key."""
+"""End a call, once; the outcome may also end an earlier attempt with the same idempotency key."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def end(
     writing: Writing, admitted: Admitted, outcome: Outcome, evidence: str | None = None
 ) -> None:
     """
-    End a call that is reserved or unknown, and whatever is proven by it.
+    End a reserved or unknown call, and the earlier attempt whose outcome it proves.
 
     Raises:
-        LedgerError: It has ended already.
+        LedgerError: The call has ended already.
     """
     settled = outcome.state is State.SETTLED
     if outcome.state is State.UNKNOWN:
@@ -29,19 +29,19 @@ def end(
         writing.execute(sql.MARK_UNKNOWN, (*learnt, writing.now, admitted.seq))
         if writing.cursor.rowcount != 1:
             raise _ended_already(admitted)
-        # In full, because a later event will overwrite what the row says.
+        # The event keeps the details too, because the end of the call overwrites those in its row.
         writing.of_call("unknown", admitted.seq, detail=json.dumps(learnt))
         return
-    twin = _twin(writing, admitted, proven=settled or outcome.conclusive)
+    earlier = _earlier_attempt(writing, admitted, proven=settled or outcome.conclusive)
     cost, prior = positions.cost(writing, admitted, outcome) if settled else (0, None)
-    if twin is not None:
+    if earlier is not None:
         by = f"call {admitted.seq}, under the same idempotency key"
-        cost, prior = _shared(writing, twin, _End(outcome, by), cost, prior)
+        cost, prior = _end_earlier(writing, earlier, _End(outcome, by), cost, prior)
     _write(writing, admitted, _End(outcome, evidence), cost, prior)
 
 
 class _End(NamedTuple):
-    """How a call ended, and how that came to be known."""
+    """The outcome of a call, and the evidence for it if the call was unknown."""
 
     outcome: Outcome
     evidence: str | None
@@ -63,11 +63,11 @@ def _write(writing: Writing, admitted: Admitted, end: _End, cost: int, prior: in
     columns = (state, cost, reason, *facts, admitted.seq)
     writing.execute(sql.END_RESERVED, columns)
     if writing.cursor.rowcount != 1:
-        # What is known of an unknown call stays, unless more is known now.
+        # The call is unknown, not reserved: END_UNKNOWN keeps recorded facts that this outcome lacks.
         facts = writing.execute(sql.END_UNKNOWN, columns).fetchone()
         if facts is None:
             raise _ended_already(admitted)
-    if admitted.tracked is not None and not admitted.let_go:
+    if admitted.tracked is not None and not admitted.write_ended:
         writing.execute(sql.END_WRITE, (admitted.tracked,))
     positions.recount(writing, admitted.scopes, admitted.buckets, admitted.reserved, cost)
     reserved = -admitted.reserved
@@ -76,48 +76,50 @@ def _write(writing: Writing, admitted: Admitted, end: _End, cost: int, prior: in
         stakes.end(writing, admitted.seq)
 
 
-def _twin(writing: Writing, admitted: Admitted, *, proven: bool) -> tuple[str, Admitted] | None:
-    """Return the call under the same key that counts in this one's stead, if this one proves it."""
+def _earlier_attempt(
+    writing: Writing, admitted: Admitted, *, proven: bool
+) -> tuple[str, Admitted] | None:
+    """Return the earlier attempt that a call leans on, if the outcome proves anything about it."""
     if admitted.leans_on is None or not proven:
         return None
-    state, twin = open_call(writing, admitted.leans_on)
-    if state == State.UNKNOWN and twin.tracked is not None:
-        # It is over now, so it keeps no answer of the newer call from being believed.
-        writing.execute(sql.END_WRITE, (twin.tracked,))
-        twin = twin._replace(let_go=True)
-    return state, twin
+    state, earlier = open_call(writing, admitted.leans_on)
+    if state == State.UNKNOWN and earlier.tracked is not None:
+        # End its write now: with an open write, positions.cost() would not trust the new answer.
+        writing.execute(sql.END_WRITE, (earlier.tracked,))
+        earlier = earlier._replace(write_ended=True)
+    return state, earlier
 
 
-def _shared(
-    writing: Writing, twin: tuple[str, Admitted], end: _End, cost: int, prior: int | None
+def _end_earlier(
+    writing: Writing, earlier: tuple[str, Admitted], end: _End, cost: int, prior: int | None
 ) -> tuple[int, int | None]:
     """
-    Return what is left to the newer of two calls that are one event, and what goes before it.
+    End the earlier attempt if it is unknown; return the cost and ``prior`` left for the newer call.
 
-    What is proven of one is proven of the unknown one before it. That one takes what it had
-    reserved and no more: the newer one has set the rest aside in scopes of its own.
+    Both calls are one event at the vendor, so the outcome holds for both. The earlier attempt costs
+    at most its reservation. The newer call has reserved the rest, perhaps in other scopes.
     """
-    state, older = twin
+    state, admitted = earlier
     value = end.outcome.value_micros
     if state == State.UNKNOWN:
-        share = min(older.reserved, cost)
+        share = min(admitted.reserved, cost)
         if end.outcome.state is State.SETTLED and value is None:
-            share = older.reserved  # each costs what it has reserved
+            share = admitted.reserved  # without a value, each call costs its own reservation
             cost += share
         end = end._replace(outcome=replace(end.outcome, note=None))
-        _write(writing, older, end, share, prior)
-        return cost - share, older.seq
+        _write(writing, admitted, end, share, prior)
+        return cost - share, admitted.seq
     counted, position = writing.execute(
-        "SELECT coalesce(cost, 0), position FROM call WHERE seq = ?", (older.seq,)
+        "SELECT coalesce(cost, 0), position FROM call WHERE seq = ?", (admitted.seq,)
     ).fetchone()
     if state == State.SETTLED and position is None and value is not None:
-        # Settled by a person's word, which names no object: the event is counted there.
-        return max(0, cost - counted), older.seq
+        # A person settled it without naming an object: its cost is already part of this event.
+        return max(0, cost - counted), admitted.seq
     return cost, prior
 
 
 def open_call(writing: Writing, seq: int) -> tuple[str, Admitted]:
-    """Return a call as it was admitted, and the state it is in now."""
+    """Return the current state of a call, and the call as it was admitted."""
     row = writing.execute(sql.SELECT_OPEN_CALL, (seq,)).fetchone()
     if row is None:
         msg = f"there is no call {seq} in this ledger; keybrake unresolved lists those in doubt"
@@ -133,7 +135,7 @@ def open_call(writing: Writing, seq: int) -> tuple[str, Admitted]:
         tracked,
         leans_on,
         contingent_micros=contingent,
-        staked=True,  # as far as its row says; if it is not, nothing is there to be ended
+        staked=True,  # its row does not tell; ending stakes that do not exist does nothing
     )
 
 

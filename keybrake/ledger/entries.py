@@ -1,4 +1,4 @@
-"""What is written into the call log when a call begins, is refused, or is only noted."""
+"""Write the row of a call to the call log: admitted, refused, or noted without a charge."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOTED = {State.REFUSED: "refused", State.UNGUARDED: "unguarded"}
 
 
 def write_note(writing: Writing, note: Note) -> int:
-    """Append a row that charges nothing, ended as it begins; return its number."""
+    """Append a row without a charge, which ends at once; return its number."""
     scopes = () if note.run is None else (note.run,)
     admission = Admission(note.uid, note.call, scopes, note.tool)
     row = row_of(admission, note.state, writing.now, reason=note.reason)
@@ -32,10 +32,11 @@ def write(
     reserved: int = 0,
     detail: str | None = None,
 ) -> int:
-    """Append a row to the call log, and the event that fixes what it says; return its number."""
+    """Append a row to the call log, and the event that covers it; return the number of the row."""
     writing.execute(sql.INSERT_CALL, row)
     seq = int(writing.cursor.lastrowid or 0)
-    # Without what may still change: request, state, reason, reserved, contingent and position.
+    # CALL_FACTS: all columns but those that may change later, which are request, state, reason,
+    # reserved, contingent and position.
     facts = (*row[:12], *row[16:21], row[22], row[23], row[24], row[26], row[27])
     writing.of_call(kind, seq, facts, reserved=reserved, detail=detail)
     return seq
@@ -82,7 +83,7 @@ def row_of(  # noqa: PLR0913 -- the columns that are known when a call begins
         call.account,
         call.owner,
         request,
-        # Plain text: what is more than that, an enumeration, say, sqlite3 asks to adapt itself.
+        # Plain str: for a subclass such as StrEnum, sqlite3 would first look for an adapter.
         state.value,
         reason,
         reserved,

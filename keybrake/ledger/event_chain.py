@@ -1,9 +1,9 @@
 """
-What happened, in order, so that an edit shows: the chain of events.
+The hash chain of events, which makes an edit of the ledger detectable.
 
-An event's hash is SHA-256 over the hash of the event before it and the digest of what it says;
-the digest is SHA-256 over that as JSON: its columns, and those of the call or scope it is about
-that never change afterwards. Before the first event stands the ledger's own id.
+The hash of an event is SHA-256 over the hash of the event before it and over its own digest. The
+digest is SHA-256 over JSON: the columns of the event, and those columns of its call or scope that
+never change afterwards. The chain starts from a hash of the ledger's id.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from hashlib import sha256
 from keybrake.ledger import statements as sql
 from keybrake.model import clock
 
-# The columns that are fixed by the event a row begins with, and by the one a call ends with.
+# Columns that an event covers with its digest: of a call when it begins, of a scope when it is opened,
+# and of a call when it ends. They never change after that event.
 CALL_FACTS = (
     "uid",
     "at",
@@ -68,7 +69,7 @@ _INSERT = """
 INSERT INTO event (seq, at, kind, call, scope, reserved, spent, detail, hash)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-# A view over so few events answers in a millisecond.
+# Sum up events in the table total once there are so many; the view over fewer takes a millisecond.
 _FOLD_AFTER = 256
 
 _HEAD = "SELECT seq, at, hash FROM event ORDER BY seq DESC LIMIT 1"
@@ -83,18 +84,19 @@ def digest(columns: Sequence[object], facts: Sequence[object]) -> bytes:
 
     Args:
         columns: seq, at, kind, call, scope, reserved, spent and detail.
-        facts: The columns it fixes of the row it is about, in the order given above.
+        facts: The covered columns of its call or scope, in the order of ``CALL_FACTS``,
+            ``SCOPE_FACTS`` or ``END_FACTS``.
     """
     return sha256(_encode((*columns, *facts)).encode()).digest()
 
 
 def link(before: bytes, digested: bytes) -> bytes:
-    """Return the hash of an event, from that of the one before it and its own digest."""
+    """Return the hash of an event, from the hash of the event before it and its own digest."""
     return sha256(before + digested).digest()
 
 
 def root(ledger_uid: str) -> bytes:
-    """Return what stands before the first event of a ledger."""
+    """Return the hash from which the chain of a ledger starts."""
     return sha256(f"keybrake:{ledger_uid}".encode()).digest()
 
 
@@ -113,8 +115,8 @@ def append(
     Append an event and return its hash.
 
     Args:
-        connection: In the open transaction.
-        before: The hash of the event before it.
+        connection: Must have an open transaction.
+        before: The hash of the event before.
         columns: seq, at, kind, call, scope, reserved, spent and detail.
         facts: See ``digest``.
     """
@@ -124,17 +126,17 @@ def append(
 
 
 class Rewritten(Exception):
-    """The ledger's past is not the one this process knows."""
+    """The ledger lacks an event that this process has seen in it."""
 
 
 class Chain:
     """
-    The newest event, as this process knows it, and ledger time.
+    The end of the chain, as this process knows it.
 
     Attributes:
-        seq: Number of the newest event; it is the ledger's sequence.
-        at: Its time in micros.
-        folded: The newest event that is in the totals, as far as this process knows.
+        seq: Number of the newest event.
+        at: Time of the newest event in microseconds.
+        folded: Newest event in the table total, if this process has updated that; else 0.
     """
 
     def __init__(self) -> None:
@@ -144,10 +146,10 @@ class Chain:
 
     def catch_up(self, cursor: sqlite3.Cursor) -> None:
         """
-        Read what the newest event is. Call it at the begin of a transaction.
+        Read the newest event; call this at the beginning of each transaction.
 
         Raises:
-            Rewritten: What this process has seen before is not there any more.
+            Rewritten: The ledger lacks an event that this process has seen in it.
         """
         self.seq, self.at, self._hash = cursor.execute(_HEAD).fetchone()
         seen, known = self._known
@@ -160,7 +162,7 @@ class Chain:
         self._known = (self.seq, self._hash)
 
     def committed(self) -> None:
-        """Remember the newest event: it will not go away any more."""
+        """Remember the newest event after its commit: the ledger must never lack it again."""
         self._known = (self.seq, self._hash)
 
     def write(
@@ -177,12 +179,12 @@ class Chain:
 
 class Writing:
     """
-    What one transaction writes with.
+    One open write transaction.
 
     Attributes:
-        cursor: SQLite's own.
-        execute: The cursor's.
-        now: Ledger time in micros: the wall clock, but never before anything on record.
+        cursor: The cursor of the write connection.
+        execute: ``cursor.execute``.
+        now: Ledger time in microseconds: the wall clock, but never earlier than the newest event.
     """
 
     __slots__ = ("_chain", "cursor", "execute", "now")
@@ -208,12 +210,12 @@ class Writing:
         spent: int = 0,
         detail: str | None = None,
     ) -> None:
-        """Append what happened to a call; *reserved* and *spent*: by how many micros they changed."""
+        """Append an event of a call; *reserved* and *spent* are changes in micro-USD."""
         columns = (self.now, kind, call, None, reserved, spent, detail)
         self._chain.write(self.cursor, columns, facts)
 
     def fold(self) -> None:
-        """Take the newest events into the totals, once there are enough of them."""
+        """Add the newest events to the table total, once there are enough of them."""
         if self._chain.seq - self._chain.folded >= _FOLD_AFTER:
             self.execute(sql.FOLD)
             self.execute(sql.FOLDED, (self._chain.seq,))
@@ -227,5 +229,5 @@ class Writing:
         *,
         detail: str | None = None,
     ) -> None:
-        """Append what happened to a run or a tool, or to the ledger itself: *scope* None."""
+        """Append an event of a run or a tool, or of the ledger itself if *scope* is None."""
         self._chain.write(self.cursor, (self.now, kind, None, scope, 0, 0, detail), facts)

@@ -1,4 +1,4 @@
-"""A process that was started under a vault key lifts no stop that binds that key's run."""
+"""Refuse to lift a stop (such as a pause) in a process that the stopped run's vault key started."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ _REMEDY = f"a person does it from a terminal without {started_under.AMBIENT_KEY}
 
 def refuse_under_own_key(read: Read, run: int | None, action: str) -> None:
     """
-    Refuse to lift a stop under the key of the same run, of one below it, or of one above it.
+    Refuse to lift a stop if this process was started under the key of a related run.
 
-    Runs that share a parent count as the same run: what one of them gives back, the other may spend.
+    Related are the run itself and every run that shares a parent with it: the cap of the parent binds
+    both, so money that one gives back can be spent by the other.
 
     Args:
-        read: The ledger.
-        run: Primary key of the run whose stop would be lifted; None: a run nobody knows.
-        action: What would be done, to stand in the refusal: ``resume run run_…``.
+        read: Runs a statement on the ledger.
+        run: Primary key of the stopped run. None: the run is not known, so any key is refused.
+        action: The refused action, for the message: ``resume run run_…``.
 
     Raises:
         PolicyError: This process was started under such a key, or `keybrake exec` started it and
-            its key is gone. Nothing is written.
+            its key is missing. Nothing is written.
     """
     if started_under.lost_its_key():
         msg = f"cannot {action}: keybrake exec started this process, and its vault key is gone; {_REMEDY}"
@@ -47,7 +48,7 @@ def refuse_under_own_key(read: Read, run: int | None, action: str) -> None:
 
 def refuse_under_any_key(action: str) -> None:
     """
-    Refuse what would change the ledger for every run, in a process that a vault key binds.
+    Refuse an action on the whole ledger if this process was started under any vault key.
 
     Raises:
         PolicyError: This process was started under a vault key.
@@ -61,5 +62,5 @@ _RUN_OF_KEY = "SELECT id, uid, label FROM scope WHERE key_hash = ?"
 
 
 def _chain(read: Read, pk: int | None) -> set[int]:
-    """Return a run and everything above it."""
+    """Return the primary keys of a run and all its parents."""
     return set() if pk is None else {row[0] for row in read(sql.SELECT_CHAIN, (pk,))}

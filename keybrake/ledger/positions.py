@@ -1,4 +1,4 @@
-"""What a call costs: by how much its position grew, and who gets back what it shrank by."""
+"""Cost of calls through positions: a call pays for growth, and a decrease is given back."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from keybrake.ledger.protocol import Admitted
 from keybrake.model import clock
 from keybrake.model.call import Call, Effect, Outcome
 
-# Vendors repeat what they answered under a key for 24 hours at least; ours may be slow clocks.
+# Vendors keep an idempotency key for at least 24 hours. One hour less allows for clocks that differ.
 _KEY_LIVES = 23 * clock.HOUR
 
 
 class Increase(NamedTuple):
-    """What a call may add to what is counted, in micros, and the call that counts in its stead."""
+    """
+    The amount to reserve for a call, in micro-USD.
+
+    *leans_on* is an earlier attempt with the same key, whose amount covers the rest.
+    """
 
     micros: int
     leans_on: int | None = None
 
 
 def increase(writing: Writing, call: Call, scopes: tuple[int, ...]) -> Increase:
-    """Return by how much a call may raise what its scopes count: only that is reserved."""
+    """Return the most that a call may add to the spending of its scopes."""
     if not call.value_micros:
         return Increase(0)
     more = call.value_micros
     if call.position is not None:
-        # What other calls in flight would add is not taken off: they may yet be voided.
+        # Subtract only the settled value: other calls in flight on the position may yet be voided.
         row = writing.execute(sql.SELECT_POSITION, (call.position,)).fetchone()
         more = max(0, more - int(row[1])) if row else more
     if call.offsets is not None:
@@ -39,29 +43,33 @@ def increase(writing: Writing, call: Call, scopes: tuple[int, ...]) -> Increase:
         more = max(0, more - _absorbed(writing, key, scopes))
     if not more or call.idempotency_key is None:
         return Increase(more)
-    return _beside_twin(writing, call, scopes, more)
+    return _after_earlier_attempt(writing, call, scopes, more)
 
 
-def _beside_twin(writing: Writing, call: Call, scopes: tuple[int, ...], more: int) -> Increase:
+def _after_earlier_attempt(
+    writing: Writing, call: Call, scopes: tuple[int, ...], more: int
+) -> Increase:
     """
-    Return what a call adds to one that went out under the same key of the caller's.
+    Return the amount that a call adds to an earlier attempt with the same idempotency key.
 
-    The vendor carries out one of the two at most. Not one that is still under way: it may yet be
-    voided, and then nothing would be set aside for this one. And only one that all of this
-    call's scopes count: a cap does not bind by what another run has set aside.
+    The vendor carries out only one of the two. The earlier attempt must not be reserved any more: it
+    might yet be voided, and the money for this call with it. It must also be charged to all scopes of
+    this call: money that only another run has reserved does not count towards this run's cap.
     """
-    named = (call.idempotency_key, call.vendor, call.owner, call.account, call.method, call.path)
-    twins = writing.execute(sql.SELECT_TWIN, (*named, writing.now - _KEY_LIVES)).fetchall()
-    for seq, state, by, counted in twins:
+    same = (call.idempotency_key, call.vendor, call.owner, call.account, call.method, call.path)
+    since = writing.now - _KEY_LIVES
+    for seq, state, charged, counted in writing.execute(
+        sql.SELECT_EARLIER_ATTEMPTS, (*same, since)
+    ).fetchall():
         if state == "settled" and call.position is not None:
-            continue  # the position has it already
-        if set(scopes) <= set(json.loads(by)):
+            continue  # its cost is in the position, which increase() has subtracted
+        if set(scopes) <= set(json.loads(charged)):
             return Increase(max(0, more - counted), seq)
     return Increase(more)
 
 
 def _spent_on(writing: Writing, position: str, run: int | None) -> int:
-    """Return what *run* itself has spent on a position."""
+    """Return the amount that *run* itself has spent on a position."""
     row = writing.execute(sql.SELECT_COUNTED, (position,)).fetchone()
     return (
         0
@@ -71,7 +79,7 @@ def _spent_on(writing: Writing, position: str, run: int | None) -> int:
 
 
 def _absorbed(writing: Writing, key: str, scopes: Sequence[int]) -> int:
-    """Return what the run has spent on a position that becomes a part of another one."""
+    """Return the amount that the run has spent on a position that joins another position."""
     row = writing.execute(sql.SELECT_COUNTED, (key,)).fetchone()
     if row is None or not scopes:
         return 0
@@ -79,13 +87,13 @@ def _absorbed(writing: Writing, key: str, scopes: Sequence[int]) -> int:
 
 
 def _absorb(writing: Writing, admitted: Admitted, outcome: Outcome, cost: int) -> int:
-    """Return what is left of a cost beside the positions that became a part of it."""
+    """Return a cost minus the amounts the run has already spent on the positions that it absorbs."""
     for key in outcome.absorbs:
         own = min(cost, _absorbed(writing, key, admitted.scopes))
         row = writing.execute(sql.SELECT_COUNTED, (key,)).fetchone()
         if own and row is not None:
-            # What was spent on it stays with the call that spent it. It is not counted by itself
-            # any more, so that nothing gives it back twice.
+            # The earlier call keeps its cost. Release the absorbed position, so that the same money
+            # cannot be given back twice.
             released = ("released", 0, None, None, row[2], key)
             writing.execute(sql.MOVE_POSITION, released)
         cost -= own
@@ -94,9 +102,9 @@ def _absorb(writing: Writing, admitted: Admitted, outcome: Outcome, cost: int) -
 
 def tracked(writing: Writing, call: Call) -> str | None:
     """
-    Return the position a call is a write on, if the ledger counts it.
+    Return the position that a call writes to, if the ledger knows it.
 
-    A write on any other reserves its full value, so that nothing it answers can surprise.
+    A write to an unknown position has reserved its full value, so there is nothing to track.
     """
     if call.position is None or call.effect is Effect.READ:
         return None
@@ -106,10 +114,10 @@ def tracked(writing: Writing, call: Call) -> str | None:
 
 def cost(writing: Writing, admitted: Admitted, outcome: Outcome) -> tuple[int, int | None]:
     """
-    Return what a settled call adds, and the call that moved its position before.
+    Return the cost of a settled call, and the call that changed its position before.
 
-    A position is worth what its calls cost together. More than that is charged to this call;
-    less is given back to the calls, and so to the runs, that were charged, newest first.
+    The costs of all calls of a position add up to its value. If the value has grown, this call pays
+    the difference. If it has shrunk, the calls that paid get the difference back, newest first.
     """
     if outcome.value_micros is None:
         return admitted.reserved, None
@@ -131,7 +139,7 @@ def cost(writing: Writing, admitted: Admitted, outcome: Outcome) -> tuple[int, i
         writing.execute(sql.MOVE_POSITION, (*shown, admitted.seq, outcome.position))
         return _absorb(writing, admitted, outcome, change), prior
     if change > 0:
-        # A price that came late is owed by whoever made the call, not by whoever looked.
+        # A read found a late price. The call that caused it pays, not the call that read it.
         writing.execute(sql.CHARGE_MORE, (change, change, prior))
         writing.of_call("recounted", prior, spent=change)
         _, _, scopes, buckets, _ = next(_charged(writing, prior))
@@ -143,7 +151,12 @@ def cost(writing: Writing, admitted: Admitted, outcome: Outcome) -> tuple[int, i
 
 
 def _net(writing: Writing, admitted: Admitted, outcome: Outcome) -> int:
-    """Return what new money costs; a refund that counts net takes back what its own run spent."""
+    """
+    Return the cost of a new position.
+
+    With ``refunds = "net"``, a refund first gives back the money that its own run spent on the
+    payment; only the rest is a cost.
+    """
     assert outcome.value_micros is not None
     if outcome.offsets is None or not admitted.scopes:
         return outcome.value_micros
@@ -151,17 +164,18 @@ def _net(writing: Writing, admitted: Admitted, outcome: Outcome) -> int:
     own = min(outcome.value_micros, _spent_on(writing, outcome.offsets, run))
     row = writing.execute(sql.SELECT_COUNTED, (outcome.offsets,)).fetchone()
     if own and row is not None and outcome.position_state == "settled":
-        # One that is only under way may still fail: then what it would take back stays spent.
+        # Give nothing back for a refund that is still pending: it may fail.
         _give_back(writing, row[2], own, run=run)
     return outcome.value_micros - own
 
 
 def _is_news(admitted: Admitted, outcome: Outcome, counted: tuple[int, str, int, int, int]) -> bool:
     """
-    Return whether an answer may move a position that is counted already.
+    Return whether an answer may change a position that the ledger already counts.
 
-    More is always counted. Less is believed only of the newest write, and of a look that began
-    after it, while no other write is under way: else it may be older than what is counted.
+    The answer to a write may always raise the value; a read may raise it only if it was an estimate.
+    A lower value may come from an answer that is older than the counted one. So only the newest write,
+    or a read admitted after it, may lower the value, and only while no other write is open.
     """
     value, state, _, last_write, open_writes = counted
     assert outcome.value_micros is not None
@@ -179,7 +193,7 @@ _Charged = tuple[int, int, list[int], list[list[int]], int | None]
 
 
 def _charged(writing: Writing, newest: int | None) -> Iterator[_Charged]:
-    """Yield the calls a position was charged to, newest first: number, cost, scopes, buckets, run."""
+    """Yield the calls that paid for a position, newest first: number, cost, scopes, buckets, run."""
     seq = newest
     while seq is not None:
         paid, scopes, buckets, prior, run = writing.execute(sql.SELECT_CHARGED, (seq,)).fetchone()
@@ -190,6 +204,7 @@ def _charged(writing: Writing, newest: int | None) -> Iterator[_Charged]:
 def _give_back(
     writing: Writing, newest: int | None, amount: int, *, run: int | None = None
 ) -> None:
+    """Give *amount* back to the calls of a position, newest first; with *run*, only to its calls."""
     for seq, paid, scopes, buckets, by in _charged(writing, newest):
         back = min(amount, paid) if run in (None, by) else 0
         if back:
@@ -208,7 +223,7 @@ def recount(
     freed: int,
     cost: int,
 ) -> None:
-    """Take *freed* off the reservations and add *cost* to what is spent, wherever a call counts."""
+    """Subtract *freed* from reserved and add *cost* to spent, in all scopes and buckets of a call."""
     if not (freed or cost):
         return
     for pk in scopes:

@@ -1,4 +1,4 @@
-"""What every ledger promises, and the nouns it speaks in."""
+"""The protocol of a ledger, and the data types in its methods."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ __all__ = [
 
 
 class Busy(Exception):
-    """Somebody else holds the ledger's lock."""
+    """Another thread or process holds the ledger's lock."""
 
 
 class Spoiled(Exception):
-    """One of several pieces of work failed, so none of them was written: do each by itself."""
+    """Some work in a shared transaction failed, so nothing was written: repeat each work alone."""
 
 
 class Stale(Exception):
-    """An object changed since it was looked up, so the call has to be priced anew."""
+    """An object at the vendor may have changed since its look-up: look it up and price again."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to be opened. *lives_for* in microseconds; None: for ever."""
+    """A run to be opened. *lives_for* is in microseconds; None: it never expires."""
 
     uid: str
     label: str
@@ -52,7 +52,11 @@ class NewRun:
 
 
 class RunRecord(NamedTuple):
-    """A run as the ledger has it; money and moments in micros. *newest*: its newest call's time."""
+    """
+    A run as it is in the ledger. Money is in micro-USD, times are in microseconds.
+
+    *newest* is the time of the ledger's newest event.
+    """
 
     pk: int
     uid: str
@@ -73,7 +77,7 @@ class RunRecord(NamedTuple):
 
     @property
     def remaining(self) -> int | None:
-        """Return what is left of the cap; None: there is none."""
+        """Return the cap minus spent and reserved; None if the run has no cap."""
         return None if self.cap is None else max(0, self.cap - self.spent - self.reserved)
 
     def state(self) -> str:
@@ -82,7 +86,7 @@ class RunRecord(NamedTuple):
             return "revoked"
         if self.closed_at is not None:
             return "closed"
-        # The newest call keeps ledger time from running backwards.
+        # Ledger time never runs backwards, even if the wall clock does.
         now = max(clock.now(), self.newest or 0)
         if self.expires_at is not None and now >= self.expires_at:
             return "expired"
@@ -95,11 +99,12 @@ class Admission:
     A call that asks to be admitted.
 
     Attributes:
-        scopes: The run first, then outwards, by primary key.
-        origin: Where it goes: scheme, host and port.
-        request: Its parameters as JSON, kept until its outcome is known.
-        as_of: Number of the newest event when its first look-up began; None: nothing was looked up.
-        may_repeat: Whether a look-up that is out of date is to be repeated, rather than refused.
+        scopes: Primary keys of all scopes that are charged; the run comes first.
+        origin: Scheme, host and port of the request.
+        request: Parameters as JSON, kept until the outcome is known.
+        as_of: Number of the newest event when the first look-up began; None: there was no look-up.
+        may_repeat: Whether the caller can repeat its look-ups. If so, an outdated look-up raises
+            ``Stale``; if not, it is refused.
     """
 
     uid: str
@@ -114,14 +119,14 @@ class Admission:
 
 class Admitted(NamedTuple):
     """
-    A reservation: what has to be ended, and where it is counted.
+    The reservation of a call, with all that is needed to end it.
 
     Attributes:
-        tracked: The position it is a write on, if the ledger counted that when it was admitted.
-        leans_on: The call under the same idempotency key that is counted in its stead.
-        let_go: Its write on the position has been ended already.
-        contingent_micros: What it may come to cost in another account.
-        staked: Whether it was priced by an object, or can make one dearer.
+        tracked: Key of the position that the call writes to, if the ledger knew it on admission.
+        leans_on: An earlier attempt with the same idempotency key, whose amount covers this call.
+        write_ended: Whether the open write on the position has been ended already.
+        contingent_micros: See ``Call.contingent_micros``.
+        staked: Whether ``stakes.begin`` wrote rows for the call.
     """
 
     seq: int
@@ -130,14 +135,14 @@ class Admitted(NamedTuple):
     reserved: int
     tracked: str | None = None
     leans_on: int | None = None
-    let_go: bool = False
+    write_ended: bool = False
     contingent_micros: int | None = None
     staked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A row that charges nothing: a look-up, an unguarded call, a refusal outside of every run."""
+    """A row without a charge: a look-up, an unguarded call, or a refusal outside every run."""
 
     uid: str
     call: Call
@@ -150,64 +155,65 @@ class Note:
 
 class Ledger(Protocol):
     """
-    The store that decides and remembers.
+    The ledger decides on calls and keeps their rows.
 
-    Every method that takes *wait* raises ``Busy`` instead of waiting when it is False. A ledger
-    that cannot do its work raises ``LedgerUnavailable``.
+    A method with *wait* raises ``Busy`` instead of waiting when that is False. Every method raises
+    ``LedgerUnavailable`` when the ledger cannot be read or written.
     """
 
     url: str
 
     def open_run(self, new: NewRun, *, wait: bool = True) -> int:
-        """Write a run down and return its primary key; its parents have to be alive."""
+        """Write a new run and return its primary key; its parents must be open."""
 
     def join(self, key_hash: bytes) -> RunRecord | None:
-        """Return the run a vault key stands for."""
+        """Return the run of a vault key, given the key's hash."""
 
     def close_run(self, pk: int, *, wait: bool = True) -> None:
-        """End a run because its block has ended."""
+        """Close a run at the end of its block."""
 
     def revoke(self, uid: str) -> None:
-        """End a run for good; it binds the next call of any process."""
+        """Revoke a run for good: the next call of any process is refused."""
 
     def pause(self, uid: str) -> None:
-        """Stop a run for a while."""
+        """Pause a run: its calls are refused until ``resume``."""
 
     def resume(self, uid: str) -> None:
         """
-        Let a paused run go on.
+        Resume a paused run.
 
         Raises:
             PolicyError: The vault key of that run, or of one below or above it, binds this process.
         """
 
     def tool(self, run: int, name: str, terms: Terms, *, wait: bool = True) -> int:
-        """Return the scope of a tool within a run, making it on first use."""
+        """Return the primary key of a tool's scope within a run; the first use makes the scope."""
 
     def chain(self, pk: int) -> tuple[int, ...]:
-        """Return a scope and everything it stands under, innermost first."""
+        """Return a scope and all its parents, innermost first."""
 
     def run(self, pk: int) -> RunRecord:
         """Return a run as it is now."""
 
     def runs(self, uid: str | None = None, label: str | None = None) -> Sequence[RunRecord]:
-        """Return the runs, oldest first; with *uid*, that one; with *label*, those that have it."""
+        """Return the runs, oldest first; with *uid* or *label*, only those that match."""
 
     def position(self, key: str) -> Position | None:
-        """Return a position, if the ledger counts it."""
+        """Return a position, or None if the ledger does not know it."""
 
     def newest_event(self) -> int:
-        """Return the number of the newest event: what is looked up from now on is no older."""
+        """Return the number of the newest event, to be passed as ``Admission.as_of``."""
 
     def refuses(self, admission: Admission) -> bool:
-        """Return whether a call would be refused whatever it costs; writes nothing."""
+        """Return whether a call would be refused at any cost; writes nothing."""
 
     def admit(self, admission: Admission, *, wait: bool = True) -> Admitted:
         """
-        Decide and reserve in one transaction, or raise the refusal, which is on record.
+        Decide and reserve in one transaction; a refusal is recorded and then raised.
 
         Raises:
-            Stale: What priced the call may have changed since; nothing was written.
+            CallRefused: The call must not be sent.
+            Stale: An object that priced the call may have changed; nothing was written.
         """
 
     def settle(self, admitted: Admitted, outcome: Outcome, *, wait: bool = True) -> None:
@@ -215,36 +221,41 @@ class Ledger(Protocol):
 
     def together(self, *, durable: bool, wait: bool) -> AbstractContextManager[None]:
         """
-        Let all that this thread asks inside the block be one transaction; durable if one of it is.
+        Put all writes of this thread inside the block into one transaction.
 
         Raises:
-            Spoiled: One piece of it failed, so nothing was written.
+            Spoiled: One of the writes failed, so nothing was written.
         """
 
     def note(self, note: Note, *, wait: bool = True) -> None:
-        """Write down a row that charges nothing."""
+        """Write a row without a charge."""
 
     def in_doubt(self, seq: int | None = None) -> Sequence[InDoubt]:
-        """Return the calls that are unknown or still reserved, oldest first; with *seq*, that call."""
+        """
+        Return the calls in doubt, oldest first; see ``doubts.among``.
+
+        With *seq*, return that call in any state, or nothing if there is none.
+        """
 
     def resolve(self, seq: int, outcome: Outcome, evidence: str, *, proven: bool = False) -> None:
         """
-        End a call whose outcome has become known, by a person's word or the vendor's.
+        End a call in doubt, on the evidence of the vendor or of a person.
 
         Args:
-            seq: Its number in the call log.
-            outcome: How it ended.
-            evidence: How that is known; kept with the call.
-            proven: The vendor's answer proves it. A person's word is refused under the run's own key.
+            seq: Number of the call in the call log.
+            outcome: Its outcome.
+            evidence: The source of that knowledge; kept with the call.
+            proven: Whether the vendor's answer proves the outcome. Otherwise it is a person's word,
+                which this process must not give if the vault key of the same run binds it.
 
         Raises:
             PolicyError: It is a person's word, and the vault key of the same run binds this process.
-            LedgerError: It has ended already, may still be under way, or another call that counts
-                on it is not resolved yet.
+            LedgerError: The call has ended already, may still be under way, or a later call that
+                leans on it must be resolved first.
         """
 
     def estimated(self) -> Sequence[Estimated]:
-        """Return the positions that wait for their price, oldest first."""
+        """Return the positions without a final price, oldest first."""
 
     def observe(self, note: Note, outcome: Outcome) -> None:
-        """Write down a look at the vendor outside of every call, and what it says of a position."""
+        """Record a look-up outside every call, and recount the position that it shows."""

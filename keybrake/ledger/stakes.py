@@ -1,8 +1,9 @@
 """
-Does the price that a call was given still hold when it goes out.
+Stakes: keep the price of a call valid between its look-up and its end.
 
-A call that was priced by a look-up has a stake in the objects that were read: while it is open,
-no call may make one of them dearer, and a look-up that is older than such a change is repeated.
+A call that was priced by a look-up has a stake in the vendor objects that were read. While it is
+open, no other call may raise the price of these objects. A look-up that began before such a raise
+ended is outdated and must be repeated.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from keybrake.model.call import Call
 from keybrake.policy.clash import Clash
 
 PRICES, RAISES = "prices", "raises"
-# Later than every event: a call that looked nothing up cannot have looked too early.
+# A number later than every event, for a call without a look-up: no raise can have outdated it.
 _NEVER = 2**63 - 1
 
 
 def with_absorbed(writing: Writing, admission: Admission) -> Admission:
     """
-    Return an admission with a stake in every position whose cost its call takes off its own.
+    Return an admission with a stake in each counted position that its call absorbs.
 
-    Only one of two calls has an item of an invoice collected: if both took its cost off, one of
-    them would cost more than it has reserved.
+    The call reserves less because the absorbed amount is already spent. The stake keeps a second
+    call from subtracting the same amount: an invoice item is collected only once, so one of the two
+    would cost more than it has reserved.
     """
     call = admission.call
     counted = tuple(key for key in call.absorbs if _is_counted(writing, key))
@@ -45,9 +47,9 @@ def _is_counted(writing: Writing, key: str) -> bool:
 
 def clash(writing: Writing, admission: Admission) -> Clash | None:
     """
-    Return the call that an admission has to wait for, or that its look-up did not see.
+    Return the call that conflicts with an admission: one still open, or one its look-up missed.
 
-    A call that is still open comes first: until it has ended, looking up again is of no use.
+    An open call has precedence, because a new look-up is useless until that call has ended.
     """
     call = admission.call
     since = _NEVER if admission.as_of is None else admission.as_of
@@ -59,8 +61,7 @@ def clash(writing: Writing, admission: Admission) -> Clash | None:
 
 
 def _others(writing: Writing, call: Call, role: str, key: str, since: int) -> list[Clash]:
-    # The vendor carries out one of the calls under one key at most, so they do not disturb each
-    # other.
+    # The vendor carries out only one of several calls with the same key, so these do not conflict.
     same = (call.idempotency_key, call.owner, call.method, call.path)
     rows = writing.execute(sql.SELECT_STAKES, (key, role, since, *same)).fetchall()
     return [
@@ -70,7 +71,7 @@ def _others(writing: Writing, call: Call, role: str, key: str, since: int) -> li
 
 
 def begin(writing: Writing, seq: int, call: Call) -> bool:
-    """Write down the stakes of a call that was admitted; return whether it has any."""
+    """Write the stakes of an admitted call; return whether it has any."""
     for key in call.may_raise:
         writing.execute(sql.INSERT_STAKE, (key, RAISES, seq))
     for key in call.priced_by:
@@ -79,8 +80,8 @@ def begin(writing: Writing, seq: int, call: Call) -> bool:
 
 
 def end(writing: Writing, seq: int) -> None:
-    """Let the objects of a call go, now that the event of its end is written."""
+    """End the stakes of a call; the event of its end must have been written."""
     writing.execute(sql.END_PRICES, (seq,))
-    # The newest change of an object says enough about every look-up.
+    # Keep only the newest raise of an object: a look-up after it is also after the older ones.
     writing.execute(sql.FORGET_RAISES, (seq,))
     writing.execute(sql.END_RAISES, (writing.event, seq))

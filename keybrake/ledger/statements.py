@@ -1,4 +1,4 @@
-"""What is asked of SQLite: every statement the ledger uses, in the order of a call's life."""
+"""The SQL statements of the ledger, in the order in which a call needs them."""
 
 NEWEST = "SELECT newest FROM ledger_time"
 NEWEST_EVENT = "SELECT seq FROM event ORDER BY seq DESC LIMIT 1"
@@ -46,8 +46,8 @@ SELECT coalesce(sum(spent), 0), coalesce(sum(reserved), 0), coalesce(sum(calls),
 FROM bucket WHERE scope = ? AND rule = ? AND at >= ?
 """
 
-# The cap stands here a second time: no caller, whatever it decided, writes past it. In report
-# mode (the third value) the policy does not bind, but somebody's word to stop does.
+# The statement repeats the cap of decide(), so that no bug in a decision can write past it. In report
+# mode (the third value) caps do not bind, but revoke, close and pause do.
 RESERVE = """
 UPDATE scope SET reserved = reserved + ?, calls = calls + 1
 WHERE id = ? AND revoked_at IS NULL AND closed_at IS NULL AND paused_at IS NULL
@@ -68,8 +68,8 @@ INSERT INTO call (uid, at, run, tool, scopes, vendor, endpoint, method, path, or
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
-# Vendors keep what they answered under a key for a day at least.
-SELECT_TWIN = """
+# Earlier attempts with the same idempotency key, with the amount that is counted for each.
+SELECT_EARLIER_ATTEMPTS = """
 SELECT seq, state, scopes,
     CASE state WHEN 'unknown' THEN reserved ELSE coalesce(cost, 0) END AS counted
 FROM call
@@ -85,8 +85,9 @@ UPDATE call SET state = 'unknown', reason = ?, object_id = ?, http_status = ?, e
 WHERE seq = ? AND state = 'reserved'
 """
 
-# The columns in the order of _events.END_FACTS. Of a call that is reserved, what an end brings and
-# its admission did not is not known yet; RETURNING, or a choice, would cost as much as the rest.
+# The columns from position on are in the order of event_chain.END_FACTS. A reserved call has none of
+# the new facts yet, so END_RESERVED sets them without coalesce() and RETURNING, which would double its
+# time.
 END_RESERVED = """
 UPDATE call SET state = ?, cost = ?, reason = ?, position = ?, prior = ?, object_id = ?, http_status = ?,
     contingent = ?, ended_at = ?, evidence = ?, request = NULL
@@ -100,7 +101,7 @@ WHERE seq = ? AND state = 'unknown'
 RETURNING position, prior, object_id, http_status, contingent, ended_at, evidence
 """
 
-# The totals take in a few hundred events at once: so they cost a call next to nothing.
+# The totals are updated once for several hundred events, so they add almost nothing to a call's time.
 FOLD = """
 INSERT INTO total (day, endpoint, spent, reserved, calls, refused)
 SELECT day, endpoint, sum(spent), sum(reserved), sum(calls), sum(refused) FROM unfolded
@@ -130,7 +131,8 @@ MOVE_POSITION = """
 UPDATE position SET state = ?, value = ?, currency = ?, usd_per_unit = ?, last_call = ? WHERE key = ?
 """
 
-# Of the calls that have a stake in an object: those that are open, and one that ended after an event.
+# The first call with a stake in an object: one that is open, or else one that ended after an event.
+# A call with the same idempotency key is left out: see stakes.py.
 SELECT_STAKES = """
 SELECT stake.call, coalesce(call.endpoint, ''), coalesce(call.state, ''), stake.ended IS NOT NULL
 FROM stake LEFT JOIN call ON call.seq = stake.call
@@ -168,8 +170,8 @@ FROM call LEFT JOIN scope ON scope.id = call.run
 """
 
 ONE_IN_DOUBT = f"{SELECT_IN_DOUBT} WHERE call.seq = ?"
-# Reserved calls have no index: keeping one costs every call two pages. The runs that have something
-# reserved lead to them, in this order: CROSS JOIN.
+# Reserved calls have no index, which would write two more pages per call. Find them through the runs
+# with a reserved amount; CROSS JOIN forces SQLite to start there.
 _SEQ_IN_DOUBT = """
 SELECT seq FROM call WHERE state = 'unknown'
 UNION

@@ -89,7 +89,7 @@ CREATE TABLE call (
     endpoint TEXT NOT NULL,
     method TEXT NOT NULL,
     path TEXT NOT NULL,
-    -- Host, account, owner of the credential, and parameters: reconcile needs them to ask the vendor
+    -- Host, account, fingerprint of the credential, parameters: reconcile needs them to ask the vendor
     -- about this call. The request is deleted once the outcome is known.
     origin TEXT NOT NULL,
     account TEXT NOT NULL,
