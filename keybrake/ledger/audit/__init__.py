@@ -1,1 +1,1 @@
-"""Is the ledger what was written into it, and how its surroundings are repaired."""
+"""Audit a ledger: verify it against its events, and repair its seal and file modes."""

@@ -1,4 +1,4 @@
-"""Are the rows of a ledger what its events say they have to be."""
+"""Compare the rows of a ledger with the rows that its events lead to."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Table(NamedTuple):
     One table whose rows follow from the events.
 
     Attributes:
-        key: How many of the columns tell the rows apart.
-        page: Selects the rows after a key, and at most so many.
+        key: Number of columns in the key; they come first in both statements.
+        page: Selects the rows after a key, with a limit.
         one: Selects the row with a key.
-        columns: What is compared.
-        name: How a row is called.
+        columns: Names of the compared columns.
+        name: Returns the name of a row for a finding.
     """
 
     key: int
@@ -94,7 +94,7 @@ def pages(connection: sqlite3.Connection, table: Table) -> Iterator[list[tuple[A
 
 
 def expected_of(replay: Replay, connection: sqlite3.Connection) -> list[tuple[Table, Rows]]:
-    """Return what is expected of every table but that of the calls."""
+    """Return the expected rows of every table except the calls."""
     tracked = Counter[str](
         row[0]
         for call in sorted(replay.open)
@@ -110,7 +110,7 @@ def expected_of(replay: Replay, connection: sqlite3.Connection) -> list[tuple[Ta
 
 
 class _Positions(dict[Key, tuple[object, ...]]):
-    """What is expected of any position: there may be one that no open call is a write on."""
+    """The expected rows of positions; a position without an open call is not an entry, but valid."""
 
     def __init__(self, tracked: Mapping[str, int]) -> None:
         super().__init__({(key,): (n, key, "settled", 1) for key, n in tracked.items()})
@@ -120,7 +120,7 @@ class _Positions(dict[Key, tuple[object, ...]]):
 
 
 def suspects(connection: sqlite3.Connection, table: Table, expected: Rows) -> set[Key]:
-    """Return the keys of the rows that differ, that lack or that are too many."""
+    """Return the keys of the rows that differ, are missing, or are not expected."""
     found, seen = set(), 0
     for page in pages(connection, table):
         for row in page:
@@ -149,7 +149,7 @@ def _one(connection: sqlite3.Connection, table: Table, key: Key) -> tuple[Any, .
 def differences(
     connection: sqlite3.Connection, table: Table, expected: Rows, keys: Iterable[Key]
 ) -> Iterator[Finding]:
-    """Yield what is wrong with the rows of *keys*, column by column."""
+    """Yield a finding for each column that differs in the rows of *keys*."""
     for key in sorted(keys):
         found, wanted = _one(connection, table, key), _wanted(expected, key)
         name = table.name(key)
@@ -179,7 +179,7 @@ def _scope_name(connection: sqlite3.Connection, pk: int) -> str:
 def suspect_calls(
     replay: Replay, rows: Iterable[tuple[Any, ...]], after: int, up_to: int | None = None
 ) -> Iterator[int]:
-    """Yield the calls among *rows*, and between them, that are not as the events say."""
+    """Yield the calls that differ from the events: among *rows*, or missing between them."""
     for seq, *found in rows:
         yield from (n for n in range(after + 1, seq) if replay.call(n) is not None)
         if replay.call(seq) != (*found,):
@@ -192,13 +192,13 @@ def suspect_calls(
 def differing_calls(
     connection: sqlite3.Connection, replay: Replay, calls: Iterable[int]
 ) -> Iterator[Finding]:
-    """Yield what is wrong with *calls*."""
+    """Yield a finding for each column that differs in *calls*."""
     expected = {(seq,): wanted for seq in calls if (wanted := replay.call(seq)) is not None}
     yield from differences(connection, CALLS, expected, {(seq,) for seq in calls})
 
 
 def unknown_calls(connection: sqlite3.Connection, replay: Replay) -> Iterator[Finding]:
-    """Yield what is wrong with what was learnt of the calls that are unknown."""
+    """Yield the unknown calls whose reason, object or HTTP status differs from their event."""
     for seq, detail in sorted(replay.unknown.items()):
         found = connection.execute(_DETAIL, (seq,)).fetchone()
         if found is not None and detail is not None and json.loads(detail) != [*found]:
@@ -206,7 +206,7 @@ def unknown_calls(connection: sqlite3.Connection, replay: Replay) -> Iterator[Fi
 
 
 def differing_stakes(connection: sqlite3.Connection) -> Iterator[Finding]:
-    """Yield the stakes that are open though their call has ended, or the other way round."""
+    """Yield the stakes that are open although their call has ended, or ended although it is open."""
     for key, call, is_open in connection.execute(_STAKES).fetchall():
         wanted, have = ("ended", "open") if is_open else ("open", "ended")
         yield Finding("stake", f"{key} of call {call}", wanted, have)
@@ -220,11 +220,11 @@ ORDER BY stake.call, stake.object
 """
 
 
-# What guards and shows the rows
+# Triggers and views
 
 
 def differing_guards(connection: sqlite3.Connection) -> Iterator[Finding]:
-    """Yield the triggers that lack, or were changed or added, and the views that lack or lie."""
+    """Yield triggers that are missing, changed or added, and views that are missing or changed."""
     script = data_files.read("keybrake.ledger.stores.sqlite", "schema.sql")
     with closing(sqlite3.connect(":memory:")) as made:
         made.executescript(script)
@@ -234,7 +234,7 @@ def differing_guards(connection: sqlite3.Connection) -> Iterator[Finding]:
         )
     for kind, name in sorted(expected.keys() | found.keys()):
         wanted, have = expected.get((kind, name)), found.get((kind, name))
-        # A view of somebody's own shows nothing wrong; a trigger may do anything.
+        # An extra view does no harm, but an extra trigger could change rows.
         if wanted != have and (wanted is not None or kind == "trigger"):
             yield Finding("schema", f"{kind} {name}", _kept(wanted), _kept(have))
 
@@ -252,7 +252,7 @@ SELECT type, name, sql FROM sqlite_master WHERE type IN ('trigger', 'view')
 
 
 def differing_totals(connection: sqlite3.Connection, replay: Replay) -> Iterator[Finding]:
-    """Yield the days and endpoints whose totals are not the sums of their calls."""
+    """Yield the days and endpoints with totals that differ from the sums of their calls."""
     rows = connection.execute(
         "SELECT day, endpoint, sum(spent), sum(reserved), sum(calls), sum(refused) FROM totals "
         "GROUP BY day, endpoint"

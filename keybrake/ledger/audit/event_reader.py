@@ -1,4 +1,4 @@
-"""The events as they are read again: page by page, each with what it fixes of a call or scope."""
+"""Read the events page by page, each with its call or scope, and check the hash chain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAGE = 2000
 
 
 class Finding(NamedTuple):
-    """One thing that is not as it must be; *what*, and of what."""
+    """One difference: the kind (*what*), the place (*where*), the expected and the found value."""
 
     what: str
     where: str
@@ -22,12 +22,12 @@ class Finding(NamedTuple):
 
 class Event(NamedTuple):
     """
-    An event, and the row it is about.
+    An event, together with the row of its call or scope.
 
     Attributes:
-        here: The call or scope it is about; None if that row lacks.
-        began_at: When its call was admitted.
-        facts: What the event fixes of that row, as it is now.
+        here: Primary key of that call or scope; None: the row is missing.
+        began_at: Time when the call was admitted.
+        facts: Present values of the columns that the event's digest covers.
     """
 
     seq: int
@@ -49,15 +49,15 @@ class Event(NamedTuple):
 
     @property
     def fixes_facts(self) -> bool:
-        """Whether its hash covers columns of the row it is about."""
+        """Return whether the digest covers columns of the call or scope."""
         return _slice(self.kind, self.call) is not _NOTHING
 
     def digested(self) -> bytes:
-        """Return the digest of what it says now."""
+        """Return the digest of the present values."""
         return event_chain.digest(self[:8], self.facts)
 
     def __str__(self) -> str:
-        """Name the event and what it is about."""
+        """Name the event, and its call or scope."""
         about = f", call {self.call}" if self.call is not None else ""
         return f"event {self.seq} ({self.kind}{about or self._scope()})"
 
@@ -102,7 +102,7 @@ LEFT JOIN scope ON scope.id = event.scope
 def events(
     connection: sqlite3.Connection, *, after: int = 0, up_to: int = 2**63 - 1
 ) -> Iterator[list[Event]]:
-    """Yield pages of events in order; no statement is open between two of them."""
+    """Yield pages of events in order; no statement is open between two pages."""
     statement = f"{SELECT} WHERE event.seq > ? AND event.seq <= ? ORDER BY event.seq LIMIT ?"
     while page := connection.execute(statement, (after, up_to, PAGE)).fetchall():
         yield [event_of(row) for row in page]
@@ -115,16 +115,16 @@ def event_of(row: tuple[Any, ...]) -> Event:
 
 
 class Walk:
-    """One walk along the chain of the ledger *uid*: is each event what it was, and does none lack."""
+    """Checks the chain of the ledger *uid*, event by event: none changed, and none missing."""
 
     def __init__(self, uid: str) -> None:
         self.seq, self.at, self.hash = 0, 0, event_chain.root(uid)
 
     def check(self, event: Event) -> list[Finding]:
-        """Go on to the next event; return what is wrong with it."""
+        """Check the next event; return the findings."""
         digested, findings = self._digest(event)
         if event.seq == self.seq + 1:
-            # Without its digest nothing can be said of it; that has been found already.
+            # Without a digest the hash cannot be checked; _digest() has reported that already.
             if digested is not None and event_chain.link(self.hash, digested) != event.hash:
                 expected = event_chain.link(self.hash, digested)
                 findings.append(_differs("chain", event, expected, event.hash))
@@ -138,7 +138,7 @@ class Walk:
 
     @staticmethod
     def _digest(event: Event) -> tuple[bytes | None, list[Finding]]:
-        """Return the digest that its hash has to be made of; None: what it is about lacks."""
+        """Return the digest of an event; None, with a finding, if its call or scope is missing."""
         if event.here is not None or not event.fixes_facts:
             return event.digested(), []
         return None, [Finding("chain", str(event), "what it is about", "nothing there")]

@@ -1,4 +1,4 @@
-"""What may be wrong around a ledger, and how it is put right: its seal, its rights, what was left."""
+"""Find and repair problems around a ledger: its seal, file modes, and files of killed processes."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 class Trouble(NamedTuple):
     """
-    One thing that is wrong, or left lying about.
+    One problem around a ledger.
 
     Attributes:
-        what: ``seal``, ``gone``, ``rights`` or ``leftovers``.
-        words: What is wrong.
-        loses: What putting it right gives up for good; a person has to agree. Empty: nothing.
-        files: What it is about.
+        what: Its kind: ``seal``, ``gone``, ``rights`` or ``leftovers``.
+        words: A description for a person.
+        loses: The information that a repair gives up for good, so a person must agree. Empty: none.
+        files: The files concerned.
     """
 
     what: str
@@ -43,10 +43,10 @@ class Trouble(NamedTuple):
 
 def troubles(path: Path) -> Iterator[Trouble]:
     """
-    Yield what is wrong around a ledger, without a lock.
+    Yield the problems around a ledger; takes no lock.
 
     Raises:
-        LedgerError: The file itself cannot be used; nobody can put that right but its owner.
+        LedgerError: The ledger file itself cannot be used, and ``repair`` cannot help.
     """
     if not path.parent.is_dir():
         return
@@ -61,7 +61,7 @@ def troubles(path: Path) -> Iterator[Trouble]:
 def _of_seal(path: Path) -> Iterator[Trouble]:
     seal = seal_file.path_of(path)
     if not os.path.lexists(path):
-        # A log that was left would be read as part of the new ledger.
+        # SQLite would replay a WAL that is left behind into the new ledger.
         if left := [
             file for file in (seal, *ledger_files.side_files(path)) if os.path.lexists(file)
         ]:
@@ -107,7 +107,7 @@ def _newest(seal: seal_file.Seal) -> int | None:
 
 
 def _inside(path: Path) -> tuple[str, int, int]:
-    """Return the ledger's id, its newest event and its moment."""
+    """Return the ledger's id, and the number and time of its newest event."""
     try:
         ledger_files.check_file(path)
         with closing(ledger_files.connect(path, read_only=True)) as ledger:
@@ -158,11 +158,12 @@ def _owners_gone(path: Path) -> Iterator[Path]:
 
 def repair(path: Path, trouble: Trouble, *, patience_s: float) -> str | None:
     """
-    Put one thing right, under the ledger's lock; return what was done.
+    Repair one problem under the ledger's lock; return a description of the repair.
 
     Args:
         path: The ledger.
-        trouble: As ``troubles`` told it; None is returned if that is not so any more.
+        trouble: A problem from ``troubles``. If it no longer exists, or its repair would now lose
+            something else, nothing is done and None is returned.
         patience_s: How long to wait for the lock.
 
     Raises:
@@ -186,7 +187,7 @@ def repair(path: Path, trouble: Trouble, *, patience_s: float) -> str | None:
 
 def _seal_anew(path: Path, _: Trouble) -> str:
     with closing(ledger_files.connect(path)) as ledger:
-        # What the seal vouches for is on the disk first.
+        # Every event up to the one in the seal must be on the disk before the seal is.
         ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         uid, newest = ledger.execute(ledger_files.NAME).fetchone()
     ledger_files.sync(path)
@@ -196,7 +197,7 @@ def _seal_anew(path: Path, _: Trouble) -> str:
 
 
 def _write_down(path: Path, words: str, patience_s: float) -> None:
-    """Have the chain tell that the ledger was taken as it was."""
+    """Append an event that says that a person accepted the ledger as it was."""
 
     def write(writing: Writing) -> None:
         writing.of_scope("resealed", None, detail=json.dumps(words))

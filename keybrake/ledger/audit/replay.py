@@ -1,4 +1,4 @@
-"""What a ledger has to look like, going by its events alone."""
+"""Replay the events of a ledger to compute the expected rows: states, counters and totals."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ Sums = list[int]
 
 class Replay:
     """
-    The sums, the states and the moments that follow from the events taken so far.
+    The expected states, sums and times, from all events that were taken so far.
 
     Attributes:
         open: The calls that have not ended.
+        unknown: The calls that are unknown, each with the detail of its event.
         days: Sums by UTC day and endpoint.
-        findings: What cannot have happened.
+        findings: Sequences of events that are impossible.
     """
 
     def __init__(self, newest_call: int = 0) -> None:
@@ -106,10 +107,10 @@ class Replay:
             self.unknown.pop(call, None)
 
     def count(self, event: Event) -> None:
-        """Add to the sums of whatever its call is charged to."""
+        """Add an event to the sums of the scopes, buckets and day of its call."""
         assert event.scopes is not None
         assert event.began_at is not None
-        _listed(event.scopes)  # what is no list is found here, not when it is added up
+        _listed(event.scopes)  # a value that is no list must raise here, not later in charged()
         admitted, refused = event.kind == "admitted", event.kind == "refused"
         sums = (event.spent, event.reserved, admitted, refused)
         _add(self._charged, event.scopes, *sums)
@@ -121,7 +122,7 @@ class Replay:
         _add(self.days, day, event.spent, event.reserved, logged, refused)
 
     def call(self, seq: int) -> tuple[str, int, int] | None:
-        """Return state, reservation and cost of a call; None: it is not here."""
+        """Return state, reservation and cost of a call; None if no event began it."""
         if not 0 < seq < len(self._state) or self._state[seq] == _NONE:
             return None
         return STATES[self._state[seq]], self._reserved[seq], self._cost[seq]
@@ -142,12 +143,12 @@ class Replay:
             known[_MOMENTS[event.kind]] = None if event.kind == "resumed" else event.at
 
     def scopes(self) -> dict[int, tuple[object, ...]]:
-        """Return by scope: spent, reserved, calls, refused, and when closed, revoked, paused."""
+        """Return for each scope: spent, reserved, calls, refused, closed_at, revoked_at, paused_at."""
         sums = {**{pk: [0, 0, 0, 0] for pk in self._moments}, **self.charged()}
         return {pk: (*found, *self._moments.get(pk, [None] * 3)) for pk, found in sums.items()}
 
     def charged(self) -> dict[int, Sums]:
-        """Return the sums of each scope's calls."""
+        """Return for each scope the sums of its calls."""
         sums: dict[int, Sums] = {}
         for text, more in self._charged.items():
             for pk in _listed(text):
@@ -155,7 +156,7 @@ class Replay:
         return sums
 
     def buckets(self) -> dict[tuple[int, int, int], tuple[int, ...]]:
-        """Return by bucket: spent, reserved and calls."""
+        """Return for each bucket: spent, reserved and calls."""
         sums: dict[tuple[int, int, int], Sums] = {}
         for text, more in self._in_buckets.items():
             for scope, rule, at in _listed(text):
@@ -178,7 +179,7 @@ def _add(
 
 @functools.lru_cache(maxsize=4096)
 def _listed(text: str) -> list[Any]:
-    """Return the scopes or buckets a call is charged to."""
+    """Return the list of scopes or buckets in a JSON column; raise TypeError if it is no list."""
     found = json.loads(text)
     if not isinstance(found, list):
         raise TypeError(text)

@@ -1,4 +1,4 @@
-"""Is a ledger what was written into it: its chain, its sums, its states and its seal."""
+"""Verify a ledger: its hash chain, its seal, and every row against the events."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from keybrake.ledger.audit.event_reader import Event, Finding, Walk, events
 from keybrake.ledger.audit.replay import Replay
 from keybrake.ledger.stores.sqlite import seal_file
 
-# What is kept of the findings; all of them are counted.
+# Keep the first findings only, but count all of them.
 MOST_KEPT = 1000
-# So few events are taken in while the rows stand still.
+# Few enough events to read within the last, short transaction.
 _NEARLY = 2000
 _HEAD = "SELECT seq, hash FROM event ORDER BY seq DESC LIMIT 1"
 _NEWEST_CALL = "SELECT coalesce(max(seq), 0) FROM call"
 
 
 class Head(NamedTuple):
-    """The newest event of a ledger, to be kept elsewhere."""
+    """The newest event of a ledger, which a person may store elsewhere as an anchor."""
 
     seq: int
     hash: str
@@ -30,7 +30,7 @@ class Head(NamedTuple):
 
 @dataclass(slots=True)
 class Verdict:
-    """What came out; *findings* has the first of them, *found* their number."""
+    """The result of an audit; *findings* has the first findings, *found* is their total number."""
 
     path: Path
     head: Head
@@ -43,7 +43,7 @@ class Verdict:
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, findings: Iterable[Finding]) -> None:
-        """Take findings in."""
+        """Count the findings, and keep the first of them."""
         for finding in findings:
             self.found += 1
             if len(self.findings) < MOST_KEPT:
@@ -64,13 +64,15 @@ def verify(
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Verdict:
     """
-    Verify a ledger while others write to it; no statement is open for long.
+    Verify a ledger while other processes write to it.
+
+    No statement stays open for long, because an open read keeps the WAL from being checkpointed.
 
     Args:
-        connection: To read only.
+        connection: A read-only connection.
         path: The ledger.
-        anchors: Heads that were noted down before and must be in the chain.
-        progress: Is told how much has been done, and how much there is.
+        anchors: Heads that were stored elsewhere before; the chain must contain them.
+        progress: Called with the work done so far and the total work.
     """
     audit = _Audit(connection, path, progress)
     if not audit.is_damaged():
@@ -88,7 +90,8 @@ class _Audit:
     ) -> None:
         self._connection, self._progress = connection, progress
         self._uid: str = connection.execute("SELECT uid FROM ledger").fetchone()[0]
-        # The seal follows the ledger, so it is read first.
+        # Read the seal before the head: the seal is written after each commit, so the head that is
+        # read later can only be newer.
         self._sealed = _sealed(path)
         self.verdict = Verdict(path, head(connection))
         self._newest_call: int = connection.execute(_NEWEST_CALL).fetchone()[0]
@@ -97,7 +100,7 @@ class _Audit:
         self._done, self._total = 0, self.verdict.head.seq + self._newest_call
 
     def is_damaged(self) -> bool:
-        """Have SQLite look at the pages, a table at a time: each reads for a while."""
+        """Return whether SQLite finds damaged pages; check table by table, as each check is slow."""
         names = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
         for (name,) in self._connection.execute(names).fetchall():
             told = self._connection.execute(f"PRAGMA quick_check('{name}')").fetchall()
@@ -106,11 +109,11 @@ class _Audit:
         return self.verdict.found > 0
 
     def look_at_guards(self) -> None:
-        """See that nothing was taken away that keeps rows from being changed."""
+        """Check that the triggers and views are those of the schema."""
         self.verdict.add(comparison.differing_guards(self._connection))
 
     def look_at_seal(self) -> None:
-        """Compare the ledger with what is kept outside of it."""
+        """Compare the ledger with its seal."""
         newest = self.verdict.head.seq
         if isinstance(self._sealed, str):
             self.verdict.add([Finding("seal", str(self.verdict.path), "a seal", self._sealed)])
@@ -123,7 +126,7 @@ class _Audit:
             self.verdict.add([Finding("seal", where, f"at least {sealed}", newest)])
 
     def walk(self) -> None:
-        """Walk along the chain, up to the head that was noted first."""
+        """Check the chain, up to the event that was the newest when the audit began."""
         for page in events(self._connection, after=self._walk.seq, up_to=self.verdict.head.seq):
             self._take(page)
             self._tick(len(page))
@@ -143,7 +146,7 @@ class _Audit:
         self._progress(min(self._done, self._total), self._total)
 
     def look_at_anchors(self, anchors: Iterable[Head]) -> None:
-        """See that the heads that were noted down elsewhere are where they were."""
+        """Check that the chain contains the heads that were stored elsewhere."""
         for seq, noted in anchors:
             row = self._connection.execute("SELECT hash FROM event WHERE seq = ?", (seq,))
             found = next((value.hex() for (value,) in row.fetchall()), "no such event")
@@ -152,10 +155,11 @@ class _Audit:
 
     def compare(self) -> None:
         """
-        Compare every row with what the events say.
+        Compare every row with the value that follows from the events.
 
-        The rows may be ahead of the events that were read. Those that differ are looked at once
-        more at the end, beside the events that came in between, in one short transaction.
+        Other processes write meanwhile, so a row may be newer than the events that were read. So
+        collect the rows that differ, then read the new events and compare only these rows again, in
+        one short transaction.
         """
         suspects = self._suspects()
         calls = self._suspect_calls()
@@ -188,12 +192,12 @@ class _Audit:
             after = page[-1][0]
             self._tick(len(page))
             if after >= self._newest_call:
-                break  # agents add calls all the time
+                break  # newer calls were added after the audit began
         found += comparison.suspect_calls(self._replay, (), after, self._newest_call)
         return found
 
     def _catch_up_nearly(self) -> None:
-        """Take in what was written meanwhile, until little of it is left."""
+        """Read events that were written meanwhile, until only a few are left."""
         while head(self._connection).seq - self._walk.seq > _NEARLY:
             self._catch_up()
 
@@ -212,7 +216,7 @@ class _Audit:
 
 
 def _sealed(path: Path) -> tuple[str, int] | str:
-    """Return what the seal says, or what is wrong with it."""
+    """Return the id and newest event in the seal, or the reason why it cannot be read."""
     try:
         seal = seal_file.Seal(path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The ledger in a SQLite file: every decision one transaction, under one lock."""
+"""The ledger in a SQLite file: each decision is one transaction under one lock."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class SQLiteLedger:
         path: See ``Store``.
         lock_timeout_s: See ``Store``.
         durability: See ``Store``.
-        at_once: Open the file now, and not when ``open`` is called.
+        at_once: Open the file in the constructor; otherwise ``open`` opens it.
 
     Attributes:
-        is_open: Whether the file has been opened, made or upgraded.
+        is_open: Whether the file has been opened, or made.
     """
 
     def __init__(
@@ -78,9 +78,12 @@ class SQLiteLedger:
 
     def open(self) -> None:
         """
-        Open, make or refuse the file now rather than at the first call.
+        Open the file now, and not with the first call; make it if it does not exist.
 
-        Threads that do so at once wait for it side by side, each until its own deadline.
+        Threads that do so at the same time all wait, each until its own deadline.
+
+        Raises:
+            LedgerUnavailable: The file cannot be made, opened or locked, or is not a ledger.
         """
         if not self.is_open:
             self._group_commit.take(lambda _: None)
@@ -107,7 +110,7 @@ class SQLiteLedger:
         opening = Call("keybrake", "keybrake.run", "OPEN", "/", Effect.FREE)
         parents = self.chain(new.parent or 0)
         chain = [self._standing(writing, pk, opening, writing.now) for pk in parents]
-        # Only whether the parents are alive matters here: each call asks for the rest.
+        # Check only whether the parents are open. Caps and limits are checked for each call.
         alive = [scope._replace(terms=_FREE_TERMS, used=()) for scope in chain]
         if refusal := policy_decision.decide(alive, opening, increase=0, now=writing.now).refusal:
             raise refusal
@@ -122,7 +125,7 @@ class SQLiteLedger:
         self._group_commit.take(
             lambda writing: _stop(writing, pk, "closed", sql.CLOSE_RUN), wait=wait
         )
-        # A process that lives long opens many runs; what is left of this one reads it anew.
+        # Free the caches: a long-lived process opens many runs. Later calls read the rows again.
         self._chains.pop(pk, None)
         self._tools.pop(pk, None)
 
@@ -222,7 +225,7 @@ class SQLiteLedger:
         )
         return [RunRecord._make(row) for row in rows]
 
-    # The way of a call
+    # Calls
 
     def position(self, key: str) -> Position | None:
         """See ``Ledger.position``."""
@@ -253,7 +256,7 @@ class SQLiteLedger:
         """See ``Ledger.admit``."""
         admitted = self._group_commit.take(
             functools.partial(self._admit, admission),
-            # A read reserves nothing that a power cut could lose.
+            # A read reserves no money, so nothing is lost if a power cut loses its row.
             durable=admission.call.effect is not Effect.READ,
             wait=wait,
         )
@@ -262,7 +265,7 @@ class SQLiteLedger:
         return admitted
 
     def _admit(self, admission: Admission, writing: Writing) -> Admitted | CallRefused | Stale:
-        """Decide, and write down what was decided; a refusal is an answer, not a failure."""
+        """Decide and write the decision; return a refusal, because raising it would roll back."""
         admission = stakes.with_absorbed(writing, admission)
         call, now = admission.call, writing.now
         clash: Clash | None = None
@@ -280,7 +283,7 @@ class SQLiteLedger:
 
     @staticmethod
     def _standing(asked: Writing | sqlite3.Connection, pk: int, call: Call, now: int) -> Standing:
-        """Return a scope's facts at ledger time *now*."""
+        """Return the state and the counters of a scope at ledger time *now*."""
         row = asked.execute(sql.SELECT_STANDING, (pk,)).fetchone()
         terms = load_terms(row[5])
         used = tuple(
@@ -346,10 +349,10 @@ class SQLiteLedger:
             ending.end(writing, admitted, outcome)
             writing.fold()
 
-        # That it is the newest was checked when the call was admitted.
+        # check=False: the contents of the file were checked when the call was admitted.
         self._group_commit.take(settle, wait=wait, check=False)
 
-    # What nobody knows yet
+    # Calls in doubt, and positions without a final price
 
     def in_doubt(self, seq: int | None = None) -> Sequence[InDoubt]:
         """See ``Ledger.in_doubt``."""
@@ -406,31 +409,38 @@ class SQLiteLedger:
     # The file
 
     def configure(self, *, lock_timeout_s: float, durability: str) -> None:
-        """Have what comes from now on keep to these settings; see ``Config``."""
+        """Change the settings, from the next transaction on; see ``Config``."""
         self._store.configure(lock_timeout_s=lock_timeout_s, durability=durability)
 
     def _tick(self, newest: int = 0) -> int:
-        """Return ledger time as far as this process and *newest* know it."""
+        """Return ledger time: the wall clock, but never earlier than *newest* or an earlier result."""
         self._latest = max(clock.now(), newest, self._latest)
         return self._latest
 
     def close(self) -> None:
-        """Let go of the file; the next use opens it again."""
+        """Close the file; the next use opens it again."""
         self._owner.close()
         self._store.close()
 
 
-def _open_scope(writing: Writing, who: tuple[object, ...], what: tuple[object, ...]) -> int:
-    """Write a run or tool down: uid, kind, label, parent, key hash, mode; terms, caps, from, until."""
-    writing.execute(sql.INSERT_SCOPE, (*who, *what))
+def _open_scope(writing: Writing, name: tuple[object, ...], policy: tuple[object, ...]) -> int:
+    """
+    Write a new run or tool, and return its primary key.
+
+    Args:
+        writing: The open transaction.
+        name: uid, kind, label, parent, key_hash and mode.
+        policy: terms, cap, max_calls, opened_at and expires_at.
+    """
+    writing.execute(sql.INSERT_SCOPE, (*name, *policy))
     pk = int(writing.cursor.lastrowid or 0)
-    hashed = who[4].hex().upper() if isinstance(who[4], bytes) else ""
-    writing.of_scope("opened", pk, (*who[:4], hashed, who[5], *what))
+    hashed = name[4].hex().upper() if isinstance(name[4], bytes) else ""
+    writing.of_scope("opened", pk, (*name[:4], hashed, name[5], *policy))
     return pk
 
 
 def _stop(writing: Writing, pk: int, kind: str, statement: str) -> None:
-    """Close, revoke or pause a run; if it is so already, nothing happens."""
+    """Close, revoke or pause a run; do nothing if that was done before."""
     if writing.execute(statement, (writing.now, pk)).rowcount:
         writing.of_scope(kind, pk)
 
@@ -438,7 +448,7 @@ def _stop(writing: Writing, pk: int, kind: str, statement: str) -> None:
 def _reserve_in(
     writing: Writing, chain: Sequence[Standing], increase: int
 ) -> list[tuple[int, int, int]]:
-    """Set *increase* aside in every scope; return the buckets it is counted in."""
+    """Reserve *increase* in every scope; return the buckets in which it is counted."""
     buckets = []
     for scope in chain:
         report = scope.mode == "report"
@@ -446,7 +456,7 @@ def _reserve_in(
         _must_change_one(writing)
         for used in scope.used:
             at = used.rule.bucket(writing.now)
-            # A rolling window is the sum of many rows; only decide() can hold that one.
+            # A rolling window is the sum of many buckets, so this statement cannot repeat its cap.
             whole = used.rule.since(writing.now) == at and not report
             cap = used.rule.cap if whole else None
             writing.execute(sql.RESERVE_BUCKET, (scope.pk, used.nr, at, increase, cap, cap))
@@ -456,7 +466,7 @@ def _reserve_in(
 
 
 def _must_change_one(writing: Writing) -> None:
-    # The statement repeats the cap. If it disagrees with the decision, nobody is right.
+    # The statement repeats the cap of decide(). If they disagree, trust neither: roll back.
     if writing.cursor.rowcount != 1:
         msg = "the ledger's totals contradict the decision; nothing was sent"
         raise sqlite3.IntegrityError(msg)
