@@ -1,4 +1,4 @@
-"""What ``keybrake`` does on the command line; one file per group of commands."""
+"""The command line ``keybrake``: app.py dispatches, commands/ has one file per command."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def main() -> None:
 
         status = app.run(sys.argv[1:])
     except KeyboardInterrupt:
-        # Struck while the modules were still being loaded.
+        # Ctrl-C while modules were being imported; later, app.run() handles it.
         status = 130
     sys.exit(status)

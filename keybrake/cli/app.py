@@ -1,4 +1,4 @@
-"""How a command line becomes a command, and how whatever goes wrong becomes one line."""
+"""Dispatch a command line to its command, and report any error in one line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOUND_SOMETHING = 3
 _EPILOG = """
 \b
 keybrake demo                   watch a runaway agent being stopped
-keybrake runs                   who has spent what
+keybrake runs                   what each run has spent
 keybrake log --follow           every call, as it happens
 keybrake revoke run_1a2b3c4d    end a run now, whatever process it is in
 keybrake exec --cap 5 -- CMD    run a program, unchanged, under a cap
@@ -36,7 +36,7 @@ Completion: eval "$(_KEYBRAKE_COMPLETE=bash_source keybrake)"; zsh_source and fi
 """
 
 
-# In the order in which they are first needed. Each has its name in the module of its name.
+# Command name -> module under commands/, in the order in which a new user needs the commands.
 _HOME = {name: name for name in ("demo", "init", "exec", "runs", "show", "log")}
 _HOME |= {name: name for name in ("spend", "key")}
 _HOME |= dict.fromkeys(("revoke", "pause", "resume"), "stop")
@@ -45,29 +45,29 @@ _HOME |= {name: name for name in ("reconcile", "prices", "policy", "verify", "do
 
 
 class _Commands(dict[str, click.Command]):
-    """The commands, each loaded when it is asked for: all together take a third of a second."""
+    """The commands by name; each is imported on first use, because all take a third of a second."""
 
     def __getitem__(self, name: str) -> click.Command:
         found = super().__getitem__(name)
         if found is _NOT_LOADED:
             module = importlib.import_module(f"keybrake.cli.commands.{_HOME[name]}")
-            # exec is a function of Python's, so the command has another name in its module.
+            # exec is a Python built-in, so the command's function is named exec_.
             found = self[name] = getattr(module, "exec_" if name == "exec" else name)
         return found
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the command of that name."""
+        """Return the command with that name."""
         try:
             return self[name]
         except KeyError:
             return default
 
     def values(self) -> Any:
-        """Return all of them."""
+        """Return all commands."""
         return [self[name] for name in self]
 
     def items(self) -> Any:
-        """Return all of them with their names."""
+        """Return all commands with their names."""
         return [(name, self[name]) for name in self]
 
 
@@ -75,15 +75,15 @@ _NOT_LOADED = click.Command("")
 
 
 class _Root(click.Group):
-    """The group of all commands, which turns what they raise into an exit status."""
+    """The group of all commands; it turns their errors into an exit status."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
-        """Name the commands in the order in which they are first needed."""
+        """Return the command names in the order of ``_HOME``, not sorted."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what it printed is out before its status is decided."""
-        with _told_in_one_line():
+        """Run the command; flush its output first, because that may fail and change the status."""
+        with _errors_in_one_line():
             result = super().invoke(ctx)
             sys.stdout.flush()
             if ctx.meta.get(FOUND_OLDER) and not result:
@@ -92,14 +92,14 @@ class _Root(click.Group):
 
 
 @contextlib.contextmanager
-def _told_in_one_line() -> Iterator[None]:
+def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
         raise click.exceptions.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        # `keybrake log | head`: the reader has what it wanted, and nothing went wrong here.
-        _let_go_of_stdout()
+        # `keybrake log | head`: the reader has enough lines, so this is no error.
+        _redirect_broken_stdout()
         raise click.exceptions.Exit(0) from None
     except KeybrakeError as error:
         raise click.ClickException(str(error)) from error
@@ -107,7 +107,7 @@ def _told_in_one_line() -> Iterator[None]:
         message = f"the ledger cannot be read: {error}; see keybrake doctor"
         raise click.ClickException(message) from error
     except OSError as error:
-        _let_go_of_stdout()
+        _redirect_broken_stdout()
         raise click.ClickException(_os_words(error)) from error
 
 
@@ -116,8 +116,8 @@ def _os_words(error: OSError) -> str:
     return f"{where}{error.strerror or error}"
 
 
-def _let_go_of_stdout() -> None:
-    """Keep Python from flushing, at its end, into a pipe or disk that takes nothing any more."""
+def _redirect_broken_stdout() -> None:
+    """Redirect stdout to /dev/null if it is broken, or Python's flush at exit would fail again."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -153,13 +153,13 @@ app.commands = _Commands(dict.fromkeys(_HOME, _NOT_LOADED))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit status; never raises for what a user did."""
+    """Run one command line and return its exit status; report a user's errors, do not raise them."""
     for name in ("stdout", "stderr"):
-        # `keybrake runs >&-`: a program that was given no such stream writes to nobody.
+        # `keybrake runs >&-` closes stdout, and Python sets it to None: write to /dev/null instead.
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 -- open as long as the program
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a letter gets an escape, not a traceback.
+        # Print an escape for a character that the terminal's encoding lacks; do not raise.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -179,7 +179,7 @@ def _where_to_read(error: click.UsageError) -> str:
 
 
 def _bare(message: str) -> str:
-    """Return a text with URLs that say who may use them without that part: it may be a password."""
+    """Return a text without the user and password parts of the URLs in it."""
     return re.sub(r"(?<=://)[^\s/'\"]+@", "", message)
 
 

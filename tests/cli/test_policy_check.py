@@ -195,7 +195,7 @@ def test_where_there_is_no_file(cli, tmp_path):
         (b"a = 1\na = 2\n", 2, "cannot be read as TOML: Cannot overwrite a value"),
         (b"a = 1\n\nb = [1,\n2", 4, "cannot be read as TOML: "),
         (b"a = 1\n# \xff\n", 2, "this is no text in UTF-8"),
-        (b"a = " + b"[" * 5000 + b"]" * 5000, 1, "brackets stand too deep in one another"),
+        (b"a = " + b"[" * 5000 + b"]" * 5000, 1, "brackets are nested too deeply"),
         (b"a = " + b"9" * 5000, 1, "cannot be read as TOML: "),
     ],
 )

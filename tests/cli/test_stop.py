@@ -61,7 +61,7 @@ def test_one_wrong_run_and_nothing_is_written(here, keys, verb):
     told = here(verb, "agent 0", "agent 1", "nobody")
 
     assert (told.code, told.out) == (1, "")
-    assert told.err.startswith("keybrake: no run is meant by 'nobody' in ")
+    assert told.err.startswith("keybrake: no run matches 'nobody' in ")
     assert told.err.endswith("; keybrake runs lists them\n")
     assert states(here) == ["open"] * 3
 
@@ -70,7 +70,7 @@ def test_every_run_of_a_label(here, keys, ledger_url):
     """The same agent may have been started many times; those of another label go on."""
     twins = [keybrake.issue_vault_key("agent 1", cap=5) for _ in range(2)]
     here("revoke", twins[0].run_id)
-    assert "may mean 3 runs" in here("pause", "agent 1").err
+    assert "matches 3 runs" in here("pause", "agent 1").err
 
     told = here("pause", "--label", "agent 1", "--label", "agent 2", "agent 2", "--json")
 

@@ -207,7 +207,7 @@ def test_what_cannot_be_read_is_told_not_raised(path, text):
         db.execute("UPDATE call SET scopes = ? WHERE seq = 1", (text,))
         db.execute("UPDATE scope SET spent = 0 WHERE uid = 'run_3'")
 
-    assert any("what can be read" in line for line in told(path))
+    assert any("readable values" in line for line in told(path))
     assert any("spent: run run_3" in line for line in told(path))
 
 

@@ -1,1 +1,1 @@
-"""What the commands share: arguments, tables, text and pages of the ledger."""
+"""Helpers that the commands share: arguments, tables, text and pages of the ledger."""

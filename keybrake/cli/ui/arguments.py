@@ -1,4 +1,4 @@
-"""What the user said: which ledger, and which run, while the shell still completes it."""
+"""Arguments that commands share: find and open the ledger, and complete run names in a shell."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from keybrake.config.config_file import NobodyInFront
 from keybrake.errors import PolicyError
 from keybrake.ledger.stores.sqlite import ledger_files
 
-# A shell takes what is completed as if it was typed: no label may be more than a word to it.
+# A shell treats a completion as typed text. So offer only labels without characters that it expands.
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def ledger_url(ctx: click.Context) -> str:
     """
-    Return the URL of the ledger this command is about.
+    Return the URL of the ledger: ``--ledger`` if given, else the configured one.
 
     Raises:
-        click.UsageError: The one that was given cannot be meant.
-        PolicyError: The one in the configuration cannot be meant.
+        click.UsageError: ``--ledger`` is not the URL of a ledger.
+        PolicyError: The configuration is not valid.
     """
     given = ctx.find_root().params.get("ledger")
     try:
         configured = settings.current().ledger
     except NobodyInFront:
-        # Nobody is left to be asked; who reads the ledger need not know.
+        # The keybrake exec process that holds our configuration is gone. With --ledger, a command
+        # that reads the ledger does not need it.
         if given is None:
             raise
     if given is None:
@@ -44,14 +45,14 @@ def ledger_url(ctx: click.Context) -> str:
 
 def read_ledger(ctx: click.Context) -> Book:
     """
-    Open the ledger this command is about, and say which it is to a person who looks.
+    Open the ledger for reading, and tell a person which file it is.
 
-    The line goes to standard error, and only if that is a terminal: a program that reads the
-    output has no use for it, and a person may stand in another folder than they think. A ledger that
-    is older than its seal is read all the same; a line says so, and the command exits with 3.
+    A person may be in another folder than they think. The line goes to standard error, and only if
+    that is a terminal, so programs do not get it. A ledger that is older than its seal is read too;
+    then a warning is printed, and the command exits with 3.
 
     Raises:
-        LedgerError: There is no ledger yet, or the file is none.
+        LedgerError: There is no ledger yet, or the file is not a ledger.
     """
     book = Book(ledger_url(ctx))
     if sys.stderr.isatty():
@@ -63,16 +64,16 @@ def read_ledger(ctx: click.Context) -> Book:
 
 
 FOUND_OLDER = "keybrake.found_older"
-"""The key of ``ctx.meta`` that has the command end with 3: what it printed is not all there was."""
+"""A key of ``ctx.meta``. If set, the command exits with 3, because newer events may be missing."""
 
 
 def complete_run(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Return the ids and labels of the runs that could still call and begin so, for a shell."""
+    """Return shell completions: ids and labels of open and paused runs that begin with *incomplete*."""
     try:
         with Book(ledger_url(ctx)) as book:
             alive = [run for run in book.runs() if run.state() in ("open", "paused")]
         labels = dict.fromkeys(run.label for run in alive if _PLAIN.fullmatch(run.label))
         words = [*(run.uid for run in alive), *labels]
         return [word for word in words if word.startswith(incomplete)]
-    except Exception:  # noqa: BLE001 -- a shell that completes has nowhere to show an error
+    except Exception:  # noqa: BLE001 -- a shell cannot show an error during completion
         return []

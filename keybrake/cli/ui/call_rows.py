@@ -1,4 +1,4 @@
-"""How a row of the call log looks to people."""
+"""Format rows of the call log as a table."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def call_line(row: Mapping[str, Any]) -> list[Cell | str]:
 
 
 def _amount(row: Mapping[str, Any]) -> str:
-    """Return what was asked for in the vendor's own unit: cents, not dollars."""
+    """Return the requested amount in the vendor's unit: cents, not dollars."""
     if row["amount"] is None:
         return ""
     return f"{row['amount']} {row['currency'] or ''}".rstrip()
 
 
 def _cost(row: Mapping[str, Any]) -> Cell:
-    # Of a call that has not ended, or whose end nobody knows, the reservation counts.
+    # For an open or unknown call, show the reservation in brackets: that amount counts.
     if row["state"] in ("reserved", "unknown"):
         return Cell(f"({dollars(row['reserved_micros'])})", STYLES[row["state"]])
     return Cell(dollars(row["cost_micros"]))

@@ -1,4 +1,4 @@
-"""What is wrong in a ``keybrake.toml``: every mistake with its line, not only the first."""
+"""Find every mistake in a ``keybrake.toml``, each with its line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DECIMAL = re.compile(r"Decimal\('([^']*)'\)")
 
 
 class Mistake(NamedTuple):
-    """One thing that cannot be meant, and where it is written."""
+    """One mistake, with its place in the file."""
 
     file: str
     line: int
@@ -36,19 +36,19 @@ class Mistake(NamedTuple):
 
 
 def read(file: Path) -> bytes:
-    """Return the bytes of a file, or so many that ``mistakes`` says it is too long."""
+    """Return the bytes of a file; of a file that is too long, enough for ``mistakes`` to notice."""
     with file.open("rb") as opened:
         return opened.read(_MOST_BYTES + 1)
 
 
 def config_of(data: bytes, file: str) -> Config:
-    """Return what the bytes of a ``keybrake.toml`` say that has no mistake; its ledger is left open."""
+    """Return the configuration in a ``keybrake.toml`` without mistakes."""
     given = tomllib.loads(data.decode(), parse_float=Decimal)
     return settings.parse(given, source=file, default=Config(ledger=_LEDGER))
 
 
 def mistakes(data: bytes, file: str) -> list[Mistake]:
-    """Return every mistake in the bytes of a ``keybrake.toml``; none: every run takes it as it is."""
+    """Return every mistake in the bytes of a ``keybrake.toml``; if there is none, every run can use it."""
     if len(data) > _MOST_BYTES:
         return [Mistake(file, 1, "is longer than 1 MiB; is it the right file?")]
     try:
@@ -65,12 +65,12 @@ def mistakes(data: bytes, file: str) -> list[Mistake]:
 
 
 def _unreadable(data: bytes, file: str, error: Exception) -> Mistake:
-    """Return what keeps the file from being read at all."""
+    """Return the mistake for a file that is not TOML at all."""
     if isinstance(error, UnicodeDecodeError):
         line = data.count(b"\n", 0, error.start) + 1
         return Mistake(file, line, "this is no text in UTF-8; save the file as UTF-8")
     if isinstance(error, RecursionError):
-        return Mistake(file, 1, "brackets stand too deep in one another")
+        return Mistake(file, 1, "brackets are nested too deeply")
     words = without_secrets(str(error))
     place = _PLACE.search(words)
     if place is None:
@@ -81,24 +81,24 @@ def _unreadable(data: bytes, file: str, error: Exception) -> Mistake:
 
 @dataclass(frozen=True, slots=True)
 class _Checker:
-    """Has the readers of the configuration judge each part by itself, so that no error hides another."""
+    """Checks each part of a configuration alone, so that the first error does not hide the others."""
 
     file: str
 
     def check(self, path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, str]]:
-        """Yield path and text of every mistake in *value*, which stands at *path*."""
+        """Yield path and text of every mistake in *value*, the value at *path*."""
         found = []
         if self._has_parts(path, value):
             parts = value.items() if isinstance(value, Mapping) else enumerate(value)
             found = [one for key, part in parts for one in self.check((*path, key), part)]
             found += self._unsaid(path, value)
-        # What may stand by itself may still not go together.
+        # Keys that are valid alone may conflict.
         if not found and (why := self._judge(path, value)):
             found = [(path, why)]
         yield from found
 
     def _has_parts(self, path: KeyPath, value: Any) -> bool:
-        """Return whether *value* is a table or list whose parts can be judged one by one."""
+        """Return whether *value* is a table or list with parts that can be checked one by one."""
         if not isinstance(value, Mapping | list) or not value:
             return False
         match path:
@@ -111,7 +111,7 @@ class _Checker:
         return not self._judge(path, type(value)())
 
     def _unsaid(self, path: KeyPath, value: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-        """Yield what a policy or limit does not say, beside what it says wrong."""
+        """Yield a mistake for a required key that a policy or limit lacks."""
         match path:
             case ("policies", _):
                 silent = "cap" not in value
@@ -123,7 +123,7 @@ class _Checker:
             yield path, why
 
     def _judge(self, path: KeyPath, value: Any) -> str | None:
-        """Return why *value* cannot be meant at *path*; None: it can."""
+        """Return why *value* is not valid at *path*; None if it is."""
         try:
             match path:
                 case ("policies", name, *rest) if rest or isinstance(value, Mapping):
@@ -137,7 +137,7 @@ class _Checker:
 
 
 def _words(error: PolicyError, path: KeyPath, value: Any) -> str:
-    """Return an error as the writer of the file reads it; of a credential it repeats nothing."""
+    """Return the text of an error in terms of the file, without any text of a credential."""
     words = _DECIMAL.sub(r"\1", str(error))
     if path[:1] == ("credentials",):
         for text in _texts(value):
@@ -164,7 +164,7 @@ def _judge_policy(name: str, table: Mapping[str, Any]) -> None:
 
 
 def _policy_table(path: KeyPath, value: Any) -> Mapping[str, Any]:
-    """Return a policy that says nothing but *value*, and what no policy or limit may leave out."""
+    """Return a policy with only *value* and the keys that every policy and limit must have."""
     if not path:
         return dict(value)
     match path:

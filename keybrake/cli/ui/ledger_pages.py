@@ -1,4 +1,4 @@
-"""What the ledger says, read page by page: no command holds a read transaction open."""
+"""Read a ledger page by page, so that no command keeps a read transaction open."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from keybrake.model.call import InDoubt
 from keybrake.policy.policy import matches
 
 PAGE = 1000
-# So many rows are looked at by one statement, whatever is wanted of them: some hundredths of a
-# second, after which a writer may tidy up its log.
+# One statement scans so many rows, which takes some hundredths of a second. Between statements a
+# writer can checkpoint the WAL.
 _SPAN = 50_000
 _GOING_ON = ("open", "paused")
 _CANDIDATES_SHOWN = 5
 _SHORTEST_PREFIX = len("run_") + 1
 
-# Reserved calls have no index: the runs that have something reserved lead to them.
+# Reserved calls have no index: find them through the runs with a reserved amount.
 _MAY_CHANGE = f"""
 SELECT seq FROM call WHERE state = 'unknown'
 UNION
@@ -65,14 +65,14 @@ CALL_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which calls are asked for: all that match everything that is said."""
+    """A filter of calls; a call must match all fields that are set."""
 
     run_id: str | None = None
     state: str | None = None
     endpoint: str | None = None
 
     def where(self, *more: str) -> str:
-        """Return the condition, with *more* beside it; its parameters are named."""
+        """Return the filter and *more* as an SQL condition with named parameters."""
         conditions = [
             *(["run_id = :run_id"] if self.run_id is not None else []),
             *(["state = :state"] if self.state is not None else []),
@@ -82,17 +82,17 @@ class Wanted:
         return " AND ".join(conditions) or "1"
 
     def parameters(self, **more: object) -> dict[str, object]:
-        """Return what the condition's names stand for."""
+        """Return the values of the named parameters."""
         named = {"run_id": self.run_id, "state": self.state, "endpoint": self.endpoint, **more}
         return {name: value for name, value in named.items() if value is not None}
 
 
 class Book:
     """
-    An existing ledger, opened to read. Reading never makes a ledger and never waits for a writer.
+    An existing ledger, opened for reading; it is never made here, and reads never wait for a writer.
 
     Raises:
-        LedgerError: There is no ledger at *url* yet, or the file is none.
+        LedgerError: There is no ledger at *url* yet, or the file is not a ledger.
     """
 
     def __init__(self, url: str) -> None:
@@ -115,14 +115,14 @@ class Book:
         self.connection.create_function("means", 4, matches, deterministic=True)
 
     def is_not_the_newest(self) -> str | None:
-        """Return why this may not be all of the ledger; None: nothing speaks against it."""
+        """Return why newer events may be missing from this file; None if there is no sign of that."""
         if (words := ledger_files.second_name(self.path)) is not None:
             return words
         uid, newest = self.connection.execute(ledger_files.NAME).fetchone()
         return older_than_seal(self.path, uid, newest)
 
     def __enter__(self) -> Self:
-        """Begin to read."""
+        """Return the open ledger."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,7 +130,7 @@ class Book:
         self.connection.close()
 
     def rows(self, statement: str, parameters: Any = ()) -> list[dict[str, Any]]:
-        """Return what a statement finds, by the names of its columns."""
+        """Return the rows of a statement as dictionaries by column name."""
         found = self.connection.execute(statement, parameters)
         names = [name for name, *_ in found.description]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
@@ -156,15 +156,15 @@ class Book:
 
     def find(self, said: str) -> RunRecord:
         """
-        Return the run that is meant: an id, the beginning of one, a label or a vault key.
+        Return the run with this id, beginning of an id, label or vault key.
 
-        Among several, the only one that has not ended is meant.
+        If several runs match and exactly one of them is open or paused, return that one.
 
         Raises:
-            LedgerError: There is none, or more than one.
+            LedgerError: No run matches, or more than one.
         """
         if said.startswith(vault_key.PREFIX):
-            # Not shown again, whatever it is: it may be a key that works.
+            # Do not repeat the text in an error: it may be a valid key.
             return self._only(self._by_key(said), "the vault key given")
         if exact := self._runs("scope.kind = 'run' AND scope.uid = ?", said):
             return exact[0]
@@ -181,7 +181,7 @@ class Book:
 
     def going_on(self, label: str | None = None) -> list[RunRecord]:
         """
-        Return the runs that could still call, oldest first; with *label*, those that have it.
+        Return the open and paused runs, oldest first; with *label*, only those with that label.
 
         Raises:
             LedgerError: No run has ever had that label.
@@ -198,13 +198,13 @@ class Book:
         if len(found) == 1 or len(going_on) == 1:
             return (going_on or found)[0]
         if not found:
-            msg = f"no run is meant by {said:.100} in {self.path}; keybrake runs lists them"
+            msg = f"no run matches {said:.100} in {self.path}; keybrake runs lists them"
             raise LedgerError(msg)
         first = sorted(found, key=lambda run: run.state() not in _GOING_ON)[:_CANDIDATES_SHOWN]
         named = ", ".join(f"{run.uid} ({run.state()})" for run in first)
         rest = len(found) - len(first)
         more = f" and {rest} more" if rest else ""
-        msg = f"{said:.100} may mean {len(found)} runs: {named}{more}; name one by its id"
+        msg = f"{said:.100} matches {len(found)} runs: {named}{more}; name one by its id"
         raise LedgerError(msg)
 
     def _by_key(self, token: str) -> list[RunRecord]:
@@ -221,9 +221,9 @@ class Book:
         Yield pages of rows of the call log, oldest first.
 
         Args:
-            wanted: Which rows.
-            after: Only rows with a greater number.
-            last: Only so many, the newest.
+            wanted: The filter.
+            after: Return only rows with a greater number.
+            last: Return only so many rows, the newest.
         """
         newest = self.newest()
         if last is not None:
@@ -242,12 +242,12 @@ class Book:
         return self._call_rows(f"seq IN ({places})", {})
 
     def in_doubt(self) -> list[InDoubt]:
-        """Return the calls whose outcome nobody knows, oldest first."""
+        """Return the calls in doubt, oldest first; see ``doubts.among``."""
         rows = self.connection.execute(sql.ALL_IN_DOUBT).fetchall()
         return doubts.among(rows, self.path, clock.now())
 
     def newest(self) -> int:
-        """Return the number of the newest call; 0: there is none."""
+        """Return the number of the newest call; 0 if there is none."""
         row = self.connection.execute(
             "SELECT seq FROM call_log ORDER BY seq DESC LIMIT 1"
         ).fetchone()
@@ -257,7 +257,8 @@ class Book:
         """
         Return number and state of the wanted calls that may still change.
 
-        Of the calls that are reserved, those with nothing set aside are found among the newest.
+        A reserved call without a reserved amount is found only if it is among the newest calls,
+        because it has no index.
         """
         where = wanted.where(f"seq IN ({_MAY_CHANGE})", "seq <= :up_to")
         statement = f"SELECT seq, state FROM call_log WHERE {where}"  # noqa: S608 -- constants
@@ -271,7 +272,7 @@ class Book:
         )
 
     def _before_last(self, wanted: Wanted, last: int, newest: int) -> int:
-        """Return the number after which exactly the *last* wanted rows stand."""
+        """Return the number after which there are exactly *last* wanted rows; 0 if there are fewer."""
         where = wanted.where("seq > :after", "seq <= :end")
         statement = f"SELECT seq FROM call_log WHERE {where} ORDER BY seq DESC LIMIT :more"  # noqa: S608 -- made of constants
         end, more = newest, last + 1

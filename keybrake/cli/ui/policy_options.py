@@ -1,4 +1,4 @@
-"""The policy of a run as options of a command: ``--cap``, ``--allow``, ``--limit`` and the rest."""
+"""The options of commands that open a run: ``--cap``, ``--allow``, ``--limit`` and the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _limits(ctx: click.Context, param: click.Parameter, said: Sequence[str]) -> Limits | None:
-    """Return the limits by pattern; the pattern itself may have colons."""
+    """Return the limits by pattern; a pattern may contain colons, so split at the last one."""
     found: Limits = {}
     for text in said:
         pattern, _, parts = text.rpartition(":")
@@ -58,18 +58,18 @@ _OPTIONS = (
     click.option(
         "--policy",
         metavar="NAME",
-        help="One in keybrake.toml; what is said beside it takes its place.",
+        help="A policy in keybrake.toml; the other options override it.",
     ),
 )
 
 
 def policy_options(*, lifetime: str, name: str) -> Callable[[F], F]:
     """
-    Return a decorator of a command that takes a policy; ``meant`` makes it one.
+    Return a decorator that adds the options to a command; ``meant`` turns them into arguments.
 
     Args:
-        lifetime: How long the run lives if nobody says so.
-        name: What it is called if nobody says so.
+        lifetime: Default lifetime of the run, for the help.
+        name: Default label of the run, for the help.
     """
     expiry = click.option(
         "--expires-in", metavar="2h|none", help=f"Default: that of --policy, else {lifetime}."
@@ -94,7 +94,7 @@ def meant(
     expires_in: str | None,
     **said: Any,
 ) -> dict[str, Any]:
-    """Return what is said as ``issue_vault_key`` takes it."""
+    """Return the options as keyword arguments of ``issue_vault_key``."""
     if cap is None and policy is None and said["daily_usd_cap"] is None:
         msg = (
             f"Say --cap USD, --daily-cap USD or --policy NAME; --cap {NONE} is no cap, in writing."

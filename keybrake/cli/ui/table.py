@@ -1,4 +1,4 @@
-"""How a table fits the terminal: coloured and cut to its width there, plain and whole in a pipe."""
+"""Tables: coloured and cut to the width of a terminal; plain and uncut in a pipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NARROWEST = 12
 
 
 class Cell(NamedTuple):
-    """What stands in one place of a table, and its colour."""
+    """The text of one cell of a table, and its style."""
 
     text: str
     style: str = ""
@@ -27,10 +27,10 @@ class Column:
     One column.
 
     Attributes:
-        right: Numbers stand to the right.
-        gives_way: Where the terminal is too narrow, the highest number gives way first; 0 never does.
-        style: Of cells that have none of their own.
-        optional: Left out where the terminal is too narrow even then, the rightmost first.
+        right: Align to the right, as for numbers.
+        gives_way: On a narrow terminal, columns with the highest number shrink first; 0: never.
+        style: Style of cells that set none.
+        optional: Leave the column out if shrinking is not enough, the rightmost first.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Column:
 
 
 def is_terminal() -> bool:
-    """Return whether a person is looking."""
+    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
@@ -61,7 +61,7 @@ def console() -> Any:
 
 
 class Table:
-    """A table that can go on growing: its columns keep their places from batch to batch."""
+    """A table that is printed in batches; columns never get narrower between them."""
 
     def __init__(self, *columns: Column) -> None:
         self._columns = columns
@@ -70,7 +70,7 @@ class Table:
         self._console: Any = console() if is_terminal() else None
 
     def show(self, rows: Iterable[Sequence[Cell | str]]) -> None:
-        """Print *rows*, below the titles if they are the first."""
+        """Print *rows*; before the first rows, print the titles."""
         lines = [[_cell(value) for value in row] for row in rows]
         if not self._begun:
             lines.insert(0, [Cell(column.title, "bold dim") for column in self._columns])
@@ -85,7 +85,7 @@ class Table:
             self._print_styled(lines, widths)
 
     def _fitted(self) -> list[int]:
-        """Return the widths with which the terminal holds the table; a column of 0 is left out."""
+        """Return the widths that fit the terminal; a column with width 0 is left out."""
         widths = list(self._widths)
         if self._console is None:
             return widths
@@ -96,7 +96,7 @@ class Table:
         return widths
 
     def _narrowed(self, widths: list[int]) -> bool:
-        """Narrow the columns that give way; return whether the terminal holds the table then."""
+        """Shrink the columns that give way; return whether the table then fits the terminal."""
         shown = [width for width in widths if width]
         excess: int = sum(shown) + len(_GAP) * (len(shown) - 1) - self._console.width
         ranks = [column.gives_way for column in self._columns]
@@ -133,7 +133,7 @@ def _cell(value: Cell | str) -> Cell:
 
 
 def _width(text: str) -> int:
-    """Return how many columns of a terminal *text* takes: some letters take two."""
+    """Return the width of *text* on a terminal, where some characters take two columns."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len

@@ -1,4 +1,4 @@
-"""What people read: harmless text, dollars and moments; and what programs read: JSON."""
+"""Format text, dollars and times for people, and JSON for programs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from keybrake.model.shown import without_secrets
 
 _MOST_SAID = 500
 
-# Letters and marks by category, but nothing is seen of them.
+# Characters that Unicode counts as letters or marks, but that are invisible.
 _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
 )
-# They only say how the character before them is drawn.
+# Variation selectors, which only set how the character before them is drawn (text or emoji).
 _DRAWN_AS = str.maketrans("", "", "\ufe0e\ufe0f")
 
 
 def safe(text: object) -> str:
     """
-    Return *text* so that it does nothing to a terminal and hides nothing from its reader.
+    Return *text* with control, format, bidi and invisible characters as Python escapes.
 
-    Control, format, bidi and zero-width characters are shown as Python escapes.
+    Such characters could control the terminal, or hide a part of the text from its reader.
     """
     shown = str(text)
     if shown.isascii() and shown.isprintable():
@@ -42,35 +42,35 @@ def _shown(character: str) -> str:
 
 
 def brief(text: str) -> str:
-    """Return what a user wrote, harmless, without what may be a secret, and not longer than a few lines."""
+    """Return a user's text for an error message: escaped, without possible secrets, and shortened."""
     shown = safe(without_secrets(text))
     return shown if len(shown) <= _MOST_SAID else f"{shown[: _MOST_SAID - 1]}…"
 
 
 def to_json(value: object) -> str:
     """Return *value* as JSON in printable ASCII."""
-    # DEL is a control character as well, and the one that JSON does not escape.
+    # DEL is the only ASCII control character that json.dumps() does not escape.
     return json.dumps(value, ensure_ascii=True).replace("\x7f", "\\u007f")
 
 
 def json_array(values: Iterable[Mapping[str, Any]]) -> str:
-    """Return *values* as one JSON array, a line for each."""
+    """Return *values* as one JSON array, one line for each value."""
     lines = ",\n ".join(to_json(value) for value in values)
     return f"[{lines}]"
 
 
 def dollars(micros: int | None, *, none: str = "") -> str:
-    """Return an amount as people write it; *none* where there is none."""
+    """Return an amount as ``$1,234.50``; *none* if there is no amount."""
     return none if micros is None else show(micros)
 
 
 def moment(iso: str | None, *, brief: bool) -> str:
     """
-    Return a moment in UTC to the second.
+    Return a time in UTC to the second.
 
     Args:
-        iso: As ``_clock.iso`` and the ledger's views write it.
-        brief: Leave out what the reader knows: the date if it is today's.
+        iso: The time as ``clock.iso`` and the ledger's views write it.
+        brief: For a time of today leave out the date; for others leave out the seconds.
     """
     if iso is None:
         return ""

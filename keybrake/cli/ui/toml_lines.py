@@ -1,4 +1,4 @@
-"""In which line a key of a TOML text stands: ``tomllib`` gives the values, but not where they were."""
+"""Find the line of each key in a TOML text, which ``tomllib`` does not tell."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 KeyPath = tuple[str | int, ...]
-"""The keys that lead to a value; a number is a place in an array."""
+"""The keys that lead to a value; a number is an index of an array."""
 
-# A value of several lines is an array or a long string, so its last line has one of these.
+# A value on several lines is an array or a multi-line string, so its last line has one of these.
 _MAY_END = re.compile(r"]|\"\"\"|'''")
 
 
@@ -18,10 +18,10 @@ def lines(text: str) -> dict[KeyPath, int]:
     """
     Return the line in which each key and table begins.
 
-    Each statement is read by itself, together with the lines after it until it is whole.
+    It collects lines until they parse as one complete statement, and then starts again.
 
     Args:
-        text: What ``tomllib`` has read without an error.
+        text: A text that ``tomllib`` has already read without an error.
     """
     found: dict[KeyPath, int] = {}
     table: KeyPath = ()
@@ -34,12 +34,12 @@ def lines(text: str) -> dict[KeyPath, int]:
         try:
             said = tomllib.loads(statement)
         except tomllib.TOMLDecodeError:
-            continue  # it goes on in the next line
+            continue  # the statement goes on in the next line
         is_header = statement.lstrip().startswith("[")
         for path in _paths(() if is_header else table, said):
             found.setdefault(path, begin)
             if is_header:
-                table = path  # the last one is the whole name
+                table = path  # the last path is the full name of the table
         statement, begin = "", number + 1
     return found
 
@@ -52,7 +52,7 @@ def _paths(table: KeyPath, said: Any) -> Iterator[KeyPath]:
 
 
 def line_of(found: dict[KeyPath, int], path: KeyPath) -> int:
-    """Return the line of *path*, or of the nearest table around it that has one."""
+    """Return the line of *path*, or of the nearest enclosing table with a line."""
     while path and path not in found:
         path = path[:-1]
     return found.get(path, 1)

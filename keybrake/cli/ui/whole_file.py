@@ -1,4 +1,4 @@
-"""How a file is written whole or not at all, and never over another by accident."""
+"""Write a file completely or not at all, and never replace another file by accident."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import click
 
 def write_whole(path: Path, chunks: Iterable[str], *, force: bool) -> None:
     """
-    Write *chunks* to *path*, for its owner only; the file appears when it is complete.
+    Write *chunks* to *path*, readable only by the owner; the file appears when it is complete.
 
     Args:
-        path: Where.
-        chunks: UTF-8 text.
-        force: An ordinary file that is there may be replaced.
+        path: The new file.
+        chunks: Its text, written as UTF-8.
+        force: Replace an existing regular file.
 
     Raises:
-        click.ClickException: Something else is there.
-        OSError: It cannot be written; nothing is left behind.
+        click.ClickException: *path* exists and must not be replaced.
+        OSError: The file cannot be written; nothing is left behind.
     """
-    _refuse_what_is_there(path, force=force)
+    _refuse_existing(path, force=force)
     number, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(number, "w", encoding="utf-8", newline="") as stream:  # noqa: PTH123 -- a descriptor
@@ -32,9 +32,9 @@ def write_whole(path: Path, chunks: Iterable[str], *, force: bool) -> None:
             stream.flush()
             os.fsync(number)
         if force:
-            os.replace(draft, path)  # noqa: PTH105 -- beside os.link, which Path has not the like of
+            os.replace(draft, path)  # noqa: PTH105 -- like os.link below
         else:
-            # A link, unlike a rename, fails if somebody made the file in the meantime.
+            # A link, unlike a rename, fails if another process has made the file in the meantime.
             os.link(draft, path)
     except FileExistsError:
         raise _is_there(path) from None
@@ -43,7 +43,7 @@ def write_whole(path: Path, chunks: Iterable[str], *, force: bool) -> None:
             os.unlink(draft)  # noqa: PTH108
 
 
-def _refuse_what_is_there(path: Path, *, force: bool) -> None:
+def _refuse_existing(path: Path, *, force: bool) -> None:
     if not os.path.lexists(path):
         return
     if path.is_symlink() or not path.is_file():

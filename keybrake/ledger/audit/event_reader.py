@@ -141,7 +141,7 @@ class Walk:
         """Return the digest of an event; None, with a finding, if its call or scope is missing."""
         if event.here is not None or not event.fixes_facts:
             return event.digested(), []
-        return None, [Finding("chain", str(event), "what it is about", "nothing there")]
+        return None, [Finding("chain", str(event), "its call or scope", "none")]
 
 
 def _differs(what: str, event: Event, expected: bytes, found: bytes) -> Finding:

@@ -57,7 +57,7 @@ class Replay:
         try:
             self._take(event)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
-            self._wrong(event, "what can be read", repr(error))
+            self._wrong(event, "readable values", repr(error))
 
     def _take(self, event: Event) -> None:
         if event.call is None:
