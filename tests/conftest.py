@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import os
+import shutil
 import socketserver
 import sqlite3
 import threading
@@ -19,6 +20,7 @@ import keybrake
 from keybrake import ledger
 from keybrake.config import settings
 from keybrake.guard import caller
+from keybrake.ledger.stores.sqlite.ledger import SQLiteLedger
 from keybrake.testing import FakeStripe
 
 # A busy machine is slow, not wrong; and tests leave nothing outside of their own folder.
@@ -33,8 +35,21 @@ hypothesis.settings.load_profile("keybrake")
 _BASES = ("api_base", "upload_api_base", "connect_api_base", "meter_events_api_base")
 
 
+# Modules that leave connections of event loops behind. Nobody can close such a connection once its
+# loop is closed, so the collector has to. KINDS are the ways of calling, one of which is async.
+_ASYNC = {"asyncio", "anyio", "trio", "KINDS"}
+
+
+def pytest_collection_finish() -> None:
+    """Take what is loaded by now out of the collector's sight: each collection is cheap from here."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _clean(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[None]:
     """Begin without anybody's configuration, and see to it that no run stays open."""
     for name in [name for name in os.environ if name.startswith("KEYBRAKE_")]:
         monkeypatch.delenv(name)
@@ -51,11 +66,21 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     # A process that lives long has one ledger or two; the one that runs these tests has thousands.
     for path in set(ledger._opened) - before:
         ledger._opened.pop(path).close()
+    if not _ASYNC.isdisjoint(vars(request.module)):
+        gc.collect()
+
+
+@pytest.fixture(scope="session")
+def new_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a ledger that nobody writes to: a copy of its two files is a new ledger, too."""
+    path = tmp_path_factory.mktemp("new") / "ledger.db"
+    SQLiteLedger(path, lock_timeout_s=5, durability="process").close()
+    return path
 
 
 @pytest.fixture
-def ledger_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Name a new ledger that this process and its children use by default."""
+def unmade_ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Name a ledger that is not there yet, and that this process and its children use by default."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     monkeypatch.setenv("KEYBRAKE_LEDGER", url)
     settings.set_current(None)
@@ -63,11 +88,20 @@ def ledger_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def rows(ledger_url: str) -> Callable[[], list[dict[str, Any]]]:
+def ledger_url(unmade_ledger: str, new_ledger: Path) -> str:
+    """Name a new ledger that this process and its children use by default."""
+    # Making one takes three times as long, and waits for the disk.
+    for suffix in ("", ".seal"):
+        shutil.copy(f"{new_ledger}{suffix}", f"{unmade_ledger.removeprefix('sqlite:///')}{suffix}")
+    return unmade_ledger
+
+
+@pytest.fixture
+def rows(unmade_ledger: str) -> Callable[[], list[dict[str, Any]]]:
     """Return a function that reads every call of the ledger, in order."""
 
     def read() -> list[dict[str, Any]]:
-        path = ledger_url.removeprefix("sqlite:///")
+        path = unmade_ledger.removeprefix("sqlite:///")
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             db.row_factory = sqlite3.Row
             return [dict(row) for row in db.execute("SELECT * FROM call ORDER BY seq")]
@@ -76,7 +110,7 @@ def rows(ledger_url: str) -> Callable[[], list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[FakeStripe]:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStripe]:
     """Start a fake Stripe that the module-style SDK talks to, one attempt per call."""
     # A client of its own, so that no connection outlives the fake it leads to.
     client = stripe.new_default_http_client()
@@ -88,9 +122,6 @@ def fake(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Ite
         monkeypatch.setattr(stripe, "default_http_client", client)
         yield running
     client.close()
-    if not {"asyncio", "trio"}.isdisjoint(vars(request.module)):
-        # Async transports left for the collector would warn in some later test.
-        gc.collect()
 
 
 class ScriptedServer(socketserver.ThreadingTCPServer):

@@ -109,7 +109,7 @@ def test_a_task_goes_the_same_way(ledger_url, rows):
     assert door.keys == [f"kb-{rows()[0]['uid']}"]
 
 
-def test_without_a_run_nothing_is_asked_and_nothing_added(ledger_url, rows, tmp_path):
+def test_without_a_run_nothing_is_asked_and_nothing_added(unmade_ledger, rows, tmp_path):
     """A process that never opened a run calls as if keybrake were not there."""
     door = HandDoor(request())
 
@@ -240,7 +240,7 @@ def test_a_refusal_that_cannot_be_written_down_is_a_refusal(outside, tmp_path, c
     assert record.getMessage().startswith("a refusal could not be written down: The ledger ")
 
 
-def test_a_tool_without_a_ledger_is_refused_without_a_row(ledger_url, tmp_path):
+def test_a_tool_without_a_ledger_is_refused_without_a_row(unmade_ledger, tmp_path):
     """Where this process has no run open there is no ledger to write to, and none is made."""
 
     @keybrake.tool(cap=1)

@@ -198,7 +198,7 @@ def test_a_key_for_another_ledger_is_no_child_of_some_stranger(ledger_url, tmp_p
         {"expires_in": "5m", "label": "agent"},
     ],
 )
-def test_a_key_without_a_cap_is_not_issued(ledger_url, tmp_path, said):
+def test_a_key_without_a_cap_is_not_issued(unmade_ledger, tmp_path, said):
     """A key needs a cap, a daily cap or a policy, and the error names all three and ``cap=None``."""
     with pytest.raises(PolicyError) as refused:
         keybrake.issue_vault_key("s-1", **said)
@@ -245,7 +245,7 @@ def test_no_cap_in_writing_is_allowed(ledger_url, said):
     ],
     ids=str,
 )
-def test_a_key_that_cannot_be_meant_is_not_issued(ledger_url, tmp_path, bad):
+def test_a_key_that_cannot_be_meant_is_not_issued(unmade_ledger, tmp_path, bad):
     """A bad argument is a PolicyError, and no ledger comes into being."""
     with pytest.raises(PolicyError):
         keybrake.issue_vault_key(**{"session_id": "s-1", **bad})
@@ -281,7 +281,7 @@ def test_an_unknown_key_in_the_environment_refuses(ledger_url, fake, monkeypatch
     ["kb_live_" + "0" * 49, "", "sk_live_x", "kb_live_" + "é" * 49],
     ids=["checksum", "empty", "other", "letters"],
 )
-def test_a_forged_key_joins_nothing_and_asks_no_ledger(ledger_url, tmp_path, key):
+def test_a_forged_key_joins_nothing_and_asks_no_ledger(unmade_ledger, tmp_path, key):
     """A wrong checksum is told without a ledger coming into being."""
     with pytest.raises(keybrake.KeybrakeError), keybrake.run(key=key):
         pass

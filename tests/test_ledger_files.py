@@ -90,7 +90,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("spoil", "told"), BROKEN, ids=lambda it: getattr(it, "__name__", None))
-def test_a_file_that_is_no_ledger_is_refused(ledger_url, fake, tmp_path, spoil, told):
+def test_a_file_that_is_no_ledger_is_refused(unmade_ledger, fake, tmp_path, spoil, told):
     """No run opens on it, nothing is sent, and the file is left as it was found."""
     path = tmp_path / "ledger.db"
     spoil(path)

@@ -51,7 +51,7 @@ def test_a_run_is_readable_before_inside_and_after_its_block(ledger_url, fake):
     assert run.id.startswith("run_")
 
 
-def test_nothing_is_written_before_the_block(ledger_url, tmp_path):
+def test_nothing_is_written_before_the_block(unmade_ledger, tmp_path):
     """Creating a run object opens no ledger."""
     keybrake.run("a", cap=1)
     keybrake.run("a", cap=1)(pay)
@@ -755,7 +755,7 @@ def test_a_report_run_does_not_soften_its_parent(ledger_url, fake):
     ],
     ids=ascii,
 )  # fmt: skip
-def test_an_invalid_argument_is_refused_and_nothing_is_written(ledger_url, tmp_path, bad):
+def test_an_invalid_argument_is_refused_and_nothing_is_written(unmade_ledger, tmp_path, bad):
     """The PolicyError names the argument, and no ledger is created."""
     with pytest.raises(PolicyError) as refused:
         keybrake.run(**{"label": "agent", "cap": 1, **bad})
@@ -838,7 +838,7 @@ def test_one_label_may_stand_for_many_runs(ledger_url, fake):
     assert (one.spent, other.spent) == (1, 1)
 
 
-def test_a_run_without_its_ledger_sends_nothing(ledger_url, fake, tmp_path):
+def test_a_run_without_its_ledger_sends_nothing(unmade_ledger, fake, tmp_path):
     """Opening a run fails if its ledger cannot be opened."""
     (tmp_path / "ledger.db").mkdir()
     with pytest.raises(keybrake.LedgerUnavailable), keybrake.run("a", cap=1):

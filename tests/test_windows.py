@@ -28,6 +28,12 @@ class Clock:
 
 
 @pytest.fixture
+def ledger_url(unmade_ledger: str) -> str:
+    """Name a ledger that is made under the clock of the test: no ledger goes back behind its making."""
+    return unmade_ledger
+
+
+@pytest.fixture
 def clock(monkeypatch) -> Clock:
     """Put a clock in place that the test sets."""
     return Clock(monkeypatch)

@@ -16,13 +16,13 @@ from tests.cli.conftest import command, environment
 
 
 @pytest.fixture
-def here(quick, ledger_url):
+def here(quick, unmade_ledger):
     """Run commands on this test's ledger."""
-    return lambda *words: quick("--ledger", ledger_url, *words)
+    return lambda *words: quick("--ledger", unmade_ledger, *words)
 
 
 @pytest.fixture
-def ledger_file(ledger_url, tmp_path):
+def ledger_file(unmade_ledger, tmp_path):
     """Name the file of this test's ledger."""
     return tmp_path / "ledger.db"
 
@@ -205,7 +205,7 @@ def test_a_child_cannot_be_wider(cli, ledger_url, fake):
     assert child.id != parent.run_id
 
 
-def test_a_forged_key_of_the_parent_is_refused(cli, ledger_url, ledger_file):
+def test_a_forged_key_of_the_parent_is_refused(cli, ledger_url):
     """Under a key that keybrake did not make there is no child, and none without a parent."""
     told = cli(
         *("key", "issue", "child", "--cap", "5"),

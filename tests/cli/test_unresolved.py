@@ -245,11 +245,11 @@ def test_a_word_that_cannot_be_meant_changes_nothing(cli, ledger_url, fake, word
     assert len(cli("--ledger", ledger_url, "unresolved", "--json").json) == 1
 
 
-def test_people_see_what_is_open(cli, ledger_url, fake):
+def test_people_see_what_is_open(cli, unmade_ledger, fake):
     """The list names the call, what it may have cost, and what to do."""
-    assert cli("--ledger", ledger_url, "unresolved").err != ""
+    assert cli("--ledger", unmade_ledger, "unresolved").err != ""
     lose_an_answer(fake)
-    told = cli("--ledger", ledger_url, "unresolved")
+    told = cli("--ledger", unmade_ledger, "unresolved")
 
     assert "stripe.payment_intents.create" in told.out
     assert "1 call may have cost $29.99; keybrake reconcile asks" in told.out

@@ -29,11 +29,11 @@ with keybrake.run("agent", cap=100, ledger=sys.argv[2]):
 
 
 @pytest.fixture
-def agent(ledger_url, fake) -> Callable[[], str]:
+def agent(unmade_ledger, fake) -> Callable[[], str]:
     """Return a function that has a process of its own charge a dollar, and returns what it said."""
 
     def run() -> str:
-        child = [sys.executable, "-c", _AGENT, fake.url, ledger_url]
+        child = [sys.executable, "-c", _AGENT, fake.url, unmade_ledger]
         return subprocess.run(child, capture_output=True, text=True, check=False).stderr
 
     return run
@@ -104,7 +104,7 @@ def test_a_new_process_refuses_what_the_seal_does_not_fit(agent, fake, tmp_path,
     assert path.exists() is (spoil is not deleted)
 
 
-def test_a_living_process_refuses_an_older_copy_in_place(ledger_url, fake, tmp_path):
+def test_a_living_process_refuses_an_older_copy_in_place(unmade_ledger, fake, tmp_path):
     """A copy written over the open file, with its log removed, stops the very next call."""
     path = tmp_path / "ledger.db"
     with keybrake.run("rolled", cap=100):
@@ -124,7 +124,7 @@ def test_a_living_process_refuses_an_older_copy_in_place(ledger_url, fake, tmp_p
 
 
 @pytest.mark.parametrize("lose", ["renamed", "emptied"])
-def test_a_living_process_refuses_once_its_seal_is_gone(ledger_url, fake, tmp_path, lose):
+def test_a_living_process_refuses_once_its_seal_is_gone(unmade_ledger, fake, tmp_path, lose):
     """Without its seal nobody could tell later whether the ledger is the newest."""
     seal = seal_of(tmp_path / "ledger.db")
     with keybrake.run("a", cap=100):
@@ -172,7 +172,7 @@ def test_the_seal_is_the_owners_alone(agent, tmp_path):
     seal.close()
 
 
-def test_a_crash_before_the_first_seal_costs_nothing(agent, tmp_path, ledger_url):
+def test_a_crash_before_the_first_seal_costs_nothing(agent, tmp_path, unmade_ledger):
     """A ledger in which nothing has happened yet gets its seal when it is next opened."""
     path = tmp_path / "ledger.db"
     ledger_files.create(path)

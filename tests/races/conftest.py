@@ -1,4 +1,4 @@
-"""What the race tests share: a Stripe SDK that forgets the connections of the test before."""
+"""What the race tests share: a ledger that processes race to make, and a Stripe SDK that is fresh."""
 
 from collections.abc import Callable, Iterator
 
@@ -16,3 +16,9 @@ def fresh_stripe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], No
     yield _many.point_at
     if stripe.default_http_client is not None:
         stripe.default_http_client.close()
+
+
+@pytest.fixture
+def ledger_url(unmade_ledger: str) -> str:
+    """Name a ledger that is not there yet."""
+    return unmade_ledger

@@ -246,13 +246,13 @@ def test_own_http_client_is_used(fake_twilio, ledger_url, rows):
     assert Mine.urls == [f"https://api.twilio.com{path}"]
 
 
-def test_no_run_no_guard(fake_twilio, ledger_url):
+def test_no_run_no_guard(fake_twilio, unmade_ledger):
     """In a process without a run calls are left alone, and no ledger is made."""
     keybrake.install()
     sent = fake_twilio.client().messages.create(**SMS)
 
     assert sent.status == "queued"
-    assert not Path(ledger_url.removeprefix("sqlite:///")).exists()
+    assert not Path(unmade_ledger.removeprefix("sqlite:///")).exists()
 
 
 def test_clients_made_before(fake_twilio, ledger_url, rows):
