@@ -114,7 +114,7 @@ def test_a_mistake_in_the_configuration_stops_nobody_who_stops_an_agent(
     told = cli("revoke", "agent 0", **named)
     assert (told.code, told.out) == (0, f"{keys[0].run_id} is revoked (agent 0)\n")
     assert "credentials: resend" in told.err.replace(".", ": ")
-    assert told.err.endswith("; going on, for the ledger is named\n")
+    assert told.err.endswith("; going on with --ledger\n")
     assert cli("--ledger", ledger_url, "pause", "agent 1").code == 0
     assert cli("revoke", "agent 2", KEYBRAKE_CONFIG="nowhere.toml", **named).code == 0
     assert cli("revoke", "agent 2").code == 1

@@ -1,4 +1,4 @@
-"""A runaway agent, stopped, in a few seconds and without an account: ``keybrake demo``."""
+"""``keybrake demo``: show how a runaway agent is stopped, without an account at a vendor."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Without --ledger or KEYBRAKE_LEDGER it writes to a new ledger in a temporary fol
 """,
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="No show: one JSON object of what came of it."
+    "--json", "as_json", is_flag=True, help="Only print the runs at the end, as one JSON object."
 )
 @click.pass_context
 def demo(ctx: click.Context, *, as_json: bool) -> None:
@@ -41,7 +41,7 @@ def demo(ctx: click.Context, *, as_json: bool) -> None:
         raise click.ClickException(_UNDER_A_KEY)
     if not all(map(_is_there, ("stripe", "twilio", "resend"))):
         raise click.ClickException(_NO_SDK)
-    # Here, not above: the SDK takes a while to load, and only the demo needs it.
+    # Import it late: it loads the SDKs, which takes a while and only the demo needs.
     from keybrake.cli.demo_acts.acts import play
 
     given = ctx.find_root().params["ledger"]

@@ -1,4 +1,4 @@
-"""Is everything in place here: ``keybrake doctor``."""
+"""``keybrake doctor``: check the installation, and repair the surroundings of the ledger."""
 
 from __future__ import annotations
 
@@ -26,18 +26,16 @@ _MARKS = {
 @click.command(
     epilog="Example: keybrake doctor --json",
     help="""
-Look for what is wrong here; without --repair, nothing is changed.
+Check the installation; without --repair, nothing is changed.
 
-Ledger, seal, lock, clock, configuration, SDKs, hooks and credentials: each is asked for where
-it is kept, and never shown. Exits with 3 if something would keep keybrake from working; a note
-is worth knowing, but not wrong. With --repair, the seal is made anew for the ledger as it is,
-after you have agreed to what that loses.
+It checks ledger, seal, lock, clock, configuration, SDKs, hooks and credentials. Each credential
+is fetched from its source, and never shown. Exits with 3 if something would keep keybrake from
+working; a note is worth knowing, but not an error. With --repair, a new seal is made for the
+ledger as it is, after you have agreed to the loss that this means.
 """,
 )
-@click.option("--repair", is_flag=True, help="Put right what can be: seal, rights, leftovers.")
-@click.option(
-    "--yes", is_flag=True, help="With --repair: do not ask, also where something is lost."
-)
+@click.option("--repair", is_flag=True, help="Repair seal, file modes and leftover files.")
+@click.option("--yes", is_flag=True, help="With --repair: do not ask, even if something is lost.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, and the checks.")
 @click.pass_context
 def doctor(ctx: click.Context, *, repair: bool, yes: bool, as_json: bool) -> None:
@@ -67,18 +65,18 @@ def _findings(ctx: click.Context) -> Iterator[Finding]:
     yield from environment.config(fault)
     rest = chain(_ledger(ctx), environment.sdks(), _credentials(fault), environment.hooks())
     for finding in rest:
-        # Whatever needs the configuration stumbles over the same fault: it is told once.
-        yield finding if finding.detail != fault else _not_looked_at(finding.check)
+        # Every check that needs the configuration fails for the same fault: report it only once.
+        yield finding if finding.detail != fault else _not_checked(finding.check)
 
 
 def _credentials(fault: str | None) -> Iterator[Finding]:
     if fault is None:
         yield from credentials.credentials()
     else:
-        yield _not_looked_at("credential")
+        yield _not_checked("credential")
 
 
-def _not_looked_at(check: str) -> Finding:
+def _not_checked(check: str) -> Finding:
     return Finding(check, "note", "not looked at, because the configuration is wrong")
 
 
@@ -98,7 +96,7 @@ def _print(finding: Finding) -> None:
     from rich.text import Text
 
     screen = console()
-    # The text goes on below itself, not below the mark.
+    # Indent the following lines of the text, so that they do not start below the mark.
     head = Text.assemble((mark.text, mark.style), "  ", (f"{finding.check:<12}", "bold"), "  ")
     indent = head.cell_len
     lines = Text(safe(finding.detail)).wrap(screen, max(20, screen.width - indent))

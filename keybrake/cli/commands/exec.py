@@ -1,4 +1,4 @@
-"""A program as it is, under a vault key and without the vendors' secrets: ``keybrake exec``."""
+"""``keybrake exec``: run an unchanged program with a vault key in place of the vendors' secrets."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _NO_SUCH_COMMAND, _CANNOT_START = 127, 126  # as shells have it
     help="""
 Run a program, unchanged, under a vault key.
 
-Where its environment had the vendors' secrets it has the key, and every Python that it starts is
-guarded before its first line. Ctrl-C and its exit status go through; when it has ended its run is
-closed, and what it spent is said on standard error.
+In its environment the vault key replaces the vendors' secrets, and every Python that it starts is
+guarded before its first line. Signals such as Ctrl-C reach the program, and its exit status is
+returned. When it has ended, its run is closed and its spending is printed on standard error.
 """,
 )
 @policy_options(lifetime=_LIFETIME, name="the program's name")
@@ -63,7 +63,7 @@ def exec_(ctx: click.Context, /, command: tuple[str, ...], *, as_json: bool, **s
         except PolicyError as error:
             raise click.UsageError(str(error), ctx) from error
         gate.run_id = key.run_id
-        # Nothing ends this process before the run is closed.
+        # From here on no signal may end this process before the run is closed.
         spawn.hold_signals()
         status = _run(
             command, broker, lambda at: environment.environment(os.environ, key, had, url, at)
@@ -73,7 +73,7 @@ def exec_(ctx: click.Context, /, command: tuple[str, ...], *, as_json: bool, **s
 
 
 def _look_up(ctx: click.Context, word: str) -> None:
-    """Leave as a shell does if there is nothing to run."""
+    """Exit with the status that a shell uses, if the command does not exist or cannot be run."""
     if shutil.which(word) is not None:
         return
     is_there = os.path.lexists(word) if os.path.dirname(word) else shutil.which(word, os.F_OK)  # noqa: PTH120
@@ -83,7 +83,7 @@ def _look_up(ctx: click.Context, word: str) -> None:
 
 
 def _name_of(command: Sequence[str]) -> str:
-    """Return what a command is called, as a label: for an interpreter, the script or the module."""
+    """Return a label for a command: its file name, or for Python the script or module."""
     name = os.path.basename(command[0])  # noqa: PTH119 -- a name, no path
     if name.startswith("python"):
         name = _run_by_python(command[1:]) or name
@@ -91,10 +91,10 @@ def _name_of(command: Sequence[str]) -> str:
 
 
 def _run_by_python(words: Sequence[str]) -> str:
-    """Return the script or the module that Python is to run; nothing if it is neither."""
+    """Return the script or module in the arguments of Python; empty if there is neither."""
     left = iter(words)
     for word in left:
-        if word in ("-W", "-X"):  # whose values are words of their own
+        if word in ("-W", "-X"):  # the next word is the value of this option
             next(left, None)
         elif word == "-m":
             return next(left, "")
@@ -120,14 +120,14 @@ def _run(
     try:
         broker.serve()
         return spawn.run(command, environ(broker.address))
-    except Exception as error:  # noqa: BLE001 -- whatever it is, the run has still to be closed
+    except Exception as error:  # noqa: BLE001 -- the run must be closed after any error
         why = error.strerror if isinstance(error, OSError) else type(error).__name__
         _say(f"keybrake: {brief(command[0])}: {why}")
         return _CANNOT_START
 
 
 def _last_words(run_id: str, status: int, url: str, *, as_json: bool) -> None:
-    """Close the run and say what came of it; whatever fails here is nothing that the program did."""
+    """Close the run and print a summary; an error here does not change the program's exit status."""
     try:
         ledger = open_ledger(url)
         ledger.close_run(ledger.runs(run_id)[0].pk)
@@ -141,11 +141,11 @@ def _last_words(run_id: str, status: int, url: str, *, as_json: bool) -> None:
 
 
 def _say(words: str) -> None:
-    """Write a line to standard error, if somebody takes it."""
+    """Write a line to standard error; ignore that it may be closed."""
     try:
         click.echo(words, err=True)
     except (OSError, ValueError):
-        # What is left in the buffer must not be tried again, and fail again, when Python ends.
+        # The line is still in the buffer, and Python's flush at exit would fail again.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 

@@ -1,4 +1,4 @@
-"""The call log for other programs: ``keybrake export``."""
+"""``keybrake export``: write the call log as CSV or JSON lines for other programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keybrake.cli.ui.ledger_pages import CALL_COLUMNS, Wanted
 from keybrake.cli.ui.text import safe, to_json
 from keybrake.cli.ui.whole_file import write_whole
 
-# A spreadsheet takes a cell that begins so for a formula; some take the wide forms, too.
+# A spreadsheet runs a cell with such a first character as a formula; some also accept wide forms.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 
 Pages = Iterable[list[dict[str, Any]]]
@@ -50,7 +50,7 @@ def export(
         wanted = Wanted(None if said is None else book.find(said).uid)
         chunks = (_json_lines if kind == "jsonl" else _csv_lines)(book.calls(wanted))
         if output is None:
-            # Bytes, because what a program reads is UTF-8 whatever the terminal's encoding is.
+            # Write bytes: the output is UTF-8 for programs, whatever the terminal's encoding is.
             sys.stdout.flush()
             sys.stdout.buffer.writelines(chunk.encode() for chunk in chunks)
             sys.stdout.buffer.flush()
@@ -78,7 +78,7 @@ def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: object) -> object:
-    """Return what stands in a cell: numbers as they are, text so that it stays text."""
+    """Return the value of a cell: numbers unchanged, and text that no spreadsheet takes for a formula."""
     if not isinstance(value, str):
         return value
     shown = safe(value)

@@ -1,4 +1,4 @@
-"""A configuration to begin with: ``keybrake init``."""
+"""``keybrake init``: write a commented keybrake.toml to begin with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from keybrake.model import data_files
     help="""
 Write a commented keybrake.toml into the working directory.
 
-It changes nothing until you take a # away, and it is not replaced without --force.
+All settings in it are commented out. An existing file is not replaced without --force.
 """,
 )
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")

@@ -1,4 +1,4 @@
-"""A run for another process, as a token: ``keybrake key issue``."""
+"""``keybrake key issue``: open a run for another process and print its vault key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from keybrake.runs.vault_key import issue_vault_key
     no_args_is_help=False,
     epilog="Example: keybrake key issue invoice-42 --cap 50",
     help="""
-Make vault keys, each of which stands for a run in whatever process has it.
+Make vault keys. A vault key stands for a run, in every process that has the key.
 """,
 )
 def key() -> None:
@@ -36,9 +36,9 @@ def key() -> None:
     help="""
 Open a run, and print the vault key that stands for it.
 
-Whoever has the key calls under this run, in any process on the same ledger. It is shown this
-once. Under KEYBRAKE_VAULT_KEY it is that run's child, and can only narrow. If something
-cannot be meant, nothing is written.
+A process with the key makes its calls under this run, on the same ledger. The key is shown only
+once. If KEYBRAKE_VAULT_KEY is set, the new run is a child of its run, and the policies of both
+bind. If an argument is wrong, nothing is written.
 """,
 )
 @click.argument("session_id")
@@ -47,7 +47,7 @@ cannot be meant, nothing is written.
 @click.pass_context
 def issue(ctx: click.Context, /, session_id: str, *, as_json: bool, **said: Any) -> None:
     """See ``--help``."""
-    # What is wrong in keybrake.toml is no wrong usage of this command.
+    # Outside the try: a mistake in keybrake.toml is not a usage error of this command.
     arguments.check_policies()
     url = ledger_url(ctx)
     try:
@@ -63,7 +63,7 @@ def issue(ctx: click.Context, /, session_id: str, *, as_json: bool, **said: Any)
 
 
 def _row(made: VaultKey, url: str) -> dict[str, Any]:
-    """Return a key and its run as ``--json`` shows them: as they are in the ledger."""
+    """Return a key and its run as ``--json`` prints them, read back from the ledger."""
     with Book(url) as book:
         run = book.run(made.run_id)
         statement = "SELECT terms FROM scope WHERE id = ?"

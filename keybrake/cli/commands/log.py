@@ -1,4 +1,4 @@
-"""Every call in order, also while it happens: ``keybrake log``."""
+"""``keybrake log``: show the call log, and follow it with ``--follow``."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def _pattern(_ctx: click.Context, _parameter: click.Parameter, value: str | None
     help="""
 Show the call log: every call, the newest last.
 
-With --follow a call is shown when it begins and once more when it has ended; Ctrl-C ends it
-with status 130. A cost in brackets is a reservation: that call has not ended, or nobody knows
-how.
+With --follow a call is shown when it begins and once more when it has ended; Ctrl-C stops
+following, with status 130. A cost in brackets is a reservation: the call has not ended, or its
+outcome is unknown.
 """,
 )
 @click.option(
@@ -90,10 +90,10 @@ def _as_table() -> Print:
 
 
 def _follow(book: Book, wanted: Wanted, limit: int | None, show: Print) -> None:
-    # A call may come into the wanted state later, so what is watched is every state.
+    # A call may enter the wanted state later, so watch calls in every state.
     watched = Wanted(wanted.run_id, None, wanted.endpoint)
     file = _identity(book)
-    # In this order, a call that ends meanwhile is shown twice at worst, and never missed.
+    # In this order, a call that ends meanwhile may be shown twice, but is never missed.
     newest = book.newest()
     open_calls = book.not_ended(watched, up_to=newest)
     for page in book.calls(wanted, last=limit):
@@ -123,7 +123,7 @@ def _out(show: Print, rows: Sequence[Row]) -> None:
 
 
 def _ended(book: Book, wanted: Wanted, open_calls: dict[int, str]) -> list[Row]:
-    """Return the calls whose state has changed, and stop watching those that have ended."""
+    """Return the open calls with a new state, and remove those that have ended from *open_calls*."""
     numbers = sorted(open_calls)
     changed: list[Row] = []
     for start in range(0, len(numbers), PAGE):
@@ -143,7 +143,7 @@ def _identity(book: Book) -> tuple[int, int]:
 
 
 def _reader_is_gone() -> bool:
-    """Return whether nobody reads our pipe any more: without a new row no write would tell."""
+    """Return whether the reader of our pipe is gone; we may have no row to write to notice that."""
     import select
 
     if not hasattr(select, "poll"):

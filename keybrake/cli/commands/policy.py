@@ -1,4 +1,4 @@
-"""Is what the operator wrote down right, all of it: ``keybrake policy check``."""
+"""``keybrake policy check``: report every mistake in a keybrake.toml."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FOUND_SOMETHING = 3
     no_args_is_help=False,
     epilog="Example: keybrake policy check",
     help="""
-Look at the policies in keybrake.toml.
+Check the policies in keybrake.toml.
 """,
 )
 def policy() -> None:
@@ -36,11 +36,11 @@ def policy() -> None:
 @policy.command(
     epilog="Example: keybrake policy check deploy/keybrake.toml",
     help="""
-Name every mistake in a keybrake.toml, each with its line.
+Report every mistake in a keybrake.toml, each with its line.
 
-Without FILE it is the one in force: that of KEYBRAKE_CONFIG, else the one in the working
+Without FILE it checks the file in force: that of KEYBRAKE_CONFIG, else the one in the working
 directory, else the nearest above it, up to the repository's root or the home folder.
-Exits with 3 if there is a mistake; otherwise says what is in force. No credential is asked for.
+Exits with 3 if there is a mistake; otherwise prints the policies. No credential is fetched.
 """,
 )
 @click.argument(
@@ -51,7 +51,7 @@ Exits with 3 if there is a mistake; otherwise says what is in force. No credenti
 def check(ctx: click.Context, file: Path | None, *, as_json: bool) -> None:
     """See ``--help``."""
     file = file or _in_force()
-    # Once: a pipe has no second time.
+    # Read the file only once, because it may be a pipe.
     data = config_mistakes.read(file)
     found = config_mistakes.mistakes(data, str(file))
     if found:
@@ -85,7 +85,7 @@ def _tell(found: list[config_mistakes.Mistake], *, as_json: bool) -> None:
 
 
 def _summary(config: Config) -> dict[str, Any]:
-    """Return what is in force, as ``--json`` shows it."""
+    """Return the valid configuration as ``--json`` prints it."""
     return {
         "file": config.source,
         "policies": [_row(name, policy) for name, policy in _policies(config)],
@@ -102,7 +102,7 @@ def _policies(config: Config) -> Iterator[tuple[str, Policy]]:
 
 
 def _credentials(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield each vendor with the place its secret is kept at."""
+    """Yield each vendor with the reference to its secret."""
     for vendor, place in config.credentials.items():
         yield vendor, harmless(place["secret"])
 

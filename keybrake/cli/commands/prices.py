@@ -1,4 +1,4 @@
-"""What does a unit cost here, who says so, and since when: ``keybrake prices``."""
+"""``keybrake prices``: show the prices and currency rates in force."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keybrake.config.prices import NAMES
     help="""
 Show the prices and currency rates in force, with source and age.
 
-Calls whose price is missing are refused; what to write where is shown below the table.
+A call without a price is refused; below the table are the lines to write into keybrake.toml.
 `keybrake prices pull twilio` asks Twilio for the prices of your account.
 """,
 )
@@ -83,7 +83,7 @@ def _age(days: int | None) -> str:
 def _show_missing(missing: Sequence[Missing]) -> None:
     if not missing:
         return
-    click.echo("\nmissing, so that what needs them is refused; write into keybrake.toml:")
+    click.echo("\nmissing, so calls that need them are refused; write into keybrake.toml:")
     table = Table(Column("price", style="bold yellow"), Column("for"), Column("write"))
     table.show(
         [

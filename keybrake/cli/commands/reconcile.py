@@ -1,4 +1,4 @@
-"""What became of it: ``keybrake reconcile`` asks the vendors and settles what is certain."""
+"""``keybrake reconcile``: ask the vendors about unknown calls, and settle those with proof."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _STYLES = {**STYLES, "estimated": "bold yellow"}
     help="""
 Ask the vendors about unknown outcomes and late prices.
 
-What a vendor proves is settled, with the evidence kept; everything else stays as it was and
-counts in full. Credentials come from where [credentials] in keybrake.toml says, else from
-STRIPE_API_KEY, TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN, and RESEND_API_KEY.
+A call is settled if the vendor proves its outcome, and the evidence is kept with it. Every other
+call stays as it was and counts in full. Credentials come from [credentials] in keybrake.toml,
+else from STRIPE_API_KEY, TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN, and RESEND_API_KEY.
 
-Where no list of the vendor's shows the call, the same request is sent again under its own
-idempotency key: the vendor repeats its answer, or carries out now what never arrived. This is
-never done under a revoked or paused run, nor with --no-repeat.
+If no list of the vendor shows the call, the same request is sent again with its idempotency
+key: the vendor repeats its answer, or carries out now a request that never arrived. This is
+never done for a revoked or paused run, nor with --no-repeat.
 """,
 )
 @click.option("--run", "said", metavar="RUN", shell_complete=complete_run, help="Only this run.")
 @click.option(
     "--no-repeat",
     is_flag=True,
-    help="Only read; never send a request again under its own idempotency key.",
+    help="Only read; never send a request again with its idempotency key.",
 )
 @click.option(
     "--base",
     "bases",
     multiple=True,
     metavar="VENDOR=URL",
-    help="Ask there instead of where the call went; one of the extra_hosts.",
+    help="Ask this host, one of the extra_hosts, instead of the host of the call.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON array of what was found.")
 @click.pass_context
@@ -57,7 +57,7 @@ def reconcile(
     as_json: bool,
 ) -> None:
     """See ``--help``."""
-    # Here, not above: it reads the tables of all vendors.
+    # Import it late: it loads the tables of all vendors, which other commands do not need.
     from keybrake.guard.reconcile import Reconciler
 
     url, where = ledger_url(ctx), _bases(ctx, bases)

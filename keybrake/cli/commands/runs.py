@@ -1,4 +1,4 @@
-"""Who has spent what: ``keybrake runs``."""
+"""``keybrake runs``: list the runs with their caps and spending."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATE_STYLES = {"open": "green", "paused": "yellow", "revoked": "bold red", "exp
     help="""
 List the runs, the newest last.
 
-What a child run spends counts in its parents, too.
+The spending of a child run also counts in its parents.
 """,
 )
 @click.option("--state", type=click.Choice(STATES), help="Only runs in this state.")

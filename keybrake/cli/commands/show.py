@@ -1,4 +1,4 @@
-"""One run in full: ``keybrake show``."""
+"""``keybrake show``: show everything about one run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Whole = Mapping[str, Any]
     help="""
 Show one run in full.
 
-Its policy and what is used of it, what it stands under, its tools and its last calls.
+That is its policy with the amounts used, its parents, its tools and its last calls.
 
 RUN is an id, the beginning of one, or a label that only one run has.
 """,
@@ -75,7 +75,7 @@ def _whole(book: Book, run: RunRecord) -> dict[str, Any]:
 
 
 def _limits(book: Book, run: RunRecord, terms: Terms) -> Iterator[dict[str, Any]]:
-    """Yield each limit with what its present window has counted."""
+    """Yield each limit with the counters of its present window."""
     for number, rule in enumerate(terms.rules):
         since = rule.since(max(clock.now(), run.opened_at))
         used = book.connection.execute(sql.SUM_BUCKETS, (run.pk, number, since)).fetchone()
@@ -91,7 +91,7 @@ def _limits(book: Book, run: RunRecord, terms: Terms) -> Iterator[dict[str, Any]
 
 
 def _parents(book: Book, run: RunRecord) -> Iterator[dict[str, Any]]:
-    """Yield the runs that bind this one as well, the nearest first."""
+    """Yield the parents of a run, which also bind it, the nearest first."""
     while run.parent_uid is not None:
         run = book.run(run.parent_uid)
         yield {
@@ -145,7 +145,7 @@ def _when(iso: str | None) -> str:
 
 
 def _bar(whole: Whole) -> str:
-    """Draw how much of the cap is used; only for a person, who sees more in it than in numbers."""
+    """Return a bar that shows the used part of the cap; empty if the output is not a terminal."""
     cap = whole["cap_micros"]
     if not cap or not is_terminal():
         return ""

@@ -1,4 +1,4 @@
-"""Where the money went: ``keybrake spend``."""
+"""``keybrake spend``: sum up spending by run, endpoint, day or tool."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keybrake.cli.ui.arguments import read_ledger
 from keybrake.cli.ui.table import Cell, Column, Table
 from keybrake.cli.ui.text import dollars, json_array
 
-# View → the columns that name what the money is counted for; each view has the amounts as well.
+# View → its key columns; each view also has columns with amounts.
 _NAMES = {
     "run": ("run_id", "label"),
     "endpoint": ("endpoint",),
@@ -45,7 +45,7 @@ def spend(ctx: click.Context, by: str, *, as_json: bool) -> None:
 
 
 def _in_micros(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *row* without its dollars: they are floats, for reading, not for counting."""
+    """Return *row* without the dollar columns: they are floats, only meant for people."""
     return {name: value for name, value in row.items() if not name.endswith("_usd")}
 
 

@@ -1,4 +1,4 @@
-"""The stop button: ``keybrake revoke``, ``pause`` and ``resume``."""
+"""``keybrake revoke``, ``pause`` and ``resume``: stop runs, or let paused runs go on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CAN_GO_ON = ("open", "paused")
 
 
 def _verb(function: Callable[..., None]) -> Callable[..., None]:
-    """Add what all three commands take."""
+    """Add the arguments and options of all three commands."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="One JSON array of the runs."),
         click.option(
@@ -40,8 +40,9 @@ def _verb(function: Callable[..., None]) -> Callable[..., None]:
     help="""
 End runs for good.
 
-Their next call is refused, in whatever process it is. RUN is an id, the beginning of one, a label that only one run has, or a vault key. If one of
-them is wrong, nothing is written. Revoking twice is revoking once.
+Their next call is refused, in any process. RUN is an id, the beginning of one, a label that only
+one run has, or a vault key. If one RUN is wrong, nothing is written. To revoke a run again has no
+effect.
 """,
 )
 @_verb
@@ -69,7 +70,7 @@ def pause(ctx: click.Context, /, **meant: Any) -> None:
     help="""
 Let paused runs go on.
 
-A revoked, closed or expired run cannot. If one RUN is wrong, nothing is written.
+A revoked, closed or expired run cannot be resumed. If one RUN is wrong, nothing is written.
 """,
 )
 @_verb
@@ -92,11 +93,11 @@ def _steer(
         raise click.UsageError(msg, ctx)
     url = _ledger_to_stop(ctx)
     with Book(url) as book:
-        # Everything is looked up before anything is written; a run named twice is meant once.
+        # Find all runs before anything is written, so that one wrong name changes nothing.
         found = [*map(book.find, said), *chain.from_iterable(map(book.going_on, label))]
         found += book.going_on() if everything else []
         for run in found if verb == "resume" else ():
-            # All of them are asked about before one is resumed.
+            # Check all runs before the first is resumed.
             refuse_under_own_key(book.connection.execute, run.pk, f"resume run {run.uid}")
     before = list({run.pk: run for run in found}.values())
     if verb != "revoke":
@@ -115,14 +116,18 @@ def _steer(
 
 
 def _ledger_to_stop(ctx: click.Context) -> str:
-    """Return the ledger's URL, if it is known at all: a mistake elsewhere must not keep an agent going."""
+    """
+    Return the URL of the ledger, even if keybrake.toml has a mistake and ``--ledger`` is given.
+
+    A mistake in the configuration must not keep a person from stopping an agent.
+    """
     try:
         return ledger_url(ctx)
     except PolicyError as error:
         given = ctx.find_root().params.get("ledger")
         if given is None:
             raise
-        click.echo(f"keybrake: {brief(str(error))}; going on, for the ledger is named", err=True)
+        click.echo(f"keybrake: {brief(str(error))}; going on with --ledger", err=True)
         settings.set_current(settings.Config(ledger=given))
         return ledger_url(ctx)
 
@@ -139,6 +144,6 @@ def _write(ledger: Ledger, verb: str, uid: str) -> None:
 
 
 def _words(before: RunRecord, after: RunRecord) -> str:
-    """Say what a run is now; ``open`` after ``resume``."""
+    """Return a line with the new state of a run."""
     again = " already" if before.state() == after.state() else ""
     return f"{after.uid} is {after.state()}{again} ({safe(after.label)})"

@@ -1,4 +1,4 @@
-"""The calls whose outcome nobody knows, and a person's word on one: ``unresolved``, ``resolve``."""
+"""``keybrake unresolved`` lists the calls without a known outcome; ``keybrake resolve`` ends one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST_NOTE = 200
 @click.command(
     epilog="Example: keybrake unresolved",
     help="""
-List the calls whose outcome nobody knows.
+List the calls without a known outcome.
 
 Each counts in full until it is resolved: by `keybrake reconcile`, which asks the vendor, or by
 `keybrake resolve`. A call that is still reserved is listed once its process has ended.
@@ -57,9 +57,9 @@ def _item(book: Book, call: InDoubt) -> dict[str, Any]:
 @click.command(
     epilog="Example: keybrake resolve 17 --nothing --note 'not on the dashboard'",
     help="""
-Say what became of a call.
+Record the outcome of a call that you know from elsewhere.
 
-CALL is its number in the call log. A call ends once: a second word on it is refused.
+CALL is its number in the call log. A call ends once: to resolve it again is refused.
 """,
 )
 @click.argument("call", type=click.IntRange(1, 2**63 - 1), metavar="CALL")
@@ -87,7 +87,7 @@ def resolve(
     evidence = f"by hand: {_note(why, ctx)}" if why else "by hand"
     url = ledger_url(ctx)
     with Book(url):
-        pass  # a ledger that is not there is not made by asking for one of its calls
+        pass  # raises if there is no ledger; open_ledger() below would make one
     keybrake.open_ledger(url).resolve(call, outcome, evidence)
     with Book(url) as book:
         row = book.calls_numbered([call])[0]
@@ -102,7 +102,7 @@ def _cost(text: str, ctx: click.Context) -> int:
         micros = micros_of(text, field="--cost")
     except PolicyError as error:
         raise click.UsageError(str(error), ctx) from error
-    # A cost rounds up, where an amount that is a cap rounds down.
+    # Round up, because this is a cost; micros_of() rounds down, as for a cap.
     return micros + (Decimal(text) * MICROS > micros)
 
 

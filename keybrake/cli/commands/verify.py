@@ -1,4 +1,4 @@
-"""Is the ledger what was written into it: ``keybrake verify``."""
+"""``keybrake verify``: check the ledger against its events."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def _anchors(
     help="""
 Verify the ledger, reading only, while agents run.
 
-Every event is hashed again, and every state and total is compared with what the events say.
-Exits with 3 if something is wrong. Calls that are reserved or unknown are not wrong.
+Every event is hashed again, and every state and total is computed again from the events.
+Exits with 3 if something differs. Calls that are reserved or unknown are not an error.
 """,
 )
 @click.option("--print-head", is_flag=True, help="Only print the newest event: SEQ HASH.")
@@ -52,7 +52,7 @@ Exits with 3 if something is wrong. Calls that are reserved or unknown are not w
     metavar="'SEQ HASH'",
     multiple=True,
     callback=_anchors,
-    help="What --print-head printed once must still be in the chain.",
+    help="An earlier output of --print-head, which must still be in the chain.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, head, findings.")
 @click.pass_context
@@ -82,7 +82,7 @@ def _print_head(head: Head, *, as_json: bool) -> None:
 
 @contextlib.contextmanager
 def _progress(path: Path) -> Iterator[Callable[[int, int], None]]:
-    """Draw a bar for a person who waits; for anybody else, nothing."""
+    """Draw a progress bar if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield lambda *_: None
         return
@@ -130,7 +130,7 @@ def _line(finding: Finding) -> str:
 
 
 def _left(verdict: Verdict) -> str:
-    """Say how many calls have not ended: that is worth knowing, but not wrong."""
+    """Return the numbers of calls that have not ended: worth knowing, but not an error."""
     left = [
         f"{number:,} {state}"
         for state, number in (("reserved", verdict.reserved), ("unknown", verdict.unknown))

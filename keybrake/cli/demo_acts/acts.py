@@ -1,4 +1,4 @@
-"""What happens in the demo, act by act, and whether the vendors' own journals agree with it."""
+"""The acts of the demo; at the end it compares the ledger with the journal of the fake vendor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from keybrake.errors import CapExceeded, KeybrakeError, RunRevoked
 from keybrake.testing import FakeResend, FakeStripe, FakeTwilio, Fault
 
 Step = tuple[str, Callable[[], Any]]
-"""What an agent does next, in words and in code."""
+"""The next step of an agent: a description, and the function that does it."""
 
 _CENT = 10_000
 _KEY = "sk_test_demo"
@@ -38,13 +38,13 @@ _TRIES = 150
 _ORDERS_CENTS = (1200, 850, 2400, 1999, 640)
 _ORDERS_AFTER = 2
 _PACE_S = 0.3
-# Of the demo, not of a price list: a price by destination is the operator's to give.
+# An example price for the demo: keybrake ships no prices by destination.
 _PRICES = {"twilio": {"sms_segment": {"+1": "0.0145"}}}
 
 
 def play(url: str, *, is_shown: bool = True) -> None:
     """
-    Play the demo on the ledger at *url*, for nobody to see unless it is shown.
+    Play the demo on the ledger at *url*; print nothing if *is_shown* is False.
 
     Raises:
         KeybrakeError: An agent was not stopped, or ledger and vendor do not agree.
@@ -69,12 +69,12 @@ def play(url: str, *, is_shown: bool = True) -> None:
 
 @contextmanager
 def _pointed_at(fake: FakeStripe) -> Iterator[None]:
-    """Have the SDK talk to *fake*, past whatever proxy the environment names."""
+    """Make the SDK talk to *fake*, without the proxy that the environment may set."""
     proxies = {name: os.environ.get(name) for name in ("NO_PROXY", "no_proxy")}
     before = (stripe.api_base, stripe.api_key, stripe.enable_telemetry)
     os.environ.update(dict.fromkeys(proxies, "127.0.0.1"))
     stripe.api_base, stripe.api_key = fake.url, _KEY
-    # Newer SDKs put a file into the user's home for it; a demo leaves nothing there.
+    # With telemetry, newer SDKs write a file into the user's home folder.
     stripe.enable_telemetry = False
     try:
         yield
@@ -95,7 +95,7 @@ def _until_refused(stage: Stage, run: keybrake.Run, cap: str, steps: Iterable[St
     Take one step after the other until one is refused; return the last answer.
 
     Raises:
-        KeybrakeError: None was refused.
+        KeybrakeError: No step was refused.
     """
     answer = None
     for what, step in steps:
@@ -113,8 +113,8 @@ def _until_refused(stage: Stage, run: keybrake.Run, cap: str, steps: Iterable[St
 
 
 def _elsewhere(url: str, *words: str, **environment: str) -> str:
-    """Give a command as a person would, in another process; return what it said."""
-    done = subprocess.run(  # noqa: S603 -- this very program
+    """Run a keybrake command in another process, as a person would; return its output."""
+    done = subprocess.run(  # noqa: S603 -- runs only keybrake itself
         [sys.executable, "-m", "keybrake", "--ledger", url, *words],
         env={**os.environ, **environment},
         capture_output=True,
@@ -159,7 +159,7 @@ def _runaway(stage: Stage, url: str, fake: FakeStripe) -> str:
 def _revoked(stage: Stage, url: str, payment: str) -> None:
     stage.act(
         2,
-        "Somebody presses the stop button",
+        "A person presses the stop button",
         "refund-agent should refund one customer $2.50. It is far from its cap, but does not",
         "stop. A person revokes its run from another process; the other agent goes on.",
     )
@@ -175,7 +175,7 @@ def _revoked(stage: Stage, url: str, payment: str) -> None:
 
 
 def _refunds(stage: Stage, url: str, run: keybrake.Run, payment: str) -> Iterator[Step]:
-    """Yield one refund after the other; after the third, somebody else ends the run."""
+    """Yield one refund after the other; after the third, another process revokes the run."""
     for number in range(1, 6):
         if number == 4:
             stage.command(f"keybrake revoke {run.id}")
@@ -187,7 +187,7 @@ def _refunds(stage: Stage, url: str, run: keybrake.Run, payment: str) -> Iterato
 
 
 def _take_orders(stage: Stage, url: str, stopped: threading.Event) -> None:
-    """Do an honest job while the other agent is stopped, and for two orders after that."""
+    """Take orders while the other agent is stopped, and two more after that."""
     after = 0
     with keybrake.run("order-agent", cap=500, ledger=url) as run:
         for cents in itertools.cycle(_ORDERS_CENTS):
@@ -238,12 +238,12 @@ def _messages(texts: FakeTwilio, mails: FakeResend) -> Generator[Step]:
 
 
 def _lost_answer(stage: Stage, url: str, fake: FakeStripe) -> None:
-    """Charge once, lose the answer, and let another process find out what became of it."""
+    """Charge once, lose the answer, and let another process find the outcome."""
     stage.act(
         4,
         "An answer is lost",
         "Stripe charges the card, and the connection breaks before it says so. The charge",
-        "counts in full until somebody knows.",
+        "counts in full until its outcome is known.",
     )
     fake.inject(Fault("reset_after"))
     retries, stripe.max_network_retries = stripe.max_network_retries, 0
@@ -293,7 +293,7 @@ def _written_down(stage: Stage, url: str, fake: FakeStripe, before: int) -> None
 
 def _compare(stage: Stage, rows: Sequence[dict[str, Any]], fake: FakeStripe) -> None:
     """
-    Hold the ledger against the vendor's own journal.
+    Compare the ledger with the journal of the fake vendor.
 
     Raises:
         KeybrakeError: They do not agree.

@@ -1,4 +1,4 @@
-"""How the demo looks: its lines, its bars and its pace."""
+"""Print the demo: its lines, its bars and its pauses."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _BEAT_S = 0.06
 
 class Stage:
     """
-    What the audience sees. Two agents may speak at once; their lines do not mix.
+    Prints the demo. Two agents may print at the same time; their lines do not mix.
 
     Args:
-        is_shown: Whether there is one.
+        is_shown: If False, print nothing.
     """
 
     def __init__(self, *, is_shown: bool) -> None:
@@ -47,7 +47,7 @@ class Stage:
             table.show(lines)
 
     def act(self, number: int, title: str, *story: str) -> None:
-        """Begin an act: its title, and what it is about."""
+        """Print the title and the story of an act."""
         self.rest(4)
         rule = "─" * max(0, _ACT_WIDTH - len(title) - 6)
         self.say("")
@@ -59,17 +59,17 @@ class Stage:
             self.say("")
             self.rest(4)
 
-    def line(self, who: str, what: str, came_of_it: str, style: str, why: str) -> None:
-        """Tell of a call and what came of it."""
-        outcome = (f"{came_of_it:<9}", f"bold {style}")
-        self.say((f"  {who:<14}", "bold"), f"{what:<34}", outcome, (why, style))
+    def line(self, label: str, step: str, outcome: str, style: str, why: str) -> None:
+        """Print a call of the run *label* and its outcome."""
+        shown = (f"{outcome:<9}", f"bold {style}")
+        self.say((f"  {label:<14}", "bold"), f"{step:<34}", shown, (why, style))
 
-    def sent(self, who: str, what: str, spent: Decimal, cap: str) -> None:
-        """Tell of a call that went out, and of how full its cap is now."""
+    def sent(self, label: str, step: str, spent: Decimal, cap: str) -> None:
+        """Print a call that was sent, and the used part of the cap."""
         full = int(_BAR * spent / Decimal(cap))
         self.say(
-            (f"  {who:<14}", "bold"),
-            f"{what:<34}",
+            (f"  {label:<14}", "bold"),
+            f"{step:<34}",
             ("sent     ", "green"),
             ("━" * full, "yellow"),
             ("─" * (_BAR - full), "dim"),
@@ -77,16 +77,16 @@ class Stage:
         )
         self.rest()
 
-    def refused(self, who: str, what: str, why: str) -> None:
-        """Tell of a call that did not go out."""
-        self.line(who, what, "REFUSED", "red", why)
+    def refused(self, label: str, step: str, why: str) -> None:
+        """Print a call that was refused."""
+        self.line(label, step, "REFUSED", "red", why)
         self.rest(3)
 
     def command(self, text: str) -> None:
-        """Show a command as somebody would type it."""
+        """Print a command with a shell prompt before it."""
         self.say(("  $ ", "dim"), (text, "bold"))
 
     def rest(self, beats: int = 1) -> None:
-        """Leave a person the time to read."""
+        """Pause for *beats*, so that a person has time to read; without a terminal, do not pause."""
         if self._paced:
             time.sleep(beats * _BEAT_S)

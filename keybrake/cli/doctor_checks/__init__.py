@@ -1,1 +1,1 @@
-"""What ``keybrake doctor`` looks at."""
+"""The checks and repairs of ``keybrake doctor``."""

@@ -1,4 +1,4 @@
-"""Can each vendor's credential be had: what ``keybrake doctor`` asks of the places that keep them."""
+"""Check for ``keybrake doctor`` whether each vendor's credential can be fetched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REMEDY = "mend that, or correct [credentials] in keybrake.toml"
 
 
 def credentials() -> Iterator[Finding]:
-    """Ask for each credential that a call would be made with; none of them is shown."""
+    """Fetch each credential that a call would use, and report the result without the secret."""
     if parent_process.address is not None:
         yield from _of_exec()
         return
@@ -31,7 +31,7 @@ def credentials() -> Iterator[Finding]:
 
 
 def _of_exec() -> Iterator[Finding]:
-    """Ask the process in front, as calls do here; which vendors it has one of, it alone knows."""
+    """Ask the ``keybrake exec`` that started this process; only it knows which credentials it has."""
     for vendor in credential_locations.VENDORS:
         begun = time.monotonic()
         try:
@@ -44,7 +44,7 @@ def _of_exec() -> Iterator[Finding]:
 
 
 def _in_environment(vendor: str) -> Iterator[Finding]:
-    """Look at the variables that the vendor's own tools read; what is amiss there may be meant."""
+    """Check the vendor's usual variables; a fault is only a note, because they may be unused."""
     for names in FROM_ENVIRONMENT[vendor]:
         if not any(map(os.environ.get, names.values())):
             continue
@@ -56,7 +56,7 @@ def _in_environment(vendor: str) -> Iterator[Finding]:
 
 
 def _ask(vendor: str, place: Place) -> tuple[bool, str]:
-    """Return whether the credential can be had, and what there is to say about that."""
+    """Return whether the credential could be fetched, and the details for the finding."""
     begun = time.monotonic()
     try:
         Credentials({vendor: place}, ttl_s=1).get(vendor)
@@ -70,6 +70,6 @@ def _took(begun: float) -> str:
 
 
 def _shown(place: Place) -> str:
-    """Return where it is kept, with the user's name or place before it."""
+    """Return the references of a credential: that of the user name, if any, and of the secret."""
     kept = (place[part] for part in ("user", "secret") if part in place)
     return " and ".join(map(references.harmless, kept))

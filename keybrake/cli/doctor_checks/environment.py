@@ -1,4 +1,4 @@
-"""What ``keybrake doctor`` looks at beside the ledger: Python, SQLite, configuration, SDKs, hooks."""
+"""Check for ``keybrake doctor``: Python, SQLite, configuration, SDKs and hooks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _READ_ENVIRONMENT = ("KEYBRAKE_LEDGER", "KEYBRAKE_CONFIG", "KEYBRAKE_VAULT_KEY")
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at. *verdict*: ``ok``, ``note`` or ``wrong``."""
+    """The result of one check. *verdict*: ``ok``, ``note`` or ``wrong``."""
 
     check: str
     verdict: str
@@ -32,7 +32,7 @@ class Finding(NamedTuple):
 
 
 def machine() -> Iterator[Finding]:
-    """Look at Python and at the SQLite it was built with."""
+    """Check the versions of Python and of its SQLite."""
     version = ".".join(map(str, sys.version_info[:3]))
     fits = sys.version_info >= _OLDEST_PYTHON
     yield Finding("python", "ok" if fits else "wrong", f"{version} ({sys.executable})")
@@ -44,7 +44,7 @@ def machine() -> Iterator[Finding]:
 
 
 def config_fault() -> str | None:
-    """Return why the configuration cannot be meant, down to every policy in it; None: it can."""
+    """Return the first fault in the configuration and its policies; None if there is none."""
     try:
         config = settings.current()
         for name in config.policies:
@@ -55,7 +55,7 @@ def config_fault() -> str | None:
 
 
 def config(fault: str | None) -> Iterator[Finding]:
-    """Say what is wrong in the configuration, or which one is in force."""
+    """Report the mistakes in the configuration, or the file in force."""
     if fault is not None:
         for detail in _config_mistakes() or [without_secrets(fault)]:
             yield Finding("config", "wrong", detail)
@@ -70,7 +70,7 @@ def config(fault: str | None) -> Iterator[Finding]:
 
 
 def _config_mistakes() -> list[str]:
-    """Return every mistake in the file, with its line; none if it is not the file that is wrong."""
+    """Return every mistake in the file, with its line; none if the fault is not in the file."""
     try:
         file = config_file.find_file()
         found = (
@@ -82,7 +82,7 @@ def _config_mistakes() -> list[str]:
 
 
 def sdks() -> Iterator[Finding]:
-    """Look at which vendors' SDKs are installed, and whether they can be guarded."""
+    """Check which vendors' SDKs are installed, and whether keybrake can guard their versions."""
     from keybrake import sdk
 
     found = [Finding(*_sdk(name, sdk.SUPPORTED.get(name))) for name in _VENDORS]
@@ -115,7 +115,7 @@ def _numbers(version: str) -> tuple[int, int]:
 
 
 def hooks() -> Iterator[Finding]:
-    """Put the hooks into the SDKs that are installed, in this process only, and look at them."""
+    """Install the hooks in the installed SDKs, in this process only, and check their status."""
     from keybrake import sdk
 
     for name in sdk.SUPPORTED:
@@ -142,7 +142,7 @@ def hooks() -> Iterator[Finding]:
 
 
 def _import_home_of(place: str) -> None:
-    """Import the module that *place* names: newer SDKs load their own modules when first used."""
+    """Import the module of *place*, because newer SDKs import their modules only on first use."""
     parts = place.split(".")
     for end in range(len(parts) - 1, 0, -1):
         with contextlib.suppress(ImportError):

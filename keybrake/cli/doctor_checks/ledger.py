@@ -1,4 +1,4 @@
-"""What ``keybrake doctor`` looks at in a ledger: the file, its rights, its lock and its clock."""
+"""Check a ledger for ``keybrake doctor``: its file, seal, file modes, lock and clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def ledger(url: str) -> Iterator[Finding]:
-    """Look at the ledger at *url*, if there is one yet."""
+    """Check the ledger at *url*, if there is one yet."""
     try:
         path = ledger_files.path_of(url)
     except PolicyError as error:
@@ -46,7 +46,7 @@ def ledger(url: str) -> Iterator[Finding]:
 
 
 def _troubles(path: Path) -> Iterator[Finding]:
-    """Look at what ``--repair`` can put right."""
+    """Report the problems that ``--repair`` can fix."""
     for trouble in repair.troubles(path):
         check, verdict = _TROUBLES[trouble.what]
         words = f"{trouble.words}. keybrake doctor --repair {_REMEDIES[trouble.what]}"
@@ -77,7 +77,7 @@ def _absent(path: Path) -> Finding:
 
 
 def _contents(book: Book) -> Iterator[Finding]:
-    """Read it all once: a page that is damaged shows here, not in the middle of a run."""
+    """Read the whole file once, so that a damaged page is found here and not during a run."""
     damage = book.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         yield Finding("ledger", "wrong", f"{book.path} is damaged: {damage}")
@@ -127,11 +127,11 @@ def _lock(path: Path) -> Finding:
 
 
 def _holder(file: Path) -> str:
-    """Say which process holds the lock, where the system tells."""
+    """Return the process that holds the lock, if the operating system tells."""
     inode = str(file.stat().st_ino)
     try:
         held = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
-        # "1: FLOCK ADVISORY WRITE 4711 08:01:131104 0 EOF"; waiting ones have an arrow.
+        # "1: FLOCK ADVISORY WRITE 4711 08:01:131104 0 EOF"; a waiting process has "->" before FLOCK.
         pids = [line[4] for line in held if line[1] == "FLOCK" and line[5].endswith(f":{inode}")]
         names = [Path(f"/proc/{pid}/comm").read_text("utf-8").strip() for pid in pids]
     except (OSError, IndexError, ValueError):

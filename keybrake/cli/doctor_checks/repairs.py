@@ -1,4 +1,4 @@
-"""What ``keybrake doctor --repair`` does, and what it asks before."""
+"""Carry out ``keybrake doctor --repair``; ask a person first if a repair loses something."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from keybrake.ledger.stores.sqlite import ledger_files
 
 def carry_out(ctx: click.Context, *, yes: bool, as_json: bool) -> Iterator[str]:
     """
-    Put right what is wrong around the ledger; yield what was done, which people read at once.
+    Repair the problems around the ledger; print each repair at once, and yield its description.
 
     Raises:
-        click.UsageError: Something would be lost, and nobody is there to be asked.
+        click.UsageError: Something would be lost, and there is no terminal on which to ask.
     """
     path = ledger_files.path_of(ledger_url(ctx))
     try:
-        # Put right one by one: what is done first may be all that is needed.
+        # One by one: the first repair may also fix the next problem, and repair() then does nothing.
         for trouble in list(repair.troubles(path)):
             if not _is_agreed(ctx, trouble, yes=yes):
                 continue
             done = repair.repair(path, trouble, patience_s=settings.current().lock_timeout)
-            words = done or f"{trouble.words}: that is not so any more, and nothing was done"
+            words = done or f"{trouble.words}: this has changed meanwhile, and nothing was done"
             if not as_json:
                 click.echo(f"repaired  {safe(words)}")
             yield words
     except LedgerError as error:
-        # What cannot be repaired is a finding of the checks that follow.
+        # The checks that follow report this error as a finding.
         if not as_json:
             click.echo(safe(error))
 

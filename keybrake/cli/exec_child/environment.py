@@ -1,4 +1,4 @@
-"""A child under a vault key: what stands in its environment, and what no longer does."""
+"""Make the environment of the child of ``keybrake exec``: a vault key replaces all secrets."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from keybrake.config.parent_process import ADDRESS
 from keybrake.config.references import Reference, schemes
 from keybrake.credentials import FROM_ENVIRONMENT, Credential
 
-# What is shorter may stand anywhere by chance.
+# A shorter secret could match other text by chance, so it is not searched for.
 _SHORTEST_SECRET = 8
-# Other secrets of the vendors': Stripe's and Resend's are told by how they begin, Twilio's only by the
-# name of the variable. Sources, noted 2026-11-28: https://docs.stripe.com/keys, https://resend.com/docs.
+# Other secrets of the vendors. Those of Stripe and Resend have a known prefix; those of Twilio can only
+# be recognized by the name of the variable. Sources, noted 2026-11-28: https://docs.stripe.com/keys,
+# https://resend.com/docs.
 _OF_A_VENDOR = r"\b[sr]k_(?:live|test)_\w{8,}|\bre_[A-Za-z0-9]{6,}_[A-Za-z0-9]{12,}"
 _OF_TWILIO = re.compile(r"TWILIO_(?:\w*_)?(?:TOKEN|SECRET)")
 _STARTUP = Path(__file__).parents[2] / "sdk" / "startup"
 
 
 def vendors_with_credentials(environ: Mapping[str, str]) -> list[str]:
-    """Return the vendors whose credential somebody has said the place of, in the file or by a variable."""
+    """Return the vendors with a credential in keybrake.toml or in the vendor's usual variables."""
     named = settings.current().credentials
     return [
         vendor
@@ -35,14 +36,14 @@ def environment(
     environ: Mapping[str, str], key: str, had: Mapping[str, Credential], ledger: str, address: str
 ) -> dict[str, str]:
     """
-    Return the environment of a child that has a vault key where it had the vendors' secrets.
+    Return the environment of the child, with the vault key in place of the vendors' secrets.
 
     Args:
-        environ: That of this process.
+        environ: The environment of this process.
         key: The vault key.
-        had: By vendor, what it had or could fetch.
-        ledger: URL of the ledger, absolute.
-        address: Where it may ask for credentials.
+        had: The credentials of this process, by vendor.
+        ledger: The ledger's URL, with an absolute path.
+        address: Address of the socket at which keybrake in the child asks for credentials.
     """
     taken_out = {*_own_secrets(), *_managers_secrets()}
     secrets = {credential.secret for credential in had.values()}
@@ -51,7 +52,7 @@ def environment(
         {name: value for name, value in environ.items() if name not in taken_out}, secrets, key
     )
     for vendor, credential in had.items():
-        # An agent that reads its key from the environment finds the vault key there.
+        # Set all variables from which an agent may read its API key to the vault key.
         named = {names["secret"] for names in FROM_ENVIRONMENT[vendor]} & set(environ)
         first = FROM_ENVIRONMENT[vendor][0]
         kept = _variables(settings.current().credentials.get(vendor, {}).get("secret"))
@@ -67,8 +68,8 @@ def environment(
 
 
 def _without(environ: Mapping[str, str], secrets: Iterable[str], key: str) -> dict[str, str]:
-    """Return an environment with the key wherever a secret, or what looks like one, stands, under whatever name."""
-    # One that has another in it goes first, or a part of it would stay.
+    """Return an environment in which the key replaces every known or likely secret in any variable."""
+    # Longest first: one secret may contain another.
     long = sorted((one for one in secrets if len(one) >= _SHORTEST_SECRET), key=len, reverse=True)
     found = re.compile("|".join((*map(re.escape, long), _OF_A_VENDOR)))
     made = {name: found.sub(str(key), value) for name, value in environ.items()}
@@ -76,7 +77,7 @@ def _without(environ: Mapping[str, str], secrets: Iterable[str], key: str) -> di
 
 
 def _own_secrets() -> Iterable[str]:
-    """Yield the variables that hold a vendor's secret."""
+    """Yield the names of the variables with a vendor's secret."""
     for choices in FROM_ENVIRONMENT.values():
         yield from (names["secret"] for names in choices)
     for place in settings.current().credentials.values():
@@ -89,7 +90,7 @@ def _variables(where: Reference | str | None) -> tuple[str, ...]:
 
 
 def _managers_secrets() -> set[str]:
-    """Return the variables with which a child could ask the places in use itself."""
+    """Return the names of variables that would let the child log in to the secrets managers in use."""
     places = settings.current().credentials.values()
     used = {at.scheme for place in places for at in place.values() if isinstance(at, Reference)}
     found: set[str] = set()

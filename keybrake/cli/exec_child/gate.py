@@ -1,4 +1,4 @@
-"""Who is given the vendors' credentials: whoever has the key of a run, or of one that stands under it."""
+"""Decide which vault keys get the vendors' credentials: those of the run and of its children."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _STRANGER = "the vault key is not that of this run"
 
 class Gate:
     """
-    Says of a vault key why whoever shows it is given no credential; None: it is given them.
+    Checks the vault keys with which processes ask for credentials.
 
     Args:
-        url: Of the ledger.
+        url: The URL of the ledger.
 
     Attributes:
-        run_id: The run that the credentials are for; until there is one, no key is right.
+        run_id: The run of ``keybrake exec``; while it is None, every key is refused.
     """
 
     def __init__(self, url: str) -> None:
@@ -24,14 +24,15 @@ class Gate:
         self.run_id: str | None = None
 
     def __call__(self, key: str) -> str | None:
-        """See the class."""
+        """Return why *key* is refused; None if it is accepted."""
         if self.run_id is None or not vault_key.is_wellformed(key):
             return _STRANGER
         ledger = open_ledger(self._url)
         shown = ledger.join(vault_key.digest(key))
         if shown is None:
             return _STRANGER
-        # The run of the key first, then what it stands under. A tool is as alive as its run.
+        # The run of the key first, then its parents. All up to our run must be open or paused; a tool
+        # in between has the state of its run.
         chain = [ledger.run(pk) for pk in ledger.chain(shown.pk)]
         ids = [scope.uid for scope in chain]
         if self.run_id not in ids:

@@ -1,4 +1,4 @@
-"""One child, and this process in front of it: signals go through, and so does how it ended."""
+"""Run the child of ``keybrake exec``: pass signals on to it, and return its exit status."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-# Those that a terminal sends to every process in it reach the child by themselves.
+# Signals to pass on to the child. A terminal also sends some to every process in it, the child
+# included: _next() recognizes those.
 _PASSED_ON = (
     signal.SIGINT,
     signal.SIGTERM,
@@ -20,17 +21,17 @@ _PASSED_ON = (
 )
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _SENT_BY_A_PROCESS = (0, -1, -6)  # SI_USER, SI_QUEUE, SI_TKILL: <bits/siginfo-consts.h>
-# A thread that was begun before the signals were held, such as one that waited for the ledger, may
-# take the signal that says that the child has ended.
+# Check for the end of the child at this interval: a thread that was started before hold_signals(), such
+# as one that waited for the ledger, may have received the SIGCHLD.
 _LOOK_AGAIN_S = 0.5
 _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 
 
 def hide() -> None:
     """
-    Keep programs of the same user from reading this process: its environment, its memory.
+    Keep other programs of the same user from reading this process's environment and memory.
 
-    Linux alone has it. What this process starts is a program like any other.
+    It works on Linux only. The child is not protected, because exec resets the flag.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
@@ -38,18 +39,18 @@ def hide() -> None:
 
 
 def hold_signals() -> None:
-    """From here on no signal ends this process; ``run`` passes them on. Threads begun later inherit it."""
+    """Block signals, so that none ends this process; ``run`` passes them on to the child."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {*_PASSED_ON, signal.SIGCHLD})
 
 
 def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
     """
-    Run a command and return its exit status, 128 and the signal's number if one ended it.
+    Run a command and return its exit status; if a signal ended it, 128 plus the signal's number.
 
     Raises:
-        OSError: It cannot be started.
+        OSError: The command cannot be started.
     """
-    # What Python ignores for itself, the child meets as ever.
+    # Python ignores some signals; reset them to the default for the child.
     child = os.posix_spawnp(
         command[0], list(command), dict(environ), setsigmask=[], setsigdef=_IGNORED_BY_PYTHON
     )
@@ -67,15 +68,16 @@ def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _next() -> tuple[int, bool]:
-    """Wait for a signal; return it, and whether the child has still to be told of it."""
+    """Wait for a signal; return its number, and whether it must be passed on to the child."""
     wanted = {*_PASSED_ON, signal.SIGCHLD}
     if hasattr(signal, "sigtimedwait"):
         info = signal.sigtimedwait(wanted, _LOOK_AGAIN_S)
         if info is None:
             return signal.SIGCHLD, True
-        # Of a terminal that is gone, the kernel tells the leader of its session alone.
-        told = info.si_signo != signal.SIGHUP and info.si_code not in _SENT_BY_A_PROCESS
-        return info.si_signo, not told
-    # macOS does not say who sent it: take these two for a terminal's.
+        # The kernel sent it, so the terminal has sent it to the child too. The exception is SIGHUP
+        # for a closed terminal, which only the session leader gets.
+        child_has_it = info.si_signo != signal.SIGHUP and info.si_code not in _SENT_BY_A_PROCESS
+        return info.si_signo, not child_has_it
+    # macOS does not tell the sender: assume that these two come from the terminal.
     number = signal.sigwait(wanted)
     return number, number not in (signal.SIGINT, signal.SIGQUIT)

@@ -1,1 +1,1 @@
-"""Prices in force, and how ``keybrake prices pull`` brings in the vendor's own."""
+"""Show the prices in force, and pull a vendor's prices with ``keybrake prices pull``."""

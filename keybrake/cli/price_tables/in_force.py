@@ -1,4 +1,4 @@
-"""What prices and rates are in force, where they come from, how old they are, and what is missing."""
+"""List the prices and rates in force, with source and age, and the prices that are missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keybrake.model.money import show, usd
 
 SHIPPED, OPERATOR, ECB = "shipped", "operator", "ecb"
 
-# What to write where nothing is written yet. USD stands for a number nobody may guess.
+# Examples of missing lines for keybrake.toml. "USD" stands for the number that the operator must know.
 _TO_WRITE = {
     "amount": '"USD"',
     "prefixes": '{ "+1" = "USD" }',
@@ -23,16 +23,16 @@ _TO_WRITE = {
     "table": '{ "NAME" = "USD" }',
     "tables": '{ sms = { "+1" = "USD" } }',
 }
-# Of these, what is not named is not meant to have a price.
+# Tables that need no price for "*": an endpoint or meter event that they do not name stays refused.
 _OPEN = ("endpoint", "meter_event")
 
 
 class Shown(NamedTuple):
     """
-    One figure in force.
+    One price in force.
 
-    *value* is USD, or a count, as text; None: no price, in writing. *origin* is ``shipped`` or
-    ``operator``.
+    *value* is USD, or a count, as text; None: the table says that there is no price. *origin* is
+    ``shipped`` or ``operator``.
     """
 
     vendor: str
@@ -55,7 +55,7 @@ class Shown(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """What has no price, so that its calls are refused, and what to write where."""
+    """A missing price, for which calls are refused, and an example of the line to write."""
 
     vendor: str
     name: str
@@ -65,7 +65,7 @@ class Missing(NamedTuple):
 
 
 class RateShown(NamedTuple):
-    """One currency's rate. *in_force* is false where it is too old; *with_margin* is what counts."""
+    """The rate of one currency. *with_margin* is used; *in_force* is False if it is too old."""
 
     currency: str
     usd_per_unit: str
@@ -78,7 +78,7 @@ class RateShown(NamedTuple):
 
 
 def prices(config: settings.Config, vendor: str | None) -> Iterator[Shown]:
-    """Yield every figure in force, of one vendor or of all."""
+    """Yield every price in force, of one vendor or of all."""
     file = config_file.find_file()
     pulled = figures_in(file.read_text("utf-8")) if file else {}
     for price in config.money.prices:
@@ -113,12 +113,12 @@ def age_days(as_of: str | None) -> int | None:
     try:
         noted = date.fromisoformat(as_of)
     except ValueError:
-        return None  # somebody's own words where the day stands
+        return None  # the operator has edited the comment with the day
     return max(0, (datetime.now(UTC).date() - noted).days)
 
 
 def missing(config: settings.Config, vendor: str | None) -> Iterator[Missing]:
-    """Yield each name that has no price, and each table that has none for what it does not name."""
+    """Yield each name without a price, and each table without a price for all other keys ("*")."""
     rows = config.money.prices.rows
     for whose, names in NAMES.items():
         for name, kind in names.items():
@@ -162,6 +162,6 @@ def rates(config: settings.Config) -> Iterator[RateShown]:
 
 
 def _decimal(rate: Fraction) -> str:
-    """Return a rate, which always is a number of decimals, with all of them."""
+    """Return a rate as an exact decimal number; every rate has a finite decimal expansion."""
     with localcontext(prec=80):
         return f"{(Decimal(rate.numerator) / rate.denominator).normalize():f}"

@@ -1,4 +1,4 @@
-"""How the vendor's own prices come into the configuration: ``keybrake prices pull twilio``."""
+"""``keybrake prices pull twilio``: fetch Twilio's prices and write them into keybrake.toml."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Place = tuple[str, str]
 @click.command(
     epilog="Example: keybrake prices pull twilio --country US --country GB --write",
     help="""
-Ask Twilio what your account pays: messages, calls and numbers.
+Ask Twilio for the prices of your account: messages, calls and numbers.
 
 The credential comes from TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN, or TWILIO_API_KEY with
 TWILIO_API_SECRET. Only GETs are sent. Countries that cannot be told apart by their numbers
@@ -46,7 +46,7 @@ tables are printed, to be pasted into keybrake.toml.
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @click.option("--api-base", metavar="URL", default=twilio_api.HOST, help="Ask there; for tests.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of what was pulled.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array of the pulled prices.")
 @click.pass_context
 def pull(
     ctx: click.Context,
@@ -114,7 +114,7 @@ def _origin(ctx: click.Context, said: str) -> str:
 
 
 def _pricing(origin: str) -> Pricing:
-    # Here, not above: these read the tables of all vendors.
+    # Import these late: they load the tables of all vendors, which other commands do not need.
     from keybrake.guard.vendor_client import ask
     from keybrake.vendors.inquirers import Inquiry
 
@@ -131,7 +131,7 @@ def _pricing(origin: str) -> Pricing:
 
 
 def _work(pricing: Pricing, countries: frozenset[str]) -> list[Place]:
-    """Return what to ask for: names of prices, each with a country."""
+    """Return the list of requests: names of prices, each with a country."""
     if not countries:
         return [(name, country) for name in LISTS for country in pricing.countries(name)]
     alike = sorted({other for country in countries for other in calling_codes.sharing(country)})
@@ -145,7 +145,7 @@ def _work(pricing: Pricing, countries: frozenset[str]) -> list[Place]:
 def _pulled(
     pricing: Pricing, work: Sequence[Place], *, quiet: bool
 ) -> tuple[dict[Place, Figure], list[Place]]:
-    """Return the figures, and what has none."""
+    """Return the prices, and the requests for which Twilio lists none."""
     found, empty = [], []
     for name, country in _with_progress(work, quiet=quiet):
         figures = pricing.figures(name, country)
@@ -165,7 +165,7 @@ def _with_progress(work: Sequence[Place], *, quiet: bool) -> Iterator[Place]:
 
 
 def _write(new: Figures, pulled: frozenset[Place]) -> tuple[Path, Figures]:
-    """Put *new* into the configuration file; return the file and what stands between its marks."""
+    """Write *new* into the configuration file; return the file and all prices between its marks."""
     file = config_file.find_file() or Path(config_file.FILE_NAME)
     there = file.is_file()
     text = file.read_bytes().decode("utf-8") if there else ""
@@ -174,7 +174,7 @@ def _write(new: Figures, pulled: frozenset[Place]) -> tuple[Path, Figures]:
     result = toml_block.written_into(text, figures, str(file))
     mode = file.stat().st_mode & 0o777 if there else 0o600
     write_whole(file, [result], force=there)
-    file.chmod(mode)  # it was the owner's choice who may read it
+    file.chmod(mode)  # keep the mode that the owner has chosen
     return file, figures
 
 

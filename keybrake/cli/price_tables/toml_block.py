@@ -1,4 +1,4 @@
-"""How pulled prices stand in ``keybrake.toml``: between two marks, and nothing else is touched."""
+"""Read and write the pulled prices between two marks in ``keybrake.toml``; all else is kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BY_DESTINATION = ("sms_segment", "voice_minute")
 
 
 class Figure(NamedTuple):
-    """A price of Twilio's: USD as text, the countries it is for, and the day it was pulled."""
+    """A price of Twilio: USD as text, its countries, and the day on which it was pulled."""
 
     usd: str
     countries: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ Figures = Mapping[tuple[str, str], Figure]
 
 
 def with_dearest(found: Iterable[tuple[tuple[str, str], Figure]]) -> dict[tuple[str, str], Figure]:
-    """Return one figure a key, the dearest: no country's price covers another's that is dearer."""
+    """Return one price for each key: the highest, because countries may share a calling code."""
     figures: dict[tuple[str, str], Figure] = {}
     for place, new in found:
         old = figures.get(place, new)
@@ -51,12 +51,12 @@ def with_dearest(found: Iterable[tuple[tuple[str, str], Figure]]) -> dict[tuple[
 
 def merged(old: Figures, new: Figures, pulled: AbstractSet[tuple[str, str]]) -> Figures:
     """
-    Return *new*, and of *old* what was not pulled again.
+    Return *new*, together with the prices in *old* that were not pulled again.
 
     Args:
-        old: What stands in the file.
-        new: What the vendor says now.
-        pulled: Name and country of what was asked for now.
+        old: The prices in the file.
+        new: The prices that Twilio has just returned.
+        pulled: Names and countries of the requests that were just made.
     """
     kept = [
         (place, figure)
@@ -68,7 +68,11 @@ def merged(old: Figures, new: Figures, pulled: AbstractSet[tuple[str, str]]) -> 
 
 
 def closed(figures: Figures) -> Figures:
-    """Return *figures* with no price, in writing, where only another country's would be found."""
+    """
+    Return *figures*, with ``none`` for each prefix that another country's shorter prefix would match.
+
+    Otherwise a number in that country would get the price of the other country.
+    """
     found = dict(figures)
     for name in _BY_DESTINATION:
         keys = [key for place, key in figures if place == name]
@@ -78,7 +82,7 @@ def closed(figures: Figures) -> Figures:
 
 
 def block(figures: Figures) -> str:
-    """Return *figures* as the part of a ``keybrake.toml`` that ``--write`` writes."""
+    """Return *figures* as the block of a ``keybrake.toml`` that ``--write`` writes."""
     return "\n".join([BEGIN, _HEAD, *_lines(figures), END, ""])
 
 
@@ -112,7 +116,7 @@ def figures_in(text: str) -> Figures:
     try:
         tables = tomllib.loads(found[0]).get("prices", {}).get("twilio", {})
     except tomllib.TOMLDecodeError as error:
-        msg = f"what stands between the marks of pulled prices cannot be read: {error}"
+        msg = f"the text between the marks of pulled prices cannot be read: {error}"
         raise click.ClickException(msg) from None
     noted = {key: (names, on) for key, names, on in _notes(found[0])}
     return {
@@ -131,11 +135,11 @@ def _notes(text: str) -> Iterator[tuple[tuple[str, str], tuple[str, ...], str]]:
 
 def written_into(text: str, figures: Figures, source: str) -> str:
     """
-    Return the ``keybrake.toml`` *text* with *figures* between the marks, and all else as it was.
+    Return the ``keybrake.toml`` *text* with *figures* between the marks, and all else unchanged.
 
     Raises:
-        click.ClickException: The file would not load, or say something else than before.
-        PolicyError: The same.
+        click.ClickException: The result would not be TOML, or would change another setting.
+        PolicyError: The result would not be a valid configuration.
     """
     line_end = "\r\n" if "\r\n" in text else "\n"
     plain = text.replace("\r\n", "\n")
@@ -165,7 +169,7 @@ def _check(without: str, result: str, source: str) -> None:
 
 
 def _rest(text: str) -> Mapping[str, Any]:
-    """Return everything in *text* but the tables that a pull writes."""
+    """Return all settings in *text* except the tables that a pull writes."""
     given = tomllib.loads(text, parse_float=Decimal)
     prices = given.get("prices", {})
     twilio = prices.get("twilio", {})

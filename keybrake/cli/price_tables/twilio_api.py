@@ -1,4 +1,4 @@
-"""What this Twilio account pays: the answers of the vendor's Pricing API, read with GETs only."""
+"""Read the prices of a Twilio account from the vendor's Pricing API, with GET requests only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from keybrake.model.money import convert, usd
 from keybrake.vendors.twilio import calling_codes
 
 HOST = "https://pricing.twilio.com"
-# Which list holds which prices (twilio-python 9.13.0, OpenAPI document of 2026-04-14).
+# Name of a price -> path of its list (twilio-python 9.13.0, OpenAPI document of 2026-04-14).
 LISTS: Mapping[str, str] = {
     "sms_segment": "/v1/Messaging/Countries",
     "voice_minute": "/v2/Voice/Countries",
@@ -42,10 +42,10 @@ class Pricing:
     The Pricing API of one account.
 
     Attributes:
-        origin: Where it is.
-        get: Sends a GET for a path there, and raises ``OSError`` if nothing comes back.
-        money: How another currency becomes dollars.
-        today: The day to note.
+        origin: Scheme and host of the API.
+        get: Sends a GET for a path there; raises ``OSError`` if there is no answer.
+        money: The exchange rates for prices in other currencies.
+        today: The day to record with each price.
     """
 
     origin: str
@@ -54,7 +54,7 @@ class Pricing:
     today: str
 
     def countries(self, name: str) -> list[str]:
-        """Return every country that has prices of this name."""
+        """Return every country with prices of this name."""
         found: list[str] = []
         path: str | None = f"{LISTS[name]}?PageSize=1000"
         for _ in range(_MOST_PAGES):
@@ -66,7 +66,7 @@ class Pricing:
                 following = page["meta"]["next_page_url"]
             except (KeyError, TypeError, ValueError) as error:
                 raise self._not_understood(path, repr(error)) from None
-            # Whatever host it names: the credential goes to the one that was asked.
+            # Ignore the host in that URL: the credential must only go to self.origin.
             parts = urlsplit(str(following)) if following else None
             path = parts and f"{parts.path}?{parts.query}"
         msg = f"{self.origin}{LISTS[name]} has more than {_MOST_PAGES} pages"
@@ -74,11 +74,11 @@ class Pricing:
 
     def figures(self, name: str, country: str) -> list[tuple[tuple[str, str], Figure]]:
         """
-        Return what the account pays in one country; nothing where the vendor sells nothing.
+        Return the prices of the account in one country; empty if the vendor sells nothing there.
 
         Raises:
-            click.ClickException: The vendor did not answer, or not in a way that is understood.
-            PolicyError: The prices are in a currency that has no rate.
+            click.ClickException: The vendor did not answer, its answer has another form than
+                expected, or the prices are in a currency without a rate.
         """
         path = f"{LISTS[name]}/{country}"
         body = self._get(path)
@@ -104,7 +104,7 @@ class Pricing:
         return f"{usd(convert(int(whole + part), len(part), rate)):f}"
 
     def _get(self, path: str) -> Any:
-        """Return the decoded answer; None: there is nothing at *path*."""
+        """Return the decoded answer; None if there is nothing at *path*."""
         reply = self._answer(path)
         if reply.status == 404:
             return None
@@ -130,7 +130,7 @@ class Pricing:
                     continue
                 msg = f"{self.origin} did not answer: {error}"
                 raise click.ClickException(msg) from None
-            # A read may be repeated as often as one likes, and many countries are many reads.
+            # A GET is safe to repeat, and --all makes so many that some get 429.
             status = reply.status or 0
             if attempt == _TRIES or (status != 429 and status < 500):
                 break
@@ -154,7 +154,7 @@ def _code(said: Any) -> str:
 
 
 def _price(entry: Mapping[str, Any]) -> str:
-    """Return what the account pays: the current price, else the one without discounts."""
+    """Return the current price of the account, else the price without discounts."""
     said = entry.get("current_price")
     text = str(entry["base_price"] if said is None else said)
     if not _PRICE.fullmatch(text):
@@ -172,7 +172,7 @@ def _sms(body: Mapping[str, Any], country: str) -> Iterator[tuple[str, str]]:
 
 
 def _voice(body: Mapping[str, Any], _: str) -> Iterator[tuple[str, str]]:
-    """Yield a price for each prefix, as the vendor lists them for every origin of a call."""
+    """Yield a price for each prefix; these prices hold for every origin of a call."""
     for entry in body["outbound_prefix_prices"] or ():
         price = _price(entry)
         for prefix in entry["destination_prefixes"]:

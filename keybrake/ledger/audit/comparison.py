@@ -19,7 +19,7 @@ Rows = Mapping[Key, tuple[object, ...]]
 
 class Table(NamedTuple):
     """
-    One table whose rows follow from the events.
+    One table with rows that follow from the events.
 
     Attributes:
         key: Number of columns in the key; they come first in both statements.
@@ -198,7 +198,7 @@ def differing_calls(
 
 
 def unknown_calls(connection: sqlite3.Connection, replay: Replay) -> Iterator[Finding]:
-    """Yield the unknown calls whose reason, object or HTTP status differs from their event."""
+    """Yield the unknown calls with another reason, object or HTTP status than in their event."""
     for seq, detail in sorted(replay.unknown.items()):
         found = connection.execute(_DETAIL, (seq,)).fetchone()
         if found is not None and detail is not None and json.loads(detail) != [*found]:
