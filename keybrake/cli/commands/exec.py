@@ -17,7 +17,7 @@ from keybrake.cli.exec_child import environment, spawn
 from keybrake.cli.exec_child.gate import Gate
 from keybrake.cli.ui.arguments import ledger_url
 from keybrake.cli.ui.ledger_pages import Book
-from keybrake.cli.ui.policy_options import meant, policy_options
+from keybrake.cli.ui.policy_options import policy_arguments, policy_options
 from keybrake.cli.ui.text import brief, dollars, safe, to_json
 from keybrake.config import config_file
 from keybrake.errors import PolicyError
@@ -59,7 +59,7 @@ def exec_(ctx: click.Context, /, command: tuple[str, ...], *, as_json: bool, **s
     gate = Gate(url)
     with _broker(known, written, gate) as broker:
         try:
-            key = issue_vault_key(label, ledger=url, **{**given, **meant(ctx, **said)})
+            key = issue_vault_key(label, ledger=url, **{**given, **policy_arguments(ctx, **said)})
         except PolicyError as error:
             raise click.UsageError(str(error), ctx) from error
         gate.run_id = key.run_id

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from keybrake.cli.ui.arguments import ledger_url
 from keybrake.cli.ui.ledger_pages import Book
-from keybrake.cli.ui.policy_options import NONE, meant, policy_options
+from keybrake.cli.ui.policy_options import NONE, policy_arguments, policy_options
 from keybrake.cli.ui.text import dollars, moment, safe, to_json
 from keybrake.errors import PolicyError
 from keybrake.model import clock
@@ -51,7 +51,7 @@ def issue(ctx: click.Context, /, session_id: str, *, as_json: bool, **said: Any)
     arguments.check_policies()
     url = ledger_url(ctx)
     try:
-        made = issue_vault_key(session_id, ledger=url, **meant(ctx, **said))
+        made = issue_vault_key(session_id, ledger=url, **policy_arguments(ctx, **said))
     except PolicyError as error:
         raise click.UsageError(str(error), ctx) from error
     if as_json:

@@ -46,9 +46,9 @@ effect.
 """,
 )
 @_verb
-def revoke(ctx: click.Context, /, **meant: Any) -> None:
+def revoke(ctx: click.Context, /, **options: Any) -> None:
     """See ``--help``."""
-    _steer(ctx, "revoke", **meant)
+    _steer(ctx, "revoke", **options)
 
 
 @click.command(
@@ -60,9 +60,9 @@ Their calls are refused until they are resumed. If one RUN is wrong, nothing is 
 """,
 )
 @_verb
-def pause(ctx: click.Context, /, **meant: Any) -> None:
+def pause(ctx: click.Context, /, **options: Any) -> None:
     """See ``--help``."""
-    _steer(ctx, "pause", **meant)
+    _steer(ctx, "pause", **options)
 
 
 @click.command(
@@ -74,9 +74,9 @@ A revoked, closed or expired run cannot be resumed. If one RUN is wrong, nothing
 """,
 )
 @_verb
-def resume(ctx: click.Context, /, **meant: Any) -> None:
+def resume(ctx: click.Context, /, **options: Any) -> None:
     """See ``--help``."""
-    _steer(ctx, "resume", **meant)
+    _steer(ctx, "resume", **options)
 
 
 def _steer(

@@ -65,7 +65,7 @@ _OPTIONS = (
 
 def policy_options(*, lifetime: str, name: str) -> Callable[[F], F]:
     """
-    Return a decorator that adds the options to a command; ``meant`` turns them into arguments.
+    Return a decorator that adds the options to a command; ``policy_arguments`` turns them into arguments.
 
     Args:
         lifetime: Default lifetime of the run, for the help.
@@ -86,7 +86,7 @@ def policy_options(*, lifetime: str, name: str) -> Callable[[F], F]:
     return decorate
 
 
-def meant(
+def policy_arguments(
     ctx: click.Context,
     *,
     cap: str | None,
