@@ -3,7 +3,6 @@
 import json
 from urllib.parse import parse_qsl
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stripe._encode import _api_encode
@@ -14,6 +13,7 @@ from keybrake.guard import vendor_client
 from keybrake.guard.vendor_client import ask
 from keybrake.vendors.inquirers import Inquiry
 from keybrake.wire import hosts
+from tests._each import each
 
 _LEAF = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 _NAME = st.text("abc_", min_size=1, max_size=4)
@@ -77,7 +77,7 @@ def test_a_credential_does_not_show():
     assert "sk_1" not in f"{Credential('sk_1')}"
 
 
-@pytest.mark.parametrize(
+@each(
     ("vendor", "origin", "own"),
     [
         ("stripe", "https://api.stripe.com", True),

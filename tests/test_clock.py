@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from keybrake import PolicyError
 from keybrake.model import clock
+from tests._each import each
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_a_duration_is_a_number_and_a_unit(value, seconds):
     assert clock.duration(value, field="expires_in") == seconds * 1_000_000
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     [
         "0s", "-1h", "1e9h", "NaN", "2h2h", "2 h", " 2h", "2h\n", "∞", "1mo", "1w", "2H", "h", "2", "",

@@ -13,6 +13,7 @@ import stripe
 
 import keybrake
 from keybrake import errors
+from tests._each import each
 
 FIELDS = {
     "reason": "cap_exceeded",
@@ -74,7 +75,7 @@ def test_errors_have_builtin_base_classes():
     assert issubclass(keybrake.UnsupportedSDK, ImportError)
 
 
-@pytest.mark.parametrize("kind", REFUSALS)
+@each("kind", REFUSALS)
 def test_a_refusal_carries_its_fields(kind):
     """Each field is an attribute, and a field that was not given is None."""
     refusal = kind("No.", **FIELDS)
@@ -86,7 +87,7 @@ def test_a_refusal_carries_its_fields(kind):
     assert kind("No.", reason="x").fields == dict.fromkeys(FIELDS) | {"reason": "x"}
 
 
-@pytest.mark.parametrize("kind", REFUSALS)
+@each("kind", REFUSALS)
 def test_no_refusal_is_retryable(kind):
     """``retryable`` is False on the class and on the instance, for frameworks that check it."""
     assert kind.retryable is False
@@ -98,7 +99,7 @@ def same(one: BaseException, other: BaseException) -> bool:
     return (type(one), str(one), one.fields) == (type(other), str(other), other.fields)
 
 
-@pytest.mark.parametrize("kind", REFUSALS)
+@each("kind", REFUSALS)
 def test_a_refusal_copies_and_pickles(kind):
     """Copy, deepcopy and every pickle protocol keep all fields."""
     refusal = kind("No.", **FIELDS)

@@ -5,9 +5,8 @@ import re
 import sys
 from pathlib import Path
 
-import pytest
-
 import keybrake
+from tests._each import each
 
 HOUSE = Path(keybrake.__file__).parent
 TESTS = Path(__file__).parent
@@ -34,7 +33,7 @@ def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
-@pytest.mark.parametrize("path", MODULES, ids=named)
+@each("path", MODULES, ids=named)
 def test_a_file_answers_one_question(path):
     """A file of the package has at most 500 lines, and its first line is a docstring."""
     text = path.read_text("utf-8")
@@ -45,7 +44,7 @@ def test_a_file_answers_one_question(path):
     assert first
 
 
-@pytest.mark.parametrize("path", MODULES, ids=named)
+@each("path", MODULES, ids=named)
 def test_a_function_fits_on_a_screen(path):
     """The code of no function is longer than 60 lines."""
     long = {f.name: lines_of_code(f) for f in functions(path) if lines_of_code(f) > 60}
@@ -53,7 +52,7 @@ def test_a_function_fits_on_a_screen(path):
     assert not long
 
 
-@pytest.mark.parametrize("path", MODULES, ids=named)
+@each("path", MODULES, ids=named)
 def test_nothing_is_left_to_be_done(path):
     """No placeholder, and no import that only type checkers see."""
     text = path.read_text("utf-8")
@@ -96,7 +95,7 @@ def nearest(name: str, known: dict[str, set[str]]) -> str | None:
     return name or None
 
 
-@pytest.mark.parametrize("path", TEST_MODULES, ids=named)
+@each("path", TEST_MODULES, ids=named)
 def test_every_test_states_its_promise(path):
     """The docstring of a test is one sentence on one line."""
     tests = [f for f in functions(path) if f.name.startswith("test_")]

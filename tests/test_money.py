@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from keybrake import PolicyError
 from keybrake.model.money import MOST_MICROS, convert, micros_of, show, usd
+from tests._each import each
 
 
 class OddFloat(float):
@@ -20,7 +21,7 @@ class OddFloat(float):
     __str__ = __repr__
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "micros"),
     [
         (0, 0),
@@ -44,7 +45,7 @@ def test_an_amount_becomes_whole_micros_rounded_down(value, micros):
     assert micros_of(value, field="cap") == micros
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     [
         True,

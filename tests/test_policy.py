@@ -12,6 +12,7 @@ from keybrake.model.call import Call, Effect
 from keybrake.policy import decision as policy_decision
 from keybrake.policy.decision import Standing, Used
 from keybrake.policy.policy import Rule, Terms
+from tests._each import each
 
 NOW = 1_000
 MONEY = Call("stripe", "stripe.refunds.create", "POST", "/v1/refunds", Effect.MONEY)
@@ -249,7 +250,7 @@ def test_a_free_call_fits_an_exceeded_cap():
     assert decide([standing(cap=10, spent=25)], READ, 0).refusal is None
 
 
-@pytest.mark.parametrize(
+@each(
     ("scope", "kind", "word", "text"),
     [
         ({"max_amount": 5}, errors.AmountTooLarge, "run", "this run allows"),

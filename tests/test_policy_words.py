@@ -3,13 +3,12 @@
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-import pytest
-
 from keybrake import errors
 from keybrake.model.call import Call, Effect
 from keybrake.policy import decision as policy_decision
 from keybrake.policy.decision import Standing, Used
 from keybrake.policy.policy import Rule, Terms
+from tests._each import each
 
 NOON = 1_767_268_800_000_000  # 2026-01-01T12:00:00Z, in micros
 REFUND = Call("stripe", "stripe.refunds.create", "POST", "/v1/refunds", Effect.MONEY)
@@ -337,7 +336,7 @@ def refusal_of(case: Case) -> errors.CallRefused:
     return decision.refusal
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@each("case", CASES.values(), ids=CASES)
 def test_a_refusal_has_all_its_sentences(case):
     """The text has the run, the endpoint, the reason, that nothing was sent, not to retry, and a hint."""
     refusal = refusal_of(case)
@@ -348,7 +347,7 @@ def test_a_refusal_has_all_its_sentences(case):
     )
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@each("case", CASES.values(), ids=CASES)
 def test_a_refusal_has_fields_for_programs(case):
     """Programs read type and fields, and a field that does not apply is None."""
     refusal = refusal_of(case)
@@ -367,7 +366,7 @@ def test_a_refusal_has_fields_for_programs(case):
     }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@each("case", CASES.values(), ids=CASES)
 def test_a_noted_refusal_has_the_same_text(case):
     """Report mode notes a policy refusal with the same text, and a stopped run still refuses."""
     reporting = case._replace(run=case.run._replace(mode="report"))
@@ -415,7 +414,7 @@ WHOSE = [
 ]
 
 
-@pytest.mark.parametrize(("facts", "why", "word"), WHOSE, ids=[case[1] for case in WHOSE])
+@each(("facts", "why", "word"), WHOSE, ids=[case[1] for case in WHOSE])
 def test_a_refusal_names_the_scope_that_refused(facts, why, word):
     """The text begins with the calling run, and names the parent or tool that refused."""
     refusal = policy_decision.decide([CHILD, scope(**facts)], REFUND, increase=2, now=NOON).refusal

@@ -12,6 +12,7 @@ import keybrake
 from keybrake import PolicyError
 from keybrake.config import prices as price_list
 from keybrake.config import settings
+from tests._each import each
 
 PROFILE = """
 [money]
@@ -168,7 +169,7 @@ def test_no_price_in_writing_refuses_what_a_shorter_prefix_would_cover():
     assert found.exact("twilio", "lookup_field", "y") == 1_000_000
 
 
-@pytest.mark.parametrize(
+@each(
     ("usd", "micros"),
     [
         ("0.0083", 8300), ("0.0000001", 1), ("0.0000010000000001", 2), ("0", 0), ("0.000", 0),
@@ -189,7 +190,7 @@ def test_a_table_replaces_the_shipped_one_of_its_name():
     assert prices(sms_segment={}).longest("twilio", "sms_segment", "+1") is None
 
 
-@pytest.mark.parametrize(
+@each(
     ("key", "told"),
     [
         ("44", 'write "+44"'),
@@ -210,7 +211,7 @@ def test_a_table_replaces_the_shipped_one_of_its_name():
         (None, 'write "+" and the country code'),
     ],
 )
-@pytest.mark.parametrize("name", ["sms_segment", "mms_message", "voice_minute", "verify_channel"])
+@each("name", ["sms_segment", "mms_message", "voice_minute", "verify_channel"])
 def test_a_destination_that_would_never_match_is_told(name, key, told):
     """A key that no number can begin with is an error that says what to write."""
     table = {key: "0.01"}
@@ -221,7 +222,7 @@ def test_a_destination_that_would_never_match_is_told(name, key, told):
     assert told in str(refused.value)
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "told"),
     [
         ("[prices.twillio]", "prices: unknown key 'twillio'"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import keybrake
+from tests._each import each
 
 API = Path(__file__).parent / "typing" / "api.py"
 # filelock is not among them: its fork hooks have to be there before ours (ledger/_forking.py).
@@ -106,9 +107,7 @@ def documented() -> list[object]:
     return found
 
 
-@pytest.mark.parametrize(
-    "thing", documented(), ids=lambda t: getattr(t, "__qualname__", "property")
-)
+@each("thing", documented(), ids=lambda t: getattr(t, "__qualname__", "property"))
 def test_everything_public_says_what_it_does(thing):
     """A docstring begins with one line that ends in a period, or draws the tree."""
     first = inspect.cleandoc(thing.__doc__).splitlines()[0]

@@ -19,6 +19,7 @@ from keybrake.model.call import Attempt, InDoubt, Reply, Request
 from keybrake.testing import FakeResend, FakeTwilio, Fault
 from keybrake.vendors import VENDORS
 from keybrake.vendors.inquirers import inquirer_of
+from tests._each import each
 
 EMAIL = {"from": "a@x.dev", "to": ["b@x.dev", "c@x.dev"], "subject": "s", "text": "t"}
 
@@ -214,8 +215,8 @@ def test_nothing_is_repeated_while_the_process_that_made_the_call_lives(
     assert [entry.method for entry in fake.journal.entries] == ["GET"]
 
 
-@pytest.mark.parametrize("vendor", ["stripe", "resend"])
-@pytest.mark.parametrize(
+@each("vendor", ["stripe", "resend"])
+@each(
     ("age", "repeats"),
     [(-1, False), (0, True), (23 * clock.HOUR, True), (23 * clock.HOUR + 1, False)],
 )

@@ -11,6 +11,7 @@ from keybrake import Limit, Policy, PolicyError
 from keybrake.model import clock
 from keybrake.policy import policy as policies
 from keybrake.policy.policy import Rule, load_terms, matches, terms_of
+from tests._each import each
 
 
 def at(text: str) -> int:
@@ -21,7 +22,7 @@ def at(text: str) -> int:
 # Patterns
 
 
-@pytest.mark.parametrize(
+@each(
     ("pattern", "endpoint", "method", "path", "meant"),
     [
         ("stripe.refunds.create", "stripe.refunds.create", "POST", "/v1/refunds", True),
@@ -45,7 +46,7 @@ def test_a_star_is_one_segment(pattern, endpoint, method, path, meant):
     assert matches(pattern, endpoint, method, path) is meant
 
 
-@pytest.mark.parametrize(
+@each(
     "pattern",
     [
         "*", "stripe", "stripe.*", "stripe.**", "stripe.refunds.**", "stripe..create", ".refunds.create",
@@ -73,8 +74,8 @@ def test_a_lone_star_says_what_to_do_instead():
 # Fields
 
 
-@pytest.mark.parametrize("field", ["cap", "daily_usd_cap", "max_amount"])
-@pytest.mark.parametrize(
+@each("field", ["cap", "daily_usd_cap", "max_amount"])
+@each(
     "value",
     [True, -1, "1_000", float("nan"), pytest.param(10**5000, id="very long"), "٣", [1]],
 )
@@ -84,7 +85,7 @@ def test_a_bad_amount_is_refused_in_every_field(field, value):
         Policy(**{"cap": 1, field: value})
 
 
-@pytest.mark.parametrize("value", [True, -1, 1.0, "5", 10**13, float("inf"), [1], 2**63])
+@each("value", [True, -1, 1.0, "5", 10**13, float("inf"), [1], 2**63])
 def test_a_bad_number_of_calls_is_refused(value):
     """``max_calls`` is a whole number from 0 up."""
     with pytest.raises(PolicyError, match=r"^max_calls=.*write a whole number from 0 up"):
@@ -93,10 +94,8 @@ def test_a_bad_number_of_calls_is_refused(value):
         Limit(max_calls=value)
 
 
-@pytest.mark.parametrize(
-    "field", ["max_calls", "allow", "limits", "expires_in", "cap", "daily_usd_cap"]
-)
-@pytest.mark.parametrize(
+@each("field", ["max_calls", "allow", "limits", "expires_in", "cap", "daily_usd_cap"])
+@each(
     "value",
     [10**5000, [10**5000], {"stripe.refunds.create": 10**5000}],
     ids=["int", "list", "table"],
@@ -142,9 +141,7 @@ def test_a_limit_limits_something():
         Limit(per="day")
 
 
-@pytest.mark.parametrize(
-    "per", ["week", "0m", "59s", "32d", "2 h", "", "Day", 5, None, True, "٣h", "1mo", b"day"]
-)
+@each("per", ["week", "0m", "59s", "32d", "2 h", "", "Day", 5, None, True, "٣h", "1mo", b"day"])
 def test_a_bad_window_is_refused(per):
     """A window is the run, a calendar unit, or one minute to 31 days."""
     with pytest.raises(PolicyError, match=r"^per="):

@@ -17,6 +17,7 @@ import stripe
 
 import keybrake
 from keybrake import Limit, PolicyError
+from tests._each import each
 
 
 def pay(dollars: int = 1) -> str:
@@ -380,7 +381,7 @@ def test_a_frameworks_decorator_goes_above(ledger_url, fake):
         framework(1)
 
 
-@pytest.mark.parametrize(
+@each(
     "thing",
     [Framework(pay), Framework, functools.partial(pay, 1), functools.lru_cache(pay), property(pay), 5, None, "pay", print],
     ids=lambda thing: type(thing).__name__,

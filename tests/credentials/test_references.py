@@ -4,9 +4,10 @@ import pytest
 
 from keybrake.config.references import Reference, Unreadable, parse, readable
 from keybrake.errors import PolicyError
+from tests._each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "expected"),
     [
         ("env://STRIPE_API_KEY", Reference("env", "STRIPE_API_KEY")),
@@ -51,7 +52,7 @@ def test_a_displayed_reference_hides_secrets(text, shown):
     assert parse(text, "stripe").harmless == shown
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", "", "env://", "ENV://A", "://x", "env:/A", "env://A B", 5, None, True, b"env://A", ["env://A"]],
 )  # fmt: skip

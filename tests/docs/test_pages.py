@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests._each import each
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -39,7 +39,7 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     assert "runaway-agent" in re.sub(r"<[^>]*>", "", tutorial)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@each("page", PAGES, ids=NAMES)
 def test_links_between_files_lead_somewhere(page):
     """A relative link on a page leads to a file that is there."""
     text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
@@ -49,7 +49,7 @@ def test_links_between_files_lead_somewhere(page):
     assert lost == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@each("page", PAGES, ids=NAMES)
 def test_the_words_are_those_of_the_glossary(page):
     """No page uses another word for what the glossary has a word for."""
     prose = re.sub(r"```.*?```|`[^`]*`|<!--.*?-->", "", page.read_text("utf-8"), flags=SPANS)

@@ -20,6 +20,7 @@ from keybrake.cli import app
 from keybrake.config import credential_locations, settings
 from keybrake.config import prices as price_list
 from keybrake.vendors import VENDORS
+from tests._each import each
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -38,13 +39,13 @@ def section(name: str) -> str:
     return rest.partition("\n## ")[0]
 
 
-@pytest.mark.parametrize("command", sorted(app.app.commands))
+@each("command", sorted(app.app.commands))
 def test_every_command_has_a_section(command):
     """A command that can be typed is described on the page on the command line."""
     assert section(command).strip()
 
 
-@pytest.mark.parametrize("command", sorted(app.app.commands))
+@each("command", sorted(app.app.commands))
 def test_every_option_of_a_command_is_named(command):
     """A command's section names every option that the command takes."""
     options = {
@@ -150,7 +151,7 @@ def test_the_error_tree_on_the_page_is_that_of_the_source():
     assert real == parents
 
 
-@pytest.mark.parametrize("name", [n for n in keybrake.__all__ if n != "errors"])
+@each("name", [n for n in keybrake.__all__ if n != "errors"])
 def test_every_public_name_is_documented(name):
     """A name that can be imported from keybrake has an entry in the API reference."""
     entry = re.compile(rf"^\.\. (?:auto\w+|py:data):: {name}\b", re.MULTILINE)

@@ -14,6 +14,7 @@ from keybrake.ledger import open_ledger
 from keybrake.ledger.stores.sqlite import ledger_files, seal_file
 from keybrake.ledger.stores.sqlite.ledger_files import Unusable
 from keybrake.model import clock
+from tests._each import each
 from tests.ledger.test_events import false_hashes
 
 # Which file a URL names
@@ -213,7 +214,7 @@ def test_a_network_file_system_is_named(mounts):
     ledger_files.refuse_network(Path("/home/ledger.db"))
 
 
-@pytest.mark.parametrize(
+@each(
     ("version", "fault"),
     [
         ((3, 36, 9), "too old"),

@@ -16,6 +16,7 @@ from twilio.rest import Client
 
 import keybrake
 from keybrake.sdk.handed import difference, handed
+from tests._each import each
 from tests.sdk._vault_calls import ANSWERS, OLD_WAYS, SID, operator
 
 pytestmark = OLD_WAYS
@@ -326,7 +327,7 @@ def test_an_opener_with_headers_of_its_own(key, wire, rows):
     assert wire.seen == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("one", "other"),
     [
         (("get", "https://h/a?b=1&a=2", {}), ("GET", "https://h/a?a=2&b=1", {"Accept": "x"})),
@@ -345,7 +346,7 @@ def test_what_is_the_same(one, other):
     assert difference(handed(*one), handed(*other)) is None
 
 
-@pytest.mark.parametrize(
+@each(
     ("other", "told"),
     [
         (("POST", "https://h/a", {}), "it would be POST '/a'"),

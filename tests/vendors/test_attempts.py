@@ -1,11 +1,11 @@
 """Is only proof proof, over all attempts of one call?"""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keybrake.model.call import Attempt, Reply
 from keybrake.vendors.attempts import Verdict, verdict
+from tests._each import each
 
 UNSENT, LOST = Attempt(None, unsent=True), Attempt(None)
 VOID, UNKNOWN, READ = Verdict.NOTHING_HAPPENED, Verdict.UNKNOWN, Verdict.ANSWERED
@@ -17,7 +17,7 @@ def _reply(attempts, headers):
     return Reply(status=made[-1].status if made else None, headers=headers, attempts=made)
 
 
-@pytest.mark.parametrize(
+@each(
     ("attempts", "headers", "expected"),
     [
         ([], {}, UNKNOWN),

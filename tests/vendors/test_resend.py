@@ -11,6 +11,7 @@ from keybrake.config import settings
 from keybrake.config.settings import Money
 from keybrake.model.call import Attempt, Call, Effect, Meter, Reply, Request, State
 from keybrake.vendors.resend.vendor import Resend
+from tests._each import each
 
 RESEND = Resend()
 MONEY = Money()
@@ -47,7 +48,7 @@ class Shouted(str):
         return ""
 
 
-@pytest.mark.parametrize(
+@each(
     ("fields", "count"),
     [
         ({}, 1),
@@ -83,7 +84,7 @@ def test_every_recipient_counts(fields, count):
     assert call.value_micros == count * RATE
 
 
-@pytest.mark.parametrize(
+@each(
     "to",
     [
         {"email": "b@x.y"},
@@ -99,7 +100,7 @@ def test_every_recipient_counts(fields, count):
     ],
     ids=lambda to: type(to).__name__,
 )
-@pytest.mark.parametrize("field", ["to", "bcc", "Cc"])
+@each("field", ["to", "bcc", "Cc"])
 def test_recipients_nobody_can_count_are_refused(field, to):
     """What is neither a text nor a list of texts is not counted as one."""
     assert describe("/emails", {**MAIL, field: to}).refusal[0] == "unknown_amount"
@@ -253,7 +254,7 @@ def test_a_forward_names_its_recipients():
     assert call.value_micros == 2 * RATE
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "path", "effect"),
     [
         ("GET", "/emails/e1", Effect.READ),
@@ -320,7 +321,7 @@ def test_a_replay_is_the_callers_own():
     assert (own.replayed, ours.replayed) == (True, False)
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         *(None, {}, {"id": None}, {"id": 5}, {"id": ""}, [], "e1", {"data": [{"id": "e1"}]}),
@@ -335,7 +336,7 @@ def test_a_success_without_an_email_is_unknown(body):
 BATCH = [MAIL, {**MAIL, "cc": ["c@x.y"]}, {**MAIL, "bcc": ["d@x.y", "e@x.y"]}]
 
 
-@pytest.mark.parametrize(
+@each(
     ("ids", "errors", "count"),
     [
         (["e1", "e2", "e3"], None, 6),
@@ -372,7 +373,7 @@ def test_a_batch_of_which_nothing_was_taken_costs_nothing():
     assert (told.state, told.value_micros, told.position) == (State.SETTLED, 0, None)
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         *({}, {"data": []}, {"data": None}, {"data": [{}]}, {"data": ["e1"]}, {"id": "e1"}),
@@ -386,7 +387,7 @@ def test_a_batch_answer_nobody_can_read_is_unknown(body):
     assert ended(describe("/emails/batch", BATCH), body).state is State.UNKNOWN
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "state"),
     [
         *((400, State.VOIDED), (401, State.VOIDED), (403, State.VOIDED), (404, State.VOIDED)),

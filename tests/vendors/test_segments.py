@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keybrake.vendors.twilio import sms_segments
+from tests._each import each
 from tests.vendors._twilio import VECTORS
 
 _FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
 _FLAG = "\U0001f1e9\U0001f1ea"
 
 
-@pytest.mark.parametrize(
+@each(
     "step",
     [v["steps"][0] for v in VECTORS["vectors"] if "segments" in v["steps"][0]],
     ids=lambda step: f"{len(step['params']['Body'])} characters",
@@ -26,7 +27,7 @@ def test_the_examples(step):
     assert sms_segments.count(step["params"]["Body"]) == (step["encoding"], step["segments"])
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "encoding", "segments"),
     [
         ("a" * 160, "GSM-7", 1),

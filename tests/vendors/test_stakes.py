@@ -11,6 +11,7 @@ from keybrake.model.call import Call, Effect, Position, Request
 from keybrake.vendors.resend.vendor import Resend
 from keybrake.vendors.stripe.vendor import Stripe
 from keybrake.vendors.twilio.vendor import Twilio
+from tests._each import each
 from tests.vendors._stripe_cases import COUNTED
 from tests.vendors.test_stripe_table import ROWS
 
@@ -42,7 +43,7 @@ def _priced(case: Any, *, larger: bool = False) -> Call:
     return call
 
 
-@pytest.mark.parametrize(
+@each(
     "case",
     [case for case in COUNTED if case.looks],
     ids=lambda case: case.endpoint,
@@ -56,9 +57,7 @@ def test_what_a_look_up_decides_is_named(case):
         assert all(key.startswith("stripe::") for key in call.priced_by)
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in ROWS if row.get("raises")], ids=lambda row: row["endpoint"]
-)
+@each("row", [row for row in ROWS if row.get("raises")], ids=lambda row: row["endpoint"])
 def test_what_a_row_raises_is_in_its_path_or_its_request(row):
     """Every place that the table names leads to one key, unless the request changes no amount."""
     named = [place.partition("#")[0] for place in row["raises"].split()]
@@ -78,7 +77,7 @@ def test_what_a_row_raises_is_in_its_path_or_its_request(row):
     assert len(call.may_raise) >= (0 if freed or call.refusal else len(named))
 
 
-@pytest.mark.parametrize(
+@each(
     ("path", "params", "raises"),
     [
         (PI, {"description": "tea"}, ()),
@@ -217,7 +216,7 @@ def _case(endpoint: str) -> Any:
 _IN = "/v1/invoices/in_1"
 
 
-@pytest.mark.parametrize(
+@each(
     ("endpoint", "path", "params"),
     [
         ("quotes.accept", "/v1/quotes/qt_1", {"line_items": [{"price": "price_1"}]}),

@@ -7,6 +7,7 @@ import pytest
 from keybrake.config.settings import Money
 from keybrake.model.call import Attempt, Effect, Lookup, Position, Reply, Request, State
 from keybrake.vendors import VENDORS
+from tests._each import each
 
 STRIPE = VENDORS["stripe"]
 MONEY = Money(usd_per={"eur": Fraction("1.1172"), "vnd": Fraction("0.000038")}, margin_bps=0)
@@ -17,7 +18,7 @@ def _describe(method, path, account="", **params):
     return STRIPE.describe(Request("stripe", method, f"{API}{path}", params, account), MONEY)
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "path", "endpoint", "effect"),
     [
         ("POST", "/v1/payment_intents", "stripe.payment_intents.create", Effect.MONEY),
@@ -109,9 +110,7 @@ def test_a_refund_whose_parent_cannot_be_read(params):
     assert STRIPE.complete(call, {}, MONEY).refusal[0] == "unknown_amount"
 
 
-@pytest.mark.parametrize(
-    "parent", ["../charges", "ch_1/capture", "ch_1?x=1", "", " ", "é", 5, None]
-)
+@each("parent", ["../charges", "ch_1/capture", "ch_1?x=1", "", " ", "é", 5, None])
 def test_a_refund_of_no_id(parent):
     """What stands in the place of an id never becomes a path of its own."""
     call = _describe("POST", "/v1/refunds", charge=parent)

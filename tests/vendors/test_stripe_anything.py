@@ -13,6 +13,7 @@ from keybrake.config.settings import Money
 from keybrake.model.call import Attempt, Call, Effect, Outcome, Position, Reply, Request, State
 from keybrake.vendors import VENDORS
 from keybrake.vendors.stripe.table import FILE
+from tests._each import each
 
 STRIPE = VENDORS["stripe"]
 _TEXT = resources.files("keybrake.vendors.stripe").joinpath(FILE).read_text("utf-8")
@@ -107,7 +108,7 @@ def _is_judged(call, data, money):
         assert outcome.state is State.UNKNOWN
 
 
-@pytest.mark.parametrize("row", RULED, ids=lambda row: row["endpoint"])
+@each("row", RULED, ids=lambda row: row["endpoint"])
 def test_a_look_up_that_finds_nothing_never_prices(row):
     """Where the vendor cannot say it, a call that depends on it is refused."""
     params = {"charge": "ch_1", "payment_intent": "pi_1", "invoice": "in_1", "balance": -5}
@@ -127,7 +128,7 @@ def test_a_look_up_that_finds_nothing_never_prices(row):
     assert done.refusal[0] == "unknown_amount"
 
 
-@pytest.mark.parametrize("row", RULED, ids=lambda row: row["endpoint"])
+@each("row", RULED, ids=lambda row: row["endpoint"])
 def test_a_position_in_the_place_of_an_object(row):
     """A rule that asks for an object takes no position for it, and never prices it at nothing."""
     params = {"charge": "ch_1", "payment_intent": "pi_1", "invoice": "in_1", "balance": -5}

@@ -2,14 +2,14 @@
 
 from fractions import Fraction
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keybrake.vendors.stripe.money import MOST_MINOR, currency_code, exponent, micros, minor_amount
+from tests._each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "expected"),
     [
         *[(0, 0), (5, 5), ("5", 5), ("005", 5), (MOST_MINOR, MOST_MINOR)],
@@ -24,7 +24,7 @@ def test_minor_amount(value, expected):
     assert minor_amount(value) == expected
 
 
-@pytest.mark.parametrize(
+@each(
     ("code", "decimals"),
     [
         ("usd", 2),
@@ -42,9 +42,7 @@ def test_exponent(code, decimals):
     assert exponent(code) == decimals
 
 
-@pytest.mark.parametrize(
-    "value", ["", "us", "usdd", "usd ", "usd\n", "\uff35\uff33\uff24", "u$d", None, 5, b"usd"]
-)
+@each("value", ["", "us", "usdd", "usd ", "usd\n", "\uff35\uff33\uff24", "u$d", None, 5, b"usd"])
 def test_no_currency(value):
     """What is not three plain letters is no currency."""
     assert currency_code(value) is None

@@ -10,6 +10,7 @@ from keybrake.model.call import Effect, Meter, Request
 from keybrake.vendors import VENDORS
 from keybrake.vendors.stripe.kinds import KINDS
 from keybrake.vendors.stripe.table import FILE, read_rules
+from tests._each import each
 from tests.vendors._stripe_cases import COUNTED
 
 STRIPE = VENDORS["stripe"]
@@ -60,7 +61,7 @@ def test_every_name_is_used_once():
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("row", _rows("money"))
+@each("row", _rows("money"))
 def test_every_priced_row_has_a_rule_and_a_meter(row):
     """A call that moves money is counted by a rule that exists, under a meter."""
     rule = RULES[row["endpoint"]]
@@ -69,7 +70,7 @@ def test_every_priced_row_has_a_rule_and_a_meter(row):
     assert isinstance(rule.meter, Meter)
 
 
-@pytest.mark.parametrize("row", [*_rows("free"), *_rows("authority")])
+@each("row", [*_rows("free"), *_rows("authority")])
 def test_no_other_write_has_a_rule(row):
     """What moves no money, or cannot be priced, is not half counted."""
     assert row["endpoint"] not in RULES
@@ -77,7 +78,7 @@ def test_no_other_write_has_a_rule(row):
     assert _describe(row, amount=5, currency="usd").effect is Effect(row["effect"])
 
 
-@pytest.mark.parametrize("row", _rows("read"))
+@each("row", _rows("read"))
 def test_every_read_is_free(row):
     """A read costs nothing, and asks nobody but the ledger."""
     call = _describe(row)
@@ -99,7 +100,7 @@ def test_every_priced_row_has_an_example():
     assert by_themselves == {f"stripe.{case.endpoint}" for case in COUNTED}
 
 
-@pytest.mark.parametrize("case", COUNTED, ids=lambda case: case.endpoint)
+@each("case", COUNTED, ids=lambda case: case.endpoint)
 def test_an_example_is_priced_or_asks(case):
     """A plausible request is worth something at once, or only after a look-up; never nothing."""
     method, path = case.call.split()
@@ -115,10 +116,8 @@ def test_an_example_is_priced_or_asks(case):
         assert call.value_micros == case.reserve
 
 
-@pytest.mark.parametrize("row", _rows("money"))
-@pytest.mark.parametrize(
-    "junk", [{}, {"amount": object(), "items": 5, "payload": [], "events": {}}]
-)
+@each("row", _rows("money"))
+@each("junk", [{}, {"amount": object(), "items": 5, "payload": [], "events": {}}])
 def test_a_request_that_says_nothing_is_never_taken_for_nothing(row, junk):
     """A call that has to name its amount and does not is refused, or asks; its kind says which."""
     call = _describe(row, **junk)

@@ -1,17 +1,17 @@
 """Is each Stripe object read as worth what it can still take?"""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keybrake.vendors.stripe.money import MOST_MINOR
 from keybrake.vendors.stripe.worth import worth
+from tests._each import each
 
 _PI = {"object": "payment_intent", "id": "pi_1", "currency": "usd", "amount": 9}
 _CH = {"object": "charge", "id": "ch_1", "currency": "usd", "amount": 9}
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "state", "minor"),
     [
         (_PI | {"status": "succeeded", "amount_received": 7}, "settled", 7),
@@ -56,7 +56,7 @@ _QT = {"object": "quote", "id": "qt_1", "currency": "usd", "amount_total": 9}
 _CS = {"object": "checkout.session", "id": "cs_1", "currency": "usd", "amount_total": 9}
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "state", "minor", "contingent"),
     [
         (_CH | {"object": "topup", "status": "pending"}, "in_flight", 9, None),

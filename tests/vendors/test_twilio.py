@@ -12,6 +12,7 @@ from keybrake.config import settings
 from keybrake.model.call import Attempt, Effect, Lookup, Meter, Position, Reply, Request, State
 from keybrake.testing import FakeTwilio
 from keybrake.vendors import VENDORS
+from tests._each import each
 from tests.vendors._twilio import ACCOUNT, API, price_all
 
 SMS = {"To": "+14155550100", "From": "+14155550101", "Body": "hello"}
@@ -37,7 +38,7 @@ def outcome(call, status, body):
     return VENDORS["twilio"].outcome(call, reply, settings.current().money)
 
 
-@pytest.mark.parametrize(
+@each(
     "host",
     [
         "https://api.twilio.com",
@@ -60,7 +61,7 @@ def test_an_endpoint_is_found_at_every_edge(host):
     assert (call.meter, call.currency) == (Meter.USAGE, "usd")
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "url", "endpoint", "effect"),
     [
         ("GET", f"{API}/Messages.json", "twilio.messages.list", Effect.READ),
@@ -93,7 +94,7 @@ def test_what_an_endpoint_is(method, url, endpoint, effect):
     assert (call.endpoint, call.effect, call.refusal) == (endpoint, effect, None)
 
 
-@pytest.mark.parametrize(
+@each(
     "path",
     [
         f"/2010-04-01/Accounts/{ACCOUNT}/Messages/../Messages.json",
@@ -106,7 +107,7 @@ def test_what_an_endpoint_is(method, url, endpoint, effect):
         "/v2/PhoneNumbers/+1415 5550100",
     ],
 )
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@each("method", ["GET", "POST"])
 def test_an_odd_path_is_refused(method, path):
     """A path that two parsers could read differently goes nowhere."""
     call = describe(method, f"https://api.twilio.com{path}", SMS)
@@ -128,7 +129,7 @@ class Channel(enum.StrEnum):
     TEXT = "hello"
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "value"),
     [
         ({}, 14_500),
@@ -163,7 +164,7 @@ def test_messages(change, value):
     assert (call.refusal, call.value_micros) == (None, value)
 
 
-@pytest.mark.parametrize(
+@each(
     ("params", "reason"),
     [
         ({**SMS, "To": "+992372123456"}, "no_rate"),
@@ -215,7 +216,7 @@ def test_a_missing_price_is_named():
     assert "372123456" not in words
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "value"),
     [
         ({}, 240 * 14_000),
@@ -228,7 +229,7 @@ def test_a_missing_price_is_named():
         ({"Url": None, "Twiml": "<Response><Say>hello</Say></Response>", "TimeLimit": 60}, 14_000),
     ],
 )
-@pytest.mark.parametrize("path", ["Calls.json", "Conferences/CF1/Participants.json"])
+@each("path", ["Calls.json", "Conferences/CF1/Participants.json"])
 def test_calls(change, value, path):
     """A call costs every minute that it may go on for."""
     call = describe("POST", f"{API}/{path}", {**CALL, **change})
@@ -236,7 +237,7 @@ def test_calls(change, value, path):
     assert (call.refusal, call.value_micros) == (None, value)
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "reason"),
     [
         ({"To": "+992372123456"}, "no_rate"),
@@ -294,7 +295,7 @@ def test_new_twiml_that_dials_costs_each_time(ledger_url):
     assert str(run.spent) == "1.01"
 
 
-@pytest.mark.parametrize(
+@each(
     ("path", "params", "value"),
     [
         ("", {"PhoneNumber": "+18089255327"}, 1_150_000),
@@ -335,7 +336,7 @@ def test_a_number_of_a_type_nobody_told():
     assert mobile.value_micros == 1_600_000
 
 
-@pytest.mark.parametrize(
+@each(
     ("version", "params", "value"),
     [
         ("v2", {}, 0),
@@ -397,7 +398,7 @@ def test_verifications(params, value):
         assert (call.refusal, call.value_micros) == (None, value)
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     [
         "https://studio.twilio.com/v2/Flows/FW1/Executions",
@@ -430,7 +431,7 @@ def test_a_caller_id_is_checked_by_a_call():
     assert (made.position, made.position_state) == (f"twilio:{ACCOUNT}:CA1", "estimated")
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "state", "value"),
     [
         ({"status": "delivered", "price": "-0.00750", "price_unit": "USD"}, "settled", 7_500),
@@ -515,7 +516,7 @@ def test_a_list_settles_nothing(url):
     assert (seen.position, seen.value_micros) == (None, None)
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "body", "state"),
     [
         (201, {}, State.UNKNOWN),
@@ -712,8 +713,8 @@ _WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", _WAYS)
-@pytest.mark.parametrize(
+@each("way", _WAYS)
+@each(
     ("number", "code"),
     [(_JAMAICA, "+1876"), (_DOMINICAN, "+1809"), (_KAZAKHSTAN, "+77"), ("+76012345678", "+76"),
      ("+16715550100", "+1671")],
@@ -730,8 +731,8 @@ def test_a_price_by_hand_prices_no_other_country(way, number, code):
     assert describe("POST", url, params("+14155550100")).refusal is None
 
 
-@pytest.mark.parametrize("own", [{"+1876": "0.5"}, {"+18765": "0.5"}, {"*": "0.5"}])
-@pytest.mark.parametrize("way", _WAYS)
+@each("own", [{"+1876": "0.5"}, {"+18765": "0.5"}, {"*": "0.5"}])
+@each("way", _WAYS)
 def test_a_price_within_the_countrys_code_prices_it(way, own):
     """The code itself, a longer prefix within it and ``*`` price a number that ``+1`` does not."""
     tables = {name: {"+1": "0.01", **own} for name in _BY_HAND if name != "verify_channel"}
