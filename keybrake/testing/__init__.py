@@ -1,4 +1,4 @@
-"""Fake vendors on loopback, to try agents and guards on without moving money."""
+"""Run fake vendors on loopback, to test agents and guards without moving money."""
 
 from keybrake.testing.fake_resend.fake import FakeResend
 from keybrake.testing.fake_stripe.fake import FakeStripe

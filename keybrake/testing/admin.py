@@ -1,4 +1,4 @@
-"""Let another process look into a fake, or break it."""
+"""Serve the admin pages of a fake: other processes read its journal or inject faults."""
 
 import json
 from collections.abc import Callable
@@ -18,11 +18,11 @@ def answer(
     chaos: Callable[..., None],
 ) -> Response:
     """
-    Answer a request about the fake itself.
+    Answer a request to one of the admin pages.
 
-    ``GET /_fake/journal`` lists the entries; ``POST /_fake/faults`` takes a list of faults, each
-    an object with the fields of ``Fault`` (without ``when``) and ``times``; ``POST /_fake/chaos``
-    takes ``rate``, ``seed``, ``kinds`` and ``hang``.
+    ``GET /_fake/journal`` returns the journal's entries. ``POST /_fake/faults`` takes a list of
+    objects, each with the fields of ``Fault`` (without ``when``) and ``times``.
+    ``POST /_fake/chaos`` takes ``rate``, ``seed``, ``kinds`` and ``hang``.
     """
     try:
         match request.method, request.path.removeprefix(PREFIX):

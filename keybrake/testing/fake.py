@@ -1,4 +1,4 @@
-"""Do what every fake vendor does with a request, whichever vendor it is."""
+"""Handle requests the way all fake vendors do: faults, idempotency keys and the journal."""
 
 import threading
 from collections.abc import Hashable, Iterable
@@ -15,7 +15,7 @@ from keybrake.testing.vendor import Answer, Vendor
 
 _HTML: Final = b"<!DOCTYPE html><html><body><h1>Back in a moment</h1></body></html>\n"
 _KEY_PREFIXES: Final = ("sk_", "rk_", "re_", "kb_")
-# What a fault that comes before the vendor looks like to the client.
+# The failure that the client sees for a fault that strikes before the vendor acts.
 _FAILURES: Final = {
     "error_500_before": "server_error",
     "rate_limit": "rate_limited",
@@ -25,11 +25,11 @@ _FAILURES: Final = {
 
 class FakeVendor:
     """
-    Run a fake vendor on loopback: stateful, with a journal, misbehaving on request.
+    Run a stateful fake vendor on loopback, with a journal and with faults on request.
 
     Attributes:
-        journal: What really happened.
-        latency: Seconds every answer takes.
+        journal: The requests that the vendor received, and the money that each moved.
+        latency: Seconds to wait before every answer.
 
     """
 
@@ -59,16 +59,16 @@ class FakeVendor:
 
     @property
     def port(self) -> int:
-        """The port it listens on; a fake that is started again keeps it."""
+        """The port the fake listens on; a restarted fake keeps its port."""
         return self._port
 
     @property
     def url(self) -> str:
-        """Where it listens, without a slash at the end."""
+        """The base URL of the fake, without a trailing slash."""
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> Self:
-        """Listen; a fake that listens already goes on."""
+        """Start to listen; do nothing if the fake listens already."""
         if self._server is None:
             self._server = LoopbackServer(self._handle, self._port)
             self._port = self._server.port
@@ -76,14 +76,14 @@ class FakeVendor:
         return self
 
     def stop(self) -> None:
-        """Stop listening and break off what is open; objects and journal stay."""
+        """Stop listening and close open connections; keep the objects and the journal."""
         server, self._server = self._server, None
         if server is not None:
             server.stop()
         self.journal.close()
 
     def inject(self, fault: Fault, times: int | None = 1) -> None:
-        """Let *fault* befall the next *times* requests it matches; None is for ever."""
+        """Apply *fault* to the next *times* requests that match it; None: to all of them."""
         self._faults.add(fault, times)
 
     def chaos(
@@ -94,11 +94,11 @@ class FakeVendor:
         kinds: Iterable[FaultKind] = CHAOS,
         hang: float = 0.5,
     ) -> None:
-        """Let each POST go wrong with probability *rate*; 0 ends it."""
+        """Make each POST fail with probability *rate*; 0 ends the chaos."""
         self._faults.chaos(rate, seed=seed, kinds=kinds, hang=hang)
 
     def clear_faults(self) -> None:
-        """Forget every fault that has not struck yet, and chaos."""
+        """Drop all pending faults, and end the chaos."""
         self._faults.clear()
 
     def _handle(self, request: Request) -> Response:
@@ -106,7 +106,7 @@ class FakeVendor:
             return admin.answer(request, self.journal, self.inject, self.chaos)
         fault = self._faults.take(request)
         key = self._vendor.idempotency(request)
-        # Deciding and writing down are one step, so the journal's order is the order of events.
+        # Decide and write the journal under one lock, so that the journal keeps the order of events.
         with self._lock:
             response, opened = self._decide(request, fault, key)
         self._wait(self.latency + (fault.delay if fault and fault.kind == "slow" else 0.0))
@@ -124,10 +124,10 @@ class FakeVendor:
         if isinstance(seen, Seen):
             reason = "key_in_use" if seen is Seen.IN_FLIGHT else "key_reused"
             answer = Answer(self._vendor.failure(request, reason))
-            return self._write(request, self._spoilt(request, answer, fault), fault), False
+            return self._write(request, self._with_fault(request, answer, fault), fault), False
         if seen is not None:
             answer = Answer(self._vendor.replay(request, seen))
-            answer = self._spoilt(request, answer, fault)
+            answer = self._with_fault(request, answer, fault)
             return self._write(request, answer, fault, replayed=True), False
         answer = self._carry_out(request, fault, key)
         return self._write(request, answer, fault), key is not None
@@ -137,10 +137,10 @@ class FakeVendor:
     ) -> Answer:
         answer = self._vendor.answer(request)
         if fault is not None and fault.kind == "error_500_after":
-            answer = self._spoilt(request, answer, fault)
+            answer = self._with_fault(request, answer, fault)
         if key is not None and answer.began:
             self._keys.keep(key[0], answer.response)
-        return self._spoilt(request, answer, fault)
+        return self._with_fault(request, answer, fault)
 
     def _refused(self, request: Request, fault: Fault) -> Answer:
         match fault.kind:
@@ -151,8 +151,8 @@ class FakeVendor:
             case kind:
                 return Answer(self._vendor.failure(request, _FAILURES[kind]))
 
-    def _spoilt(self, request: Request, answer: Answer, fault: Fault | None) -> Answer:
-        """Return *answer* as *fault* lets it arrive."""
+    def _with_fault(self, request: Request, answer: Answer, fault: Fault | None) -> Answer:
+        """Return *answer* as the client receives it once *fault* has struck."""
         response = answer.response
         match fault.kind if fault else None:
             case "error_500_after":

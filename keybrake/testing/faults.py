@@ -1,4 +1,4 @@
-"""Say which requests go wrong, and how."""
+"""Define the faults of a fake vendor: which requests fail, and how."""
 
 import random
 import threading
@@ -14,11 +14,11 @@ FaultAfter = Literal[
 ]
 FaultKind = FaultBefore | FaultAfter
 
-# Nothing happens at the vendor.
+# Faults that strike before the vendor acts: nothing happens there.
 BEFORE: Final[frozenset[str]] = frozenset(get_args(FaultBefore))
-# The request is carried out; what goes wrong is the answer.
+# Faults of the answer: the vendor has carried out the request.
 AFTER: Final[frozenset[str]] = frozenset(get_args(FaultAfter))
-# A redirect needs somewhere to go, so chaos leaves it out.
+# Chaos leaves out redirects, because a redirect needs a location.
 CHAOS: Final[tuple[FaultKind, ...]] = tuple(
     kind for kind in (*get_args(FaultBefore), *get_args(FaultAfter)) if kind != "redirect"
 )
@@ -27,20 +27,21 @@ CHAOS: Final[tuple[FaultKind, ...]] = tuple(
 @dataclass(frozen=True, slots=True)
 class Fault:
     """
-    One way a request goes wrong.
+    A way in which a request fails.
 
     Attributes:
-        kind: Nothing happens: ``error_500_before``, ``reset_before``, ``rate_limit``, ``conflict``,
-            ``redirect``. It happens, but the answer is bad: ``error_500_after``, ``timeout_after``,
-            ``reset_after``, ``truncate``, ``garbage``, ``slow``.
-        method: Only requests with this method; None for every method.
-        path: Only requests whose path begins so.
-        when: Only requests for which this is true.
-        probability: How likely a request that matches goes wrong.
-        seed: Makes *probability* repeatable.
+        kind: The vendor does nothing: ``error_500_before``, ``reset_before``, ``rate_limit``,
+            ``conflict``, ``redirect``. The vendor acts, but the answer is bad or late:
+            ``error_500_after``, ``timeout_after``, ``reset_after``, ``truncate``, ``garbage``,
+            ``slow``.
+        method: Match only requests with this method; None matches every method.
+        path: Match only requests whose path starts with this prefix.
+        when: Match only requests for which this function returns True.
+        probability: The share of matching requests that fail.
+        seed: The seed that makes *probability* repeatable.
         hang: Seconds until ``timeout_after`` closes the connection.
-        delay: Seconds ``slow`` takes longer.
-        location: Where ``redirect`` points.
+        delay: Seconds by which ``slow`` delays the answer.
+        location: The URL that ``redirect`` points to.
 
     """
 
@@ -55,7 +56,7 @@ class Fault:
     location: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a fault that could never be acted out."""
+        """Reject an unknown kind, and a redirect without a location."""
         if self.kind not in BEFORE | AFTER:
             known = ", ".join(sorted(BEFORE | AFTER))
             msg = f"unknown fault {self.kind!r}; the kinds are {known}"
@@ -65,7 +66,7 @@ class Fault:
             raise ValueError(msg)
 
     def matches(self, request: Request) -> bool:
-        """Tell whether *request* is one this fault is meant for."""
+        """Return whether this fault applies to *request*."""
         return (
             self.method in {None, request.method}
             and request.path.startswith(self.path)
@@ -74,7 +75,7 @@ class Fault:
 
 
 class FaultPlan:
-    """Hand out faults to requests, each as often as it was asked for."""
+    """Choose the fault that strikes a request, and count how often each fault may still strike."""
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
         self._lock = threading.Lock()
@@ -84,24 +85,24 @@ class FaultPlan:
             self.add(fault)
 
     def add(self, fault: Fault, times: int | None = 1) -> None:
-        """Let *fault* befall the next *times* requests it matches; None is for ever."""
+        """Apply *fault* to the next *times* requests that match it; None: to all of them."""
         with self._lock:
             self._armed.append(_Armed(fault, times, random.Random(fault.seed)))
 
     def chaos(self, rate: float, *, seed: int, kinds: Iterable[FaultKind], hang: float) -> None:
-        """Let any POST go wrong with probability *rate*, in one of *kinds*."""
+        """Make each POST fail with probability *rate*, with a random fault of *kinds*."""
         faults = tuple(Fault(kind, hang=hang, delay=hang) for kind in kinds)
         with self._lock:
             self._chaos = _Chaos(rate, faults, random.Random(seed)) if rate else None
 
     def clear(self) -> None:
-        """Forget every fault that has not struck yet, and chaos."""
+        """Drop all pending faults, and end the chaos."""
         with self._lock:
             self._armed.clear()
             self._chaos = None
 
     def take(self, request: Request) -> Fault | None:
-        """Return the fault that befalls *request*, oldest first, and use it up."""
+        """Return the oldest fault that strikes *request*, and count it as used."""
         with self._lock:
             for armed in self._armed:
                 if armed.strikes(request):

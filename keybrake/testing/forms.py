@@ -1,4 +1,4 @@
-"""Read the parameters of a request, whatever way they were encoded."""
+"""Decode the parameters of a request: query, form, multipart or JSON."""
 
 import email.message
 import email.parser
@@ -10,7 +10,7 @@ from typing import Any
 
 from keybrake.testing.server import Request
 
-# Names chosen by the caller: {"0": "x"} in here is not a list.
+# The caller chooses the names in metadata, so {"0": "x"} there is not a list.
 _FREE_FORM = "metadata"
 
 
@@ -19,7 +19,7 @@ def decode(request: Request) -> dict[str, Any]:
     Return the parameters of the query and of the body.
 
     Raises:
-        ValueError: The body is not what its content type says.
+        ValueError: The body does not match its content type.
 
     """
     pairs = urllib.parse.parse_qsl(request.query, keep_blank_values=True)

@@ -1,4 +1,4 @@
-"""Remember which idempotency keys were seen, and what was answered then."""
+"""Remember idempotency keys and the answers that were given under them."""
 
 import enum
 from collections.abc import Hashable
@@ -8,7 +8,7 @@ from keybrake.testing.server import Response
 
 
 class Seen(enum.Enum):
-    """Why a key that is known brings no stored answer."""
+    """The reason why a known key has no answer to repeat."""
 
     OTHER_REQUEST = "other_request"
     IN_FLIGHT = "in_flight"
@@ -23,16 +23,20 @@ class _Record:
 
 class IdempotencyKeys:
     """
-    Remember the answer of every request that began to be carried out.
+    Remember the answer to every request that the vendor began to carry out.
 
-    Not thread-safe by itself: the fake calls it under the lock that guards its state.
+    This class is not thread-safe: the fake calls it under its own lock.
     """
 
     def __init__(self) -> None:
         self._records: dict[Hashable, _Record] = {}
 
     def begin(self, key: Hashable, fingerprint: str) -> Response | Seen | None:
-        """Return the stored answer, or why there is none; None opens the key."""
+        """
+        Return the stored answer, or the reason why there is none.
+
+        None means that the key was unknown; it is now in flight.
+        """
         record = self._records.get(key)
         if record is None:
             self._records[key] = _Record(fingerprint)
@@ -44,11 +48,11 @@ class IdempotencyKeys:
         return record.answer
 
     def keep(self, key: Hashable, answer: Response) -> None:
-        """Store what every later request with *key* is told."""
+        """Store the answer for every later request with *key*."""
         self._records[key].answer = answer
 
     def finish(self, key: Hashable) -> None:
-        """Let later requests see the answer; forget the key if nothing was begun."""
+        """Let later requests see the answer; forget the key if no answer was stored."""
         record = self._records[key]
         record.in_flight = False
         if record.answer is None:

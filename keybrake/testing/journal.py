@@ -1,4 +1,4 @@
-"""Keep what a fake vendor really did, in order, whatever the client was told."""
+"""Record the true effects of requests on a fake vendor, even if the client saw an error."""
 
 import dataclasses
 import json
@@ -14,16 +14,16 @@ from typing import Any, Self
 @dataclass(frozen=True, slots=True)
 class Move:
     """
-    What a request did, or would have done, to one position.
+    The effect of a request on one position, or the effect that a failed request was meant to have.
 
     Attributes:
         kind: ``charge``, ``refund``, ``transfer`` or ``payout``.
         object_id: The vendor's id of the position.
-        amount: What moved, in minor units; if nothing did, what the request was about.
-        currency: In lower case.
-        status: The status of the object afterwards.
-        moved: Whether more money is committed than any earlier request had committed.
-        standing: What the position commits from now on.
+        amount: The amount that moved, in minor units; if none did, the amount of the request.
+        currency: The currency code in lower case.
+        status: The status of the object after the request.
+        moved: Whether the position now commits more money than ever before.
+        standing: The amount that the position commits from now on.
 
     """
 
@@ -39,10 +39,11 @@ class Move:
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """
-    One request, written down before its answer is sent.
+    One request, recorded before its answer is sent.
 
-    ``http_status`` is None when nothing was answered. ``key_prefix`` says what kind of key came
-    (``sk_``, ``rk_``, ``kb_``, ``other`` or ``none``); the key itself is kept nowhere.
+    ``http_status`` is None when the client got no answer. ``key_prefix`` is the kind of key that
+    the request carried (``sk_``, ``rk_``, ``re_``, ``kb_``, ``other`` or ``none``); the key itself
+    is never stored.
     """
 
     seq: int
@@ -71,9 +72,9 @@ class JournalEntry:
 
 class Journal:
     """
-    Remember every request, in memory and, if *path* is given, as lines in a file.
+    Record every request in memory and, if *path* is given, as lines in a file.
 
-    Each line is one unbuffered write, so another process can read the file at any time.
+    Each line is one unbuffered write, so that another process can read the file at any time.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -84,7 +85,7 @@ class Journal:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Return the journal another process has written to *path* so far."""
+        """Return the journal that another process has written to *path* so far."""
         journal = cls()
         text = Path(path).read_text(encoding="utf-8")
         complete = text[: text.rfind("\n") + 1]
@@ -102,13 +103,13 @@ class Journal:
         return [entry for entry in self.entries if entry.moved and kind in {None, entry.kind}]
 
     def total(self, kind: str | None = None, *, currency: str | None = None) -> int:
-        """Return all that ever moved, in minor units; nothing is taken off for releases."""
+        """Return the sum of all movements, in minor units; later releases are not subtracted."""
         return sum(
             entry.amount or 0 for entry in self.moved(kind) if currency in {None, entry.currency}
         )
 
     def standing(self, kind: str | None = None, *, currency: str | None = None) -> int:
-        """Return what all positions commit now: releases and cancellations are taken off."""
+        """Return the amount that all positions commit now, less releases and cancellations."""
         latest = {
             entry.object_id: entry.standing
             for entry in self.entries
@@ -119,7 +120,7 @@ class Journal:
         return sum(latest.values())
 
     def write(self, **facts: Any) -> JournalEntry:
-        """Add an entry with the next number, and return it."""
+        """Append an entry with the next number, and return it."""
         with self._lock:
             at = datetime.now(UTC).isoformat()
             entry = JournalEntry(seq=len(self._entries) + 1, at=at, **facts)
@@ -129,7 +130,7 @@ class Journal:
         return entry
 
     def close(self) -> None:
-        """Close the file; a later entry opens it again."""
+        """Close the file; the next entry opens it again."""
         with self._lock:
             if self._file is not None:
                 self._file.close()

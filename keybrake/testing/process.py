@@ -1,4 +1,4 @@
-"""Run a fake vendor in a process of its own."""
+"""Run a fake vendor in a separate process."""
 
 import argparse
 import os
@@ -11,8 +11,8 @@ from typing import Final
 
 from keybrake.testing.fake import FakeVendor
 
-# Not the docstring: python -OO takes docstrings away.
-_ABOUT = "Run a fake vendor in a process of its own."
+# Not taken from the docstring, because python -OO strips docstrings.
+_ABOUT = "Run a fake vendor in a separate process."
 
 _STDIN: Final = 0
 
@@ -23,14 +23,14 @@ def serve(
     arguments: Sequence[str] | None,
 ) -> int:
     """
-    Serve until standard input is closed or a signal asks to stop; print the URL first.
+    Print the URL, and serve until standard input is closed or SIGTERM or SIGINT arrives.
 
-    Standard input from ``/dev/null`` is not watched: then only a signal ends it.
+    If standard input is ``/dev/null``, only a signal ends the process.
 
     Args:
-        name: What comes after ``python -m``.
-        start: Takes port, journal and latency, and returns the fake.
-        arguments: Of the command line; None: those of this process.
+        name: The module name after ``python -m``.
+        start: A function that takes port, journal path and latency, and returns the fake.
+        arguments: The command-line arguments; None: those of this process.
 
     """
     options = _parser(name).parse_args(arguments)
@@ -67,11 +67,11 @@ def _is_watchable(descriptor: int) -> bool:
 
 
 def _until_closed(done: threading.Event) -> None:
-    # os.read, not sys.stdin: a thread inside sys.stdin's lock makes the interpreter abort at exit.
+    # Use os.read: a thread that holds the lock of sys.stdin aborts the interpreter at exit.
     try:
         while os.read(_STDIN, 4096):
             pass
     except OSError:
-        # A standard input that cannot be read is as good as closed.
+        # An unreadable standard input counts as closed.
         pass
     done.set()

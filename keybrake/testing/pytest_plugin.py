@@ -1,4 +1,4 @@
-"""Give tests fake vendors that their SDKs already talk to."""
+"""Provide pytest fixtures: fake vendors, with the SDKs already pointed at them."""
 
 from collections.abc import Iterator
 
@@ -13,13 +13,13 @@ _BASES = ("api_base", "upload_api_base", "connect_api_base", "meter_events_api_b
 
 @pytest.fixture
 def fake_stripe(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStripe]:
-    """Start a fake Stripe and point the stripe SDK at it, with a key that is no secret."""
-    # Here, not above: a plugin is imported into every test run, also those without stripe.
+    """Start a fake Stripe and point the stripe SDK at it, with a dummy key."""
+    # Import lazily: pytest loads this plugin in every test run, even without stripe installed.
     import stripe
 
     with FakeStripe() as fake:
         for base in _BASES:
-            # Older versions of the SDK lack some of them.
+            # Older versions of the SDK lack some of these settings.
             if hasattr(stripe, base):
                 monkeypatch.setattr(stripe, base, fake.url)
         monkeypatch.setattr(stripe, "api_key", "sk_test_fake")
@@ -28,7 +28,7 @@ def fake_stripe(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStripe]:
 
 @pytest.fixture
 def fake_resend(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeResend]:
-    """Start a fake Resend and point the resend SDK at it, with a key that is no secret."""
+    """Start a fake Resend and point the resend SDK at it, with a dummy key."""
     import resend
 
     with FakeResend() as fake:
@@ -39,6 +39,6 @@ def fake_resend(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeResend]:
 
 @pytest.fixture
 def fake_twilio() -> Iterator[FakeTwilio]:
-    """Start a fake Twilio; ``fake_twilio.client()`` is a ``twilio.rest.Client`` that goes there."""
+    """Start a fake Twilio; ``fake_twilio.client()`` returns a ``twilio.rest.Client`` for it."""
     with FakeTwilio() as fake:
         yield fake

@@ -1,4 +1,4 @@
-"""Run a fake Resend in a process of its own."""
+"""Run a fake Resend in a separate process."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ __all__ = ["FakeResend", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until standard input is closed or a signal asks to stop; print the URL first."""
+    """Print the URL, and serve until standard input is closed or SIGTERM or SIGINT arrives."""
     return process.serve("keybrake.testing.resend", FakeResend, arguments)
 
 

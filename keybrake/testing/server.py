@@ -1,4 +1,4 @@
-"""Speak HTTP on loopback, and break off when told to."""
+"""Serve HTTP on loopback, and reset, hang or truncate an answer on request."""
 
 import contextlib
 import enum
@@ -20,7 +20,7 @@ _STOP_PATIENCE_S = 2.0
 
 
 class Wire(enum.Enum):
-    """How an answer reaches the client."""
+    """The way in which an answer reaches the client."""
 
     SEND = "send"
     RESET = "reset"
@@ -30,7 +30,7 @@ class Wire(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request as it arrived; header names in lower case."""
+    """One HTTP request as it arrived, with header names in lower case."""
 
     method: str
     path: str
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One HTTP answer, and what the wire does to it."""
+    """One HTTP answer, and the way in which it reaches the client."""
 
     status: int
     body: bytes = b""
@@ -53,7 +53,7 @@ class Response:
     def of_json(
         cls, status: int, body: Any, headers: Mapping[str, str] | None = None
     ) -> "Response":
-        """Make an answer whose body is *body* as JSON."""
+        """Return an answer whose body is *body* as JSON."""
         content = {"Content-Type": "application/json", **(headers or {})}
         return cls(status, json.dumps(body, indent=1).encode(), content)
 
@@ -63,9 +63,9 @@ Handle = Callable[[Request], Response]
 
 class LoopbackServer:
     """
-    Serve *handle* on 127.0.0.1 until told to stop, one thread per connection.
+    Serve *handle* on 127.0.0.1 until ``stop`` is called, with one thread per connection.
 
-    ``stopping`` is set first when it stops, so that whoever waits on purpose wakes up.
+    ``stop`` sets ``stopping`` first, so that threads that delay an answer wake up.
     """
 
     def __init__(self, handle: Handle, port: int = 0) -> None:
@@ -77,11 +77,11 @@ class LoopbackServer:
         )
 
     def start(self) -> None:
-        """Start to accept connections."""
+        """Start accepting connections."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop accepting, break off what is open, and wait for the threads."""
+        """Stop accepting connections, close the open ones, and wait for their threads."""
         self.stopping.set()
         self._server.shutdown()
         self._thread.join()
@@ -102,7 +102,7 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         super().__init__(address, _Connection)
 
     def server_bind(self) -> None:
-        # HTTPServer.server_bind asks the resolver for our own name, which can take seconds.
+        # HTTPServer.server_bind looks up the name of this host, which can take seconds.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
@@ -113,7 +113,7 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
     def shutdown_request(self, request: Any) -> None:
         if _is_reset(request):
-            # The default says goodbye with a FIN first; a reset must not.
+            # The default shuts the connection down with a FIN first; a reset must not send one.
             self.close_request(request)
         else:
             super().shutdown_request(request)
@@ -122,12 +122,12 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
             self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # Clients that vanish are what a fake is for; everything else is our bug and is shown.
+        # Tests break connections on purpose. Any other exception is a bug of the fake: show it.
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
     def break_off(self) -> None:
-        """End the connections that clients keep alive, and wait until they are closed."""
+        """Shut down the connections that clients keep alive, and wait until they are closed."""
         deadline = time.monotonic() + _STOP_PATIENCE_S
         with self._changed:
             for connection in self._open:
@@ -163,7 +163,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
     def _read_exactly(self, size: int) -> bytes:
         data = self.rfile.read(size)
         if len(data) < size:
-            # A client that died while it was sending has not asked for anything.
+            # The client died while it was sending: the request is incomplete, so do not handle it.
             raise ConnectionAbortedError
         return data
 
@@ -175,7 +175,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             if response.wire is Wire.RESET:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_ANSWER_LINGER)
             return
-        # One send for head and body: two would wait for each other's acknowledgement.
+        # Send head and body at once: a second packet could wait for the first acknowledgement.
         self.wfile.write(self._head(response) + self._body(response))
 
     def _head(self, response: Response) -> bytes:
@@ -192,7 +192,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
         return b"" if self.command == "HEAD" else response.body
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
-        """Say nothing: the journal is the record."""
+        """Log nothing: the journal already records every request."""
 
 
 def _is_reset(connection: socket.socket) -> bool:
@@ -202,6 +202,6 @@ def _is_reset(connection: socket.socket) -> bool:
 
 
 def _shut(connection: socket.socket) -> None:
-    # Already gone is what was wanted.
+    # An error means that the connection is closed already.
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Run a fake Stripe in a process of its own."""
+"""Run a fake Stripe in a separate process."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ __all__ = ["FakeStripe", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until standard input is closed or a signal asks to stop; print the URL first."""
+    """Print the URL, and serve until standard input is closed or SIGTERM or SIGINT arrives."""
     return process.serve("keybrake.testing.stripe", FakeStripe, arguments)
 
 

@@ -1,4 +1,4 @@
-"""Run a fake Twilio in a process of its own."""
+"""Run a fake Twilio in a separate process."""
 
 import sys
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ _PRICE_AFTER_S = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until standard input is closed or a signal asks to stop; print the URL first."""
-    return process.serve("keybrake.testing.twilio", _fake, arguments)
+    """Print the URL, and serve until standard input is closed or SIGTERM or SIGINT arrives."""
+    return process.serve("keybrake.testing.twilio", _start, arguments)
 
 
-def _fake(port: int, journal: str | None, latency: float) -> FakeTwilio:
+def _start(port: int, journal: str | None, latency: float) -> FakeTwilio:
     return FakeTwilio(port, journal, latency, price_after=_PRICE_AFTER_S)
 
 

@@ -1,4 +1,4 @@
-"""Name what a fake wants to know from a vendor."""
+"""Define the interface between a fake's shared machinery and one vendor's behaviour."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from keybrake.testing.server import Request, Response
 @dataclass(frozen=True, slots=True)
 class Answer:
     """
-    What the vendor itself decided, before anything goes wrong on the way.
+    The vendor's decision about a request, before a fault changes the answer.
 
     Attributes:
-        response: What it says.
-        began: Whether the request was carried out, so that its idempotency key is used up.
-        move: What it did to a position, if it was about one.
-        object_id: The object it is about, if one.
-        status: That object's status.
+        response: The answer to send.
+        began: Whether the vendor carried out the request; if so, its idempotency key is used up.
+        move: The effect on a position, if the request concerned one.
+        object_id: The id of the object that the request concerned, if any.
+        status: The status of that object.
 
     """
 
@@ -30,26 +30,26 @@ class Answer:
 
 
 class Vendor(Protocol):
-    """The answers of one vendor: no threads, no wire, no faults."""
+    """The behaviour of one vendor, without threads, network or faults."""
 
     def params(self, request: Request) -> Mapping[str, Any]:
-        """Return the parameters of *request*, for the journal; empty if unreadable."""
+        """Return the parameters of *request* for the journal; empty if they are unreadable."""
 
     def credential(self, request: Request) -> str:
-        """Return the secret *request* came with, or an empty string."""
+        """Return the credential of *request*, or an empty string."""
 
     def idempotency(self, request: Request) -> tuple[Hashable, str] | None:
-        """Return the key that counts for *request* and its fingerprint, if it has one."""
+        """Return the idempotency key and the fingerprint of *request*; None: it has no key."""
 
     def answer(self, request: Request) -> Answer:
-        """Carry *request* out."""
+        """Carry out *request* and return the answer."""
 
     def failure(self, request: Request, reason: str) -> Response:
         """
-        Say in the vendor's own shape why *request* failed.
+        Return the vendor's own error answer for *reason*.
 
         *reason* is ``server_error``, ``rate_limited``, ``key_in_use`` or ``key_reused``.
         """
 
     def replay(self, request: Request, stored: Response) -> Response:
-        """Return *stored* marked as a repetition."""
+        """Return *stored*, marked as a replay."""
