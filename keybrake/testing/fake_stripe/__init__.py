@@ -1,1 +1,1 @@
-"""The parts of the fake Stripe."""
+"""Imitate Stripe's API without money."""

@@ -1,9 +1,9 @@
-"""Say what a test card does when it is charged."""
+"""Define how Stripe's test cards behave when they are charged."""
 
 from dataclasses import dataclass
 from typing import Final
 
-# name in the token: (code, decline code)
+# Maps the name in a token to (code, decline code).
 _DECLINES: Final = {
     "chargeDeclined": ("card_declined", "generic_decline"),
     "chargeCustomerFail": ("card_declined", "generic_decline"),
@@ -25,20 +25,20 @@ _PREFIXES: Final = ("pm_card_", "tok_", "visa_")
 
 @dataclass(frozen=True, slots=True)
 class Decline:
-    """Why a card is refused."""
+    """The reason why a card is declined."""
 
     code: str
     decline_code: str
 
     @property
     def message(self) -> str:
-        """The reason for people."""
+        """The error message for people."""
         return f"The card was declined ({self.decline_code})."
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A card and its habits."""
+    """A test card and its behaviour."""
 
     brand: str
     last4: str
@@ -48,7 +48,7 @@ class Card:
 
 
 def card_for(token: str) -> Card:
-    """Return the card a test token such as ``pm_card_visa`` stands for; others are good Visas."""
+    """Return the card of a test token such as ``pm_card_amex``; unknown tokens are good Visas."""
     name = token
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)

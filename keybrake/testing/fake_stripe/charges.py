@@ -1,4 +1,4 @@
-"""Carry out what happens to a charge."""
+"""Serve the charge endpoints."""
 
 from keybrake.testing.fake_stripe import objects
 from keybrake.testing.fake_stripe.cards import card_for
@@ -17,7 +17,7 @@ from keybrake.testing.fake_stripe.store import Object, Store
 
 
 def create(store: Store, params: Params) -> Outcome:
-    """Charge a source at once, the way it was before payment intents."""
+    """Charge a source directly, without a payment intent."""
     amount, currency = required_amount(params), required_currency(params)
     capture_now = flag(params, "capture", default=True)
     store.refer("customer", params)
@@ -48,7 +48,7 @@ def create(store: Store, params: Params) -> Outcome:
 
 
 def update(store: Store, params: Params, charge_id: str) -> Outcome:
-    """Change what is written on a charge."""
+    """Update the description, the customer and similar fields of a charge."""
     paid = store.find("charge", charge_id)
     store.refer("customer", params)
     paid |= as_sent(params, (*objects.CHARGE_TEXTS, "customer", "fraud_details"))
@@ -57,7 +57,7 @@ def update(store: Store, params: Params, charge_id: str) -> Outcome:
 
 
 def capture(store: Store, params: Params, charge_id: str) -> Outcome:
-    """Take what was held, or a part; the rest is let go."""
+    """Capture an authorized charge in full or in part; release the rest."""
     paid = store.find("charge", charge_id)
     amount = optional_amount(params) or paid["amount"]
     if paid["payment_intent"]:
@@ -81,7 +81,7 @@ def capture(store: Store, params: Params, charge_id: str) -> Outcome:
 
 
 def take(store: Store, paid: Object, amount: int) -> None:
-    """Mark *amount* of a charge as captured and the rest as given back."""
+    """Mark *amount* of a charge as captured, and the rest as released."""
     paid |= {
         "captured": True,
         "amount_captured": amount,
@@ -91,8 +91,8 @@ def take(store: Store, paid: Object, amount: int) -> None:
     paid["balance_transaction"] = entry["id"]
 
 
-def let_go(store: Store, paid: Object, *, kept: int) -> None:
-    """Give back what was held, save what was taken already."""
+def release(store: Store, paid: Object, *, kept: int) -> None:
+    """Release an authorized charge, except the *kept* amount that was captured already."""
     if kept:
         take(store, paid, kept)
     else:

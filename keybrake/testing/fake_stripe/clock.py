@@ -1,4 +1,4 @@
-"""Let time pass: what Stripe collects by itself is collected."""
+"""Advance the fake's time: collect the invoices that Stripe would collect by itself."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,11 @@ from keybrake.testing.journal import Move
 
 def advance(store: Store) -> Iterator[tuple[Object, Move]]:
     """
-    Let an hour and a billing period pass, and yield each invoice that was collected, with its move.
+    Let an hour and a billing period pass; yield each collected invoice and its move.
 
-    Drafts that advance by themselves are finalized and charged. A subscription charges its first
-    period where a trial ends, and the items that wait for its customer. The renewals themselves
-    are left out: no call has caused them.
+    Drafts with ``auto_advance`` are finalized and charged. A subscription charges its first period
+    when its trial ends, and the pending items of its customer. Ordinary renewals are left out,
+    because no guarded call caused them.
     """
     for invoice in reversed(store.all("invoice")):
         if invoice.get("status") == "draft" and invoice["auto_advance"]:
@@ -34,8 +34,8 @@ def _collected(store: Store, invoice: Object) -> Iterator[tuple[Object, Move]]:
 
 def _period(store: Store, subscription: Object) -> Iterator[tuple[Object, Move]]:
     first = subscription["status"] == "trialing"
-    owner = store.known("customer", subscription["customer"]) or {}
-    due = waiting(store, subscription["customer"]) or owner.get("balance", 0) > 0
+    customer = store.known("customer", subscription["customer"]) or {}
+    due = waiting(store, subscription["customer"]) or customer.get("balance", 0) > 0
     if subscription["status"] not in ("active", "trialing") or not (first or due):
         return
     subscription["status"] = "active"

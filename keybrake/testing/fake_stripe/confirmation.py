@@ -1,4 +1,4 @@
-"""Charge the card of an intent that is being confirmed."""
+"""Confirm a payment intent: attach a payment method and charge its card."""
 
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ _METHOD_PREFIXES: Final = ("pm_", "card_", "src_", "ba_", "tok_")
 
 
 def charge_card(store: Store, intent: Object, params: Params, *, unattended: bool) -> Outcome:
-    """Charge the card of *intent*, or say what stands in the way."""
+    """Charge the card of *intent*; fail if it is declined, wait if it needs authentication."""
     card = card_for(store.tokens.get(intent["payment_method"], ""))
     if card.decline is not None or (card.needs_action and unattended):
         raise _declined(store, intent, card)
@@ -38,7 +38,7 @@ def _charge(store: Store, intent: Object, card: Card) -> Object:
 
 def _declined(store: Store, intent: Object, card: Card) -> StripeFailure:
     error: dict[str, Any] = {"code": "authentication_required"}
-    message = "The card wants its owner to authenticate the payment."
+    message = "The card requires its owner to authenticate the payment."
     if card.decline is not None:
         message = card.decline.message
         error = {"code": card.decline.code, "decline_code": card.decline.decline_code}
@@ -63,7 +63,7 @@ def _declined(store: Store, intent: Object, card: Card) -> StripeFailure:
 
 
 def token_of(params: Params) -> str | None:
-    """Return the payment method that was sent, if one was."""
+    """Return the payment method in the request, or None if there is none."""
     if params.get("payment_method"):
         token = str(params["payment_method"])
         if not token.startswith(_METHOD_PREFIXES):
@@ -75,20 +75,20 @@ def token_of(params: Params) -> str | None:
 
 
 def attach(store: Store, intent: Object, token: str | None) -> None:
-    """Give *intent* a payment method, unless there is none."""
+    """Attach the payment method of *token* to *intent*; None changes nothing."""
     if token is None:
         return
     method = token
     if token.startswith(("pm_card_", "tok_")):
-        # The test names stand for a method of its own, as at Stripe.
+        # As at Stripe, each use of a test token creates a new payment method.
         method = store.new_id("pm")
         store.tokens[method] = token
     intent |= {"payment_method": method, "status": "requires_confirmation"}
 
 
 def is_unattended(params: Params) -> bool:
-    """Tell whether nobody is there who could authenticate the payment."""
-    # off_session may also be "one_off" or "recurring".
+    """Return whether the customer is absent and cannot authenticate the payment."""
+    # off_session is a boolean, "one_off" or "recurring".
     off_session = str(params.get("off_session", "false")).lower() not in {"false", ""}
     return flag(params, "error_on_requires_action") or off_session
 

@@ -1,4 +1,4 @@
-"""Carry out all that moves no money: customers, the balance, files, quotes."""
+"""Serve endpoints that move no money: customers, the balance, files and quotes."""
 
 from collections import Counter
 from typing import Final
@@ -21,38 +21,38 @@ _PDF: Final = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>
 
 
 def create(store: Store, params: Params) -> Outcome:
-    """Make a customer."""
+    """Create a customer."""
     made = store.add(objects.customer(store, params))
     made["balance"] = integer(params, "balance") or 0
-    _discounted(store, made, params)
+    _apply_coupon(store, made, params)
     return Outcome(made)
 
 
-def _discounted(store: Store, customer: Object, params: Params) -> None:
-    """Give the discount that API versions before 2025 take here."""
+def _apply_coupon(store: Store, customer: Object, params: Params) -> None:
+    """Apply the coupon that API versions before 2025 accept on a customer."""
     if params.get("coupon"):
         customer["discount"] = rates.discount(store, params["coupon"])
 
 
 def update(store: Store, params: Params, customer_id: str) -> Outcome:
-    """Change a customer."""
+    """Update a customer."""
     customer = store.find("customer", customer_id)
     customer |= as_sent(params, objects.CUSTOMER_TEXTS)
     balance = integer(params, "balance")
     customer["balance"] = customer["balance"] if balance is None else balance
-    _discounted(store, customer, params)
+    _apply_coupon(store, customer, params)
     customer["metadata"] = metadata(params, customer["metadata"])
     return Outcome(customer)
 
 
 def account(store: Store, params: Params) -> Outcome:
-    """Show the account."""
+    """Return the account."""
     del store, params
     return Outcome({"id": "acct_fake", "object": "account", "default_currency": "usd"})
 
 
 def add_balance(store: Store, params: Params, customer_id: str) -> Outcome:
-    """Change what a customer owes, or has to come, by an amount."""
+    """Add an amount to a customer's balance: debt is positive, credit is negative."""
     customer = store.find("customer", customer_id)
     amount = integer(params, "amount")
     if amount is None:
@@ -72,7 +72,7 @@ def add_balance(store: Store, params: Params, customer_id: str) -> Outcome:
 
 
 def delete(store: Store, params: Params, customer_id: str) -> Outcome:
-    """Delete a customer; its id still answers, saying so."""
+    """Delete a customer; a GET of its id then shows it as deleted."""
     del params
     store.find("customer", customer_id)
     gone = {"id": customer_id, "object": "customer", "deleted": True}
@@ -80,7 +80,7 @@ def delete(store: Store, params: Params, customer_id: str) -> Outcome:
 
 
 def balance(store: Store, params: Params) -> Outcome:
-    """Show what all charges and outflows come to."""
+    """Return the account balance: the sum of all balance transactions by currency."""
     del params
     totals: Counter[str] = Counter(usd=0)
     for entry in store.all("balance_transaction"):
@@ -96,7 +96,7 @@ def balance(store: Store, params: Params) -> Outcome:
 
 
 def create_file(store: Store, params: Params) -> Outcome:
-    """Take an upload."""
+    """Accept an upload."""
     required(params, "purpose")
     if not isinstance(params.get("file"), dict):
         raise missing(param="file")
@@ -104,12 +104,12 @@ def create_file(store: Store, params: Params) -> Outcome:
 
 
 def quote_pdf(store: Store, params: Params, quote_id: str) -> Outcome:
-    """Show a quote as a PDF; every quote has the same."""
+    """Return a quote as a PDF; all quotes share one."""
     del store, params, quote_id
     return Outcome(_PDF, content_type="application/pdf")
 
 
 def events(store: Store, params: Params) -> Outcome:
-    """Show the v2 events: there are none."""
+    """Return an empty list of v2 events."""
     del store, params
     return Outcome({"data": [], "next_page_url": None, "previous_page_url": None})

@@ -1,4 +1,4 @@
-"""Say no the way Stripe does."""
+"""Build Stripe's error answers."""
 
 from typing import Any, Final
 
@@ -12,11 +12,11 @@ class StripeFailure(Exception):
     A request that ends in an error answer.
 
     Args:
-        message: For people.
+        message: The message for people.
         status: The HTTP status.
         kind: Stripe's ``type``.
-        began: Whether it was carried out before it failed, so that its answer is kept.
-        move: What became of the position it was about.
+        began: Whether Stripe began to carry out the request; if so, a retry gets the same answer.
+        move: The effect on the position of the request.
         more: Further fields of the error object.
 
     """
@@ -42,14 +42,14 @@ class StripeFailure(Exception):
 
 
 def missing(param: str) -> StripeFailure:
-    """Say that *param* has to be given."""
+    """Return the failure for a required *param* that is missing."""
     return StripeFailure(
         message=f"Required parameter not given: {param}.", code="parameter_missing", param=param
     )
 
 
 def not_found(kind: str, object_id: str, param: str, status: int = 404) -> StripeFailure:
-    """Say that there is no object *object_id*."""
+    """Return the failure for an *object_id* that does not exist."""
     name = kind.replace("_", " ")
     return StripeFailure(
         message=f"No such {name}: '{object_id}'",
@@ -60,7 +60,7 @@ def not_found(kind: str, object_id: str, param: str, status: int = 404) -> Strip
 
 
 def unexpected_state(intent: dict[str, Any], verb: str) -> StripeFailure:
-    """Say that the status of *intent* does not allow *verb*."""
+    """Return the failure for a *verb* that the status of *intent* does not allow."""
     return StripeFailure(
         message=f"You cannot {verb} this PaymentIntent: its status is {intent['status']}.",
         began=True,
@@ -70,14 +70,14 @@ def unexpected_state(intent: dict[str, Any], verb: str) -> StripeFailure:
 
 
 def unauthorized(*, given: bool) -> StripeFailure:
-    """Say that no valid key came; *given* tells whether one came at all."""
-    # Stripe echoes part of the key here. A fake that tests for leaks must not.
+    """Return the failure for an invalid key, or for a missing one if *given* is false."""
+    # Stripe repeats part of the key here. The fake must not, because tests search for leaked keys.
     message = "Invalid API key provided." if given else "You did not provide an API key."
     return StripeFailure(message=message, status=401)
 
 
 def unknown_url(method: str, path: str) -> StripeFailure:
-    """Say that there is nothing at *path*."""
+    """Return the failure for a *path* that does not exist."""
     return StripeFailure(message=f"Unrecognized request URL ({method}: {path}).", status=404)
 
 
@@ -93,7 +93,7 @@ def of_reason(reason: str) -> StripeFailure:
             )
         case "key_reused":
             return StripeFailure(
-                message="This idempotency key came with other parameters before.",
+                message="This idempotency key was used with other parameters before.",
                 kind="idempotency_error",
             )
         case "rate_limited":

@@ -1,4 +1,4 @@
-"""Keep, and list, what became of objects, and by whose request: one event for each such request."""
+"""Record and list events: one for each request that created or changed an object."""
 
 import copy
 from typing import Final
@@ -9,7 +9,7 @@ from keybrake.testing.fake_stripe.store import Object, Store, now
 from keybrake.testing.server import Request
 
 _KINDS: Final = {"payment_intent", "charge", "refund", "transfer", "payout", "topup"}
-# The last word of an event's type, where it is neither "created" nor "updated".
+# The last word of an event's type, if it is neither "created" nor "updated".
 _WORDS: Final = {
     ("payment_intent", "succeeded"): "succeeded",
     ("payment_intent", "canceled"): "canceled",
@@ -23,7 +23,7 @@ _WORDS: Final = {
 
 
 def record(store: Store, thing: Object, request: Request, request_id: str) -> None:
-    """Keep what *thing* has become by a request."""
+    """Record the state of *thing* after a request that may have changed it."""
     kind = thing.get("object", "")
     if request.method == "GET" or kind not in _KINDS:
         return

@@ -1,4 +1,4 @@
-"""Answer as Stripe would, and start its fake."""
+"""Run the fake Stripe."""
 
 import base64
 import binascii
@@ -34,13 +34,13 @@ _VERSION: Final = "2025-09-30.clover"
 
 class FakeStripe(FakeVendor):
     """
-    Run a Stripe without money on loopback.
+    Run a fake Stripe on loopback that moves no real money.
 
     Args:
-        port: Where to listen; 0 picks a free port.
-        journal_path: A file the journal is also written to, a line of JSON per request.
-        latency: Seconds every answer takes.
-        faults: What goes wrong with the first requests that match.
+        port: The port to listen on; 0 picks a free port.
+        journal_path: A file to also write the journal to, one line of JSON per request.
+        latency: Seconds to wait before every answer.
+        faults: Faults, each of which strikes the first request that matches it.
 
     """
 
@@ -58,7 +58,7 @@ class FakeStripe(FakeVendor):
         self._store = stripe.store
 
     def add_price(self, unit_amount: int, currency: str = "usd", *, recurring: bool = True) -> str:
-        """Have a price, by the month or one time, and return its id."""
+        """Create a monthly or one-time price, and return its id."""
         asked: dict[str, Any] = {"unit_amount": unit_amount, "currency": currency}
         if recurring:
             asked["recurring"] = {"interval": "month"}
@@ -66,7 +66,7 @@ class FakeStripe(FakeVendor):
             return str(prices.add(self._store, asked)["id"])
 
     def add_invoice(self, amount: int, currency: str = "usd", *, status: str = "open") -> str:
-        """Have an invoice that nobody has paid, and return its id."""
+        """Create an unpaid invoice, and return its id."""
         with self._lock:
             invoice = invoices.add(self._store, {"currency": currency})
             items.add(self._store, {"amount": amount, "currency": currency}, invoice)
@@ -76,15 +76,16 @@ class FakeStripe(FakeVendor):
 
     def advance(self) -> list[str]:
         """
-        Let an hour and a billing period pass; return the ids of the invoices that were collected.
+        Let an hour and a billing period pass; return the ids of the collected invoices.
 
-        Drafts that advance are finalized and charged, and so is what waits for a subscription.
-        Each charge is an entry of the journal under the method ``CLOCK``.
+        Drafts with ``auto_advance`` are finalized and charged. Subscriptions charge the first
+        period after a trial, and pending items. The journal has each charge under the method
+        ``CLOCK``.
         """
         with self._lock:
-            return [self._noted(*done) for done in clock.advance(self._store)]
+            return [self._journal_charge(*done) for done in clock.advance(self._store)]
 
-    def _noted(self, invoice: Mapping[str, Any], move: Move) -> str:
+    def _journal_charge(self, invoice: Mapping[str, Any], move: Move) -> str:
         self.journal.write(
             method="CLOCK",
             path=f"/v1/invoices/{invoice['id']}",
@@ -106,7 +107,7 @@ class FakeStripe(FakeVendor):
         return str(invoice["id"])
 
     def charged(self, currency: str = "usd") -> int:
-        """Return what all charges took in one currency, in minor units, whatever was committed."""
+        """Return the captured total of all charges in one currency, in minor units."""
         with self._lock:
             return sum(
                 charge["amount_captured"]
@@ -115,7 +116,7 @@ class FakeStripe(FakeVendor):
             )
 
     def add_dispute(self, amount: int, currency: str = "usd", charge: str | None = None) -> str:
-        """Have a dispute that waits for an answer, and return its id."""
+        """Create a dispute that needs a response, and return its id."""
         with self._lock:
             return str(own_funds.add_dispute(self._store, amount, currency, charge)["id"])
 
@@ -148,7 +149,7 @@ class _Stripe:
         name = request.headers.get("idempotency-key")
         if request.method != "POST" or not name or not self._is_known(request):
             return None
-        # A digest, so that no key lies about in memory dumps and tracebacks.
+        # Use a digest, so that memory dumps and tracebacks do not show the API key.
         owner = hashlib.sha256(self.credential(request).encode()).hexdigest()
         account = request.headers.get("stripe-account", "")
         params = json.dumps(self.params(request), sort_keys=True)

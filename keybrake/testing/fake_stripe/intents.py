@@ -1,4 +1,4 @@
-"""Carry out what happens to a payment intent."""
+"""Serve the payment intent endpoints."""
 
 from typing import Final
 
@@ -19,12 +19,12 @@ from keybrake.testing.fake_stripe.params import (
 from keybrake.testing.fake_stripe.store import Store, now
 
 _OPEN: Final = frozenset({"requires_payment_method", "requires_confirmation", "requires_action"})
-# The first is the default, since API version 2024-04-10.
+# The first one is the default since API version 2024-04-10.
 _METHODS: Final = ("automatic_async", "automatic", "manual")
 
 
 def create(store: Store, params: Params) -> Outcome:
-    """Make an intent, and confirm it at once if asked to."""
+    """Create an intent, and confirm it at once if the request says so."""
     amount, currency = required_amount(params), required_currency(params)
     capture_method = choice(params, "capture_method", _METHODS, _METHODS[0])
     confirm_now, unattended = flag(params, "confirm"), confirmation.is_unattended(params)
@@ -47,7 +47,7 @@ def create(store: Store, params: Params) -> Outcome:
 
 
 def update(store: Store, params: Params, intent_id: str) -> Outcome:
-    """Change an intent; its amount only while it is open."""
+    """Update an intent; its amount may change only while it is open."""
     intent = store.find("payment_intent", intent_id)
     amount = optional_amount(params)
     if {"amount", "currency"} & set(params) and intent["status"] not in _OPEN:
@@ -66,7 +66,7 @@ def update(store: Store, params: Params, intent_id: str) -> Outcome:
 
 
 def confirm(store: Store, params: Params, intent_id: str) -> Outcome:
-    """Confirm an intent: charge the card it has."""
+    """Confirm an intent: charge its card."""
     intent = store.find("payment_intent", intent_id)
     if intent["status"] not in _OPEN:
         raise unexpected_state(intent, "confirm")
@@ -81,7 +81,7 @@ def confirm(store: Store, params: Params, intent_id: str) -> Outcome:
 
 
 def capture(store: Store, params: Params, intent_id: str) -> Outcome:
-    """Take what was held, or a part; the rest is let go unless more is to follow."""
+    """Capture the held amount or a part; release the rest if this is the final capture."""
     intent = store.find("payment_intent", intent_id)
     if intent["status"] != "requires_capture":
         raise unexpected_state(intent, "capture")
@@ -113,13 +113,13 @@ def capture(store: Store, params: Params, intent_id: str) -> Outcome:
 
 
 def cancel(store: Store, params: Params, intent_id: str) -> Outcome:
-    """Give an intent up; what was received already stays."""
+    """Cancel an intent; an amount that was captured already stays captured."""
     intent = store.find("payment_intent", intent_id)
     if intent["status"] not in _OPEN | {"requires_capture"}:
         raise unexpected_state(intent, "cancel")
     received = intent["amount_received"]
     if intent["status"] == "requires_capture":
-        charges.let_go(store, store.find("charge", intent["latest_charge"]), kept=received)
+        charges.release(store, store.find("charge", intent["latest_charge"]), kept=received)
     intent |= {
         "status": "succeeded" if received else "canceled",
         "amount_capturable": 0,
@@ -130,7 +130,7 @@ def cancel(store: Store, params: Params, intent_id: str) -> Outcome:
 
 
 def increment(store: Store, params: Params, intent_id: str) -> Outcome:
-    """Raise what is held to a new total."""
+    """Raise the held amount to a new total."""
     intent = store.find("payment_intent", intent_id)
     amount = required_amount(params)
     if intent["status"] != "requires_capture":

@@ -1,4 +1,4 @@
-"""Carry out what happens to invoices, from the first item to the payment."""
+"""Serve the invoice endpoints, from the draft to the payment."""
 
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ _PRICING: Final = frozenset({"discounts", "default_tax_rates", "shipping_cost"})
 
 
 def list_items(store: Store, params: Params) -> Outcome:
-    """List items; with *pending*, those that are on no invoice yet."""
+    """List invoice items; *pending* selects those without an invoice, or those with one."""
     page = store.page(
         "invoiceitem", "/v1/invoiceitems", params, {"customer": "customer", "invoice": "invoice"}
     )
@@ -29,28 +29,28 @@ def list_items(store: Store, params: Params) -> Outcome:
 
 
 def create(store: Store, params: Params) -> Outcome:
-    """Make a draft, of the items that wait if it is to include them."""
+    """Create a draft, with the customer's pending items if the request includes them."""
     customer = store.refer("customer", params)
     if customer is None:
         raise missing(param="customer")
     choice(params, "collection_method", METHODS, METHODS[0])
-    drawn = add(store, params)
+    draft = add(store, params)
     behavior = choice(params, "pending_invoice_items_behavior", ("include", "exclude"), "exclude")
     for item in waiting(store, customer["id"]) if behavior == "include" else ():
-        item["invoice"] = drawn["id"]
-    _apply(store, drawn, params)
-    return Outcome(drawn, committed(store, drawn))
+        item["invoice"] = draft["id"]
+    _apply(store, draft, params)
+    return Outcome(draft, committed(store, draft))
 
 
 def committed(store: Store, invoice: Object) -> Move | None:
-    """A draft that advances by itself will be collected: it commits what is on it."""
+    """Return the move of a draft with auto_advance, which commits its amount; else None."""
     if not invoice["auto_advance"] or invoice["status"] != "draft":
         return None
     return store.commit("charge", invoice, invoice["amount_due"])
 
 
 def add(store: Store, params: Params) -> Object:
-    """Keep an empty draft."""
+    """Store an empty draft."""
     return store.add(
         new(
             "invoice",
@@ -79,7 +79,7 @@ def add(store: Store, params: Params) -> Object:
 
 
 def update(store: Store, params: Params, invoice_id: str) -> Outcome:
-    """Change a draft; from the moment it advances by itself, it commits its amount."""
+    """Update a draft; once it has auto_advance, it commits its amount."""
     invoice = store.find("invoice", invoice_id)
     if not _PRICING.isdisjoint(params):
         only(invoice, "draft", "change the amount of")
@@ -90,7 +90,7 @@ def update(store: Store, params: Params, invoice_id: str) -> Outcome:
 
 
 def _apply(store: Store, invoice: Object, params: Params) -> None:
-    """Take over what changes the amount of a draft."""
+    """Apply discounts, tax rates and shipping costs, and recompute the amount of a draft."""
     if "discounts" in params:
         invoice["discounts"] = rates.discounts_of(store, params)
     if "default_tax_rates" in params:
@@ -106,7 +106,7 @@ def _apply(store: Store, invoice: Object, params: Params) -> None:
 
 
 def finalize(store: Store, params: Params, invoice_id: str) -> Outcome:
-    """End the draft; collection starts, unless it is left to the customer."""
+    """Finalize a draft; it commits its amount, unless the customer pays by themselves."""
     invoice = store.find("invoice", invoice_id)
     only(invoice, "draft", "finalize")
     invoice["auto_advance"] = flag(params, "auto_advance", default=invoice["auto_advance"])
@@ -117,20 +117,20 @@ def finalize(store: Store, params: Params, invoice_id: str) -> Outcome:
 
 
 def end_draft(store: Store, invoice: Object) -> None:
-    """End the draft: it comes to what it comes to now, and the balance goes onto it."""
+    """Turn a draft into an open or paid invoice, with the current amount and balance applied."""
     recount_draft(store, invoice)
     settle_balance(store, invoice)
     invoice["status"] = "open" if invoice["amount_due"] else "paid"
 
 
 def recount_draft(store: Store, invoice: Object) -> None:
-    """Add up a draft anew: discount and balance of its customer may be others by now."""
+    """Recompute a manual draft: its customer's discount or balance may have changed."""
     if invoice["status"] == "draft" and invoice["billing_reason"] == "manual":
         recount(store, invoice)
 
 
 def retrieve(store: Store, params: Params, invoice_id: str) -> Outcome:
-    """Show an invoice as it is now."""
+    """Return an invoice; the amount of a draft is recomputed first."""
     del params
     invoice = store.find("invoice", invoice_id)
     if not invoice.get("deleted"):
@@ -139,7 +139,7 @@ def retrieve(store: Store, params: Params, invoice_id: str) -> Outcome:
 
 
 def send(store: Store, params: Params, invoice_id: str) -> Outcome:
-    """Mail the invoice to the customer."""
+    """Send the invoice to the customer."""
     del params
     invoice = store.find("invoice", invoice_id)
     if invoice["status"] == "draft":
@@ -150,7 +150,7 @@ def send(store: Store, params: Params, invoice_id: str) -> Outcome:
 
 
 def pay(store: Store, params: Params, invoice_id: str) -> Outcome:
-    """Collect what remains, or take note that it was paid elsewhere."""
+    """Charge the remaining amount, or mark the invoice as paid elsewhere."""
     invoice = store.find("invoice", invoice_id)
     if invoice["status"] == "draft":
         end_draft(store, invoice)
@@ -164,7 +164,7 @@ def pay(store: Store, params: Params, invoice_id: str) -> Outcome:
 
 
 def collect(store: Store, invoice: Object, token: str) -> Outcome:
-    """Charge the card for what remains of an invoice."""
+    """Charge a card for the remaining amount of an invoice."""
     card = card_for(token)
     if card.decline is not None:
         raise _declined(store, invoice, card)
@@ -193,7 +193,7 @@ def _declined(store: Store, invoice: Object, card: Card) -> StripeFailure:
 
 
 def end(status: str, store: Store, params: Params, invoice_id: str) -> Outcome:
-    """Void an open invoice, or give it up."""
+    """Void an open invoice, or mark it as uncollectible."""
     del params
     invoice = store.find("invoice", invoice_id)
     only(invoice, "open", status)
@@ -210,7 +210,7 @@ def delete(store: Store, params: Params, invoice_id: str) -> Outcome:
 
 
 def only(invoice: Object, status: str, verb: str) -> None:
-    """Raise Stripe's error unless *invoice* has the status that *verb* wants."""
+    """Raise Stripe's error for *verb* unless *invoice* has *status*."""
     if invoice.get("status") != status:
         raise StripeFailure(
             message=f"You cannot {verb} an invoice that is {invoice.get('status', 'deleted')}.",

@@ -1,4 +1,4 @@
-"""Carry out what happens to invoice items, and to the lines that they are on an invoice."""
+"""Serve the endpoints for invoice items and invoice lines."""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -15,7 +15,7 @@ from keybrake.testing.fake_stripe.totals import items_of, line_id, recount
 
 
 def create(store: Store, params: Params) -> Outcome:
-    """Make an item that waits for the customer's next invoice, or is on one already."""
+    """Create an item on an invoice, or for the customer's next invoice."""
     customer = store.refer("customer", params)
     invoice = store.refer("invoice", params)
     if customer is None and invoice is None:
@@ -27,8 +27,8 @@ def create(store: Store, params: Params) -> Outcome:
 
 
 def add(store: Store, params: Params, invoice: Object | None) -> Object:
-    """Keep an item, on an invoice or for the customer's next one."""
-    amount, unit, quantity, currency = _worth(store, params)
+    """Store an item on an invoice, or for the customer's next invoice."""
+    amount, unit, quantity, currency = _line_amounts(store, params)
     return store.add(
         new(
             "invoiceitem",
@@ -47,8 +47,8 @@ def add(store: Store, params: Params, invoice: Object | None) -> Object:
     )
 
 
-def _worth(store: Store, params: Params) -> tuple[int, Any, int, str]:
-    """Return amount, unit, quantity and currency of a line that is new."""
+def _line_amounts(store: Store, params: Params) -> tuple[int, Any, int, str]:
+    """Return the amount, unit amount, quantity and currency of a new line."""
     amount, quantity = integer(params, "amount"), integer(params, "quantity", least=0)
     if amount is not None:
         return amount, amount, 1, required_currency(params)
@@ -73,7 +73,7 @@ def _recounted(store: Store, invoice: Object | None) -> Any:
 
 
 def update(store: Store, params: Params, item_id: str) -> Outcome:
-    """Change an item, on a draft or before it is on any invoice."""
+    """Update an item that is on a draft or not yet on an invoice."""
     item = store.find("invoiceitem", item_id)
     invoice = _draft_of(store, item, "change an item of")
     _change(store, item, params)
@@ -95,14 +95,16 @@ def _change(store: Store, item: Object, params: Params) -> None:
     count = item["quantity"] if quantity is None else quantity
     if any(name in params for name in ("amount", "unit_amount_decimal", "price_data", "pricing")):
         asked = {"currency": item["currency"], "quantity": count, **params}
-        item["amount"], item["unit_amount_decimal"], item["quantity"], _ = _worth(store, asked)
+        item["amount"], item["unit_amount_decimal"], item["quantity"], _ = _line_amounts(
+            store, asked
+        )
     elif quantity is not None:
         item["amount"] = round(Fraction(str(item["unit_amount_decimal"])) * count)
         item["quantity"] = count
 
 
 def delete(store: Store, params: Params, item_id: str) -> Outcome:
-    """Delete an item, on a draft or before it is on any invoice."""
+    """Delete an item that is on a draft or not yet on an invoice."""
     del params
     item = store.find("invoiceitem", item_id)
     invoice = _draft_of(store, item, "delete an item of")
@@ -112,14 +114,14 @@ def delete(store: Store, params: Params, item_id: str) -> Outcome:
 
 
 def list_lines(store: Store, params: Params, invoice_id: str) -> Outcome:
-    """List the lines of an invoice; a page holds them all."""
+    """List the lines of an invoice, all on one page."""
     del params
     invoice = store.find("invoice", invoice_id)
     return Outcome(invoice["lines"])
 
 
 def update_line(store: Store, params: Params, invoice_id: str, line: str) -> Outcome:
-    """Change one line of a draft."""
+    """Update one line of a draft."""
     invoice = _editable(store, invoice_id)
     _change(store, _item_of(store, invoice, line), params)
     move = _recounted(store, invoice)
@@ -128,7 +130,7 @@ def update_line(store: Store, params: Params, invoice_id: str, line: str) -> Out
 
 
 def change_lines(verb: str, store: Store, params: Params, invoice_id: str) -> Outcome:
-    """Add, change or remove several lines of a draft; *verb* says which."""
+    """Add, update or remove several lines of a draft, as *verb* says."""
     invoice = _editable(store, invoice_id)
     rows = params.get("lines")
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
@@ -139,11 +141,11 @@ def change_lines(verb: str, store: Store, params: Params, invoice_id: str) -> Ou
         elif verb == "update":
             _change(store, _item_of(store, invoice, str(row.get("id"))), row)
         else:
-            _take_off(store, _item_of(store, invoice, str(row.get("id"))), row)
+            _remove(store, _item_of(store, invoice, str(row.get("id"))), row)
     return Outcome(invoice, _recounted(store, invoice))
 
 
-def _take_off(store: Store, item: Object, row: Params) -> None:
+def _remove(store: Store, item: Object, row: Params) -> None:
     if row.get("behavior") == "unassign":
         item["invoice"] = None
     else:

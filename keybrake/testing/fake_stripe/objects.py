@@ -1,4 +1,4 @@
-"""Draw the fields each Stripe object has."""
+"""Build Stripe objects with all their fields."""
 
 from typing import Any, Final
 
@@ -6,7 +6,7 @@ from keybrake.testing.fake_stripe.cards import Card
 from keybrake.testing.fake_stripe.params import Params, as_sent, metadata
 from keybrake.testing.fake_stripe.store import Object, Store, now
 
-# Fields a caller may set that mean nothing to the fake, and are given back as sent.
+# Fields that the fake does not interpret: it returns them as the caller sent them.
 INTENT_TEXTS: Final = (
     "description",
     "on_behalf_of",
@@ -24,7 +24,7 @@ TRANSFER_TEXTS: Final = ("description", "source_transaction", "transfer_group")
 
 
 def new(kind: str, object_id: str, params: Params, **fields: Any) -> Object:
-    """Draw what every object has, and its own *fields*."""
+    """Return an object with the fields that all objects share, and with *fields*."""
     return {
         "id": object_id,
         "object": kind,
@@ -36,12 +36,12 @@ def new(kind: str, object_id: str, params: Params, **fields: Any) -> Object:
 
 
 def blank(*names: str) -> Object:
-    """Draw fields that hold nothing."""
+    """Return fields whose value is None."""
     return dict.fromkeys(names)
 
 
 def payment_intent(store: Store, params: Params, amount: int, currency: str) -> Object:
-    """Make an intent nobody has confirmed yet."""
+    """Return an unconfirmed payment intent."""
     intent_id = store.new_id("pi")
     return new(
         "payment_intent",
@@ -68,7 +68,7 @@ def payment_intent(store: Store, params: Params, amount: int, currency: str) -> 
 
 
 def charge(store: Store, params: Params, amount: int, currency: str, card: Card) -> Object:
-    """Make a charge on *card*: refused if the card is, else not captured yet."""
+    """Return a charge on *card*: failed if the card is declined, otherwise uncaptured."""
     charge_id = store.new_id("ch")
     refused = card.decline
     return new(
@@ -127,7 +127,7 @@ def _card_details(card: Card, amount: int) -> Object:
 
 
 def refund(store: Store, params: Params, paid: Object, amount: int, status: str) -> Object:
-    """Make a refund of *amount* of the charge *paid*."""
+    """Return a refund of *amount* for the charge *paid*."""
     return new(
         "refund",
         store.new_id("re"),
@@ -145,7 +145,7 @@ def refund(store: Store, params: Params, paid: Object, amount: int, status: str)
 
 
 def transfer(store: Store, params: Params, amount: int, currency: str) -> Object:
-    """Make a transfer to the account in *params*."""
+    """Return a transfer to the account in *params*."""
     transfer_id = store.new_id("tr")
     url = f"/v1/transfers/{transfer_id}/reversals"
     return new(
@@ -166,7 +166,7 @@ def transfer(store: Store, params: Params, amount: int, currency: str) -> Object
 
 
 def payout(store: Store, params: Params, amount: int, currency: str) -> Object:
-    """Make a payout that is on its way but can still be canceled."""
+    """Return a pending payout, which can still be canceled."""
     return new(
         "payout",
         store.new_id("po"),
@@ -190,7 +190,7 @@ def payout(store: Store, params: Params, amount: int, currency: str) -> Object:
 
 
 def customer(store: Store, params: Params) -> Object:
-    """Make a customer."""
+    """Return a customer."""
     return new(
         "customer",
         store.new_id("cus", 14),
@@ -210,7 +210,7 @@ def customer(store: Store, params: Params) -> Object:
 
 
 def file(store: Store, params: Params) -> Object:
-    """Make the record of an uploaded file."""
+    """Return the file object of an upload."""
     file_id = store.new_id("file")
     upload = params["file"]
     return {
@@ -229,7 +229,7 @@ def file(store: Store, params: Params) -> Object:
 
 
 def balance_transaction(store: Store, thing: Object, amount: int, kind: str) -> Object:
-    """Make the record of what *thing* did to the balance; charges cost 2.9 % and 30."""
+    """Return the balance transaction of *thing*; the fee of a charge is 2.9 % and 30."""
     fee = (amount * 29 + 999) // 1000 + 30 if kind == "charge" else 0
     return {
         "id": store.new_id("txn"),

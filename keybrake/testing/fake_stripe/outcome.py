@@ -1,4 +1,4 @@
-"""Name what an endpoint hands back."""
+"""Define the output of the fake Stripe's endpoints."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +9,9 @@ from keybrake.testing.journal import Move
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """
-    The object to answer with, and what it did to a position.
+    The output of an endpoint: the body, and the effect on a position.
 
-    *content_type* is set when *body* is not JSON but bytes.
+    *content_type* is set if *body* is bytes instead of JSON.
     """
 
     body: Any

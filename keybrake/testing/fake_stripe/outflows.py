@@ -1,4 +1,4 @@
-"""Carry out what takes money away: refunds, transfers, payouts."""
+"""Serve the endpoints that pay money out: refunds, transfers and payouts."""
 
 from typing import Final
 
@@ -21,7 +21,7 @@ _REASONS: Final = ("duplicate", "fraudulent", "requested_by_customer", "")
 
 
 def create_refund(store: Store, params: Params) -> Outcome:
-    """Give a charge back, in whole or in part, never more than is left of it."""
+    """Refund a charge in full or in part, up to the amount not refunded yet."""
     amount = optional_amount(params)
     choice(params, "reason", _REASONS, "")
     paid = _refundable(store, params)
@@ -44,30 +44,28 @@ def create_refund(store: Store, params: Params) -> Outcome:
             param="amount",
         )
     status = card_for(store.tokens.get(paid["payment_method"], "")).refund_status
-    given_back = store.add(objects.refund(store, params, paid, amount, status))
+    refund = store.add(objects.refund(store, params, paid, amount, status))
     if status == "failed":
-        given_back["failure_reason"] = "expired_or_canceled_card"
-        return Outcome(given_back, store.no_move("refund", given_back, amount, standing=0))
+        refund["failure_reason"] = "expired_or_canceled_card"
+        return Outcome(refund, store.no_move("refund", refund, amount, standing=0))
     paid["amount_refunded"] += amount
     paid["refunded"] = paid["amount_refunded"] == paid["amount"]
-    _enter(store, given_back, "refund")
-    return Outcome(given_back, store.commit("refund", given_back, amount))
+    _add_balance_entry(store, refund, "refund")
+    return Outcome(refund, store.commit("refund", refund, amount))
 
 
 def cancel_refund(store: Store, params: Params, refund_id: str) -> Outcome:
-    """Stop a refund that is still pending."""
+    """Cancel a pending refund."""
     del params
-    given_back = store.find("refund", refund_id)
-    if given_back["status"] not in {"pending", "requires_action"}:
-        raise StripeFailure(
-            message=f"A {given_back['status']} refund cannot be canceled.", began=True
-        )
-    given_back["status"] = "canceled"
-    paid = store.find("charge", given_back["charge"])
-    paid["amount_refunded"] -= given_back["amount"]
+    refund = store.find("refund", refund_id)
+    if refund["status"] not in {"pending", "requires_action"}:
+        raise StripeFailure(message=f"A {refund['status']} refund cannot be canceled.", began=True)
+    refund["status"] = "canceled"
+    paid = store.find("charge", refund["charge"])
+    paid["amount_refunded"] -= refund["amount"]
     paid["refunded"] = False
-    amount = given_back["amount"]
-    return Outcome(given_back, store.no_move("refund", given_back, amount, standing=0))
+    amount = refund["amount"]
+    return Outcome(refund, store.no_move("refund", refund, amount, standing=0))
 
 
 def create_transfer(store: Store, params: Params) -> Outcome:
@@ -81,22 +79,22 @@ def create_transfer(store: Store, params: Params) -> Outcome:
             raise missing(param="amount")
         amount = source["amount"] - source["amount_refunded"]
     sent = store.add(objects.transfer(store, params, amount, currency))
-    _enter(store, sent, "transfer")
-    # A transfer has no status at Stripe; the journal still wants a word for it.
+    _add_balance_entry(store, sent, "transfer")
+    # Stripe's transfers have no status, but a journal entry needs one.
     return Outcome(sent, store.commit("transfer", {**sent, "status": "succeeded"}, amount))
 
 
 def create_payout(store: Store, params: Params) -> Outcome:
-    """Send money to the bank."""
+    """Pay money out to the bank."""
     amount, currency = required_amount(params), required_currency(params)
     choice(params, "method", ("standard", "instant"), "standard")
     sent = store.add(objects.payout(store, params, amount, currency))
-    _enter(store, sent, "payout")
+    _add_balance_entry(store, sent, "payout")
     return Outcome(sent, store.commit("payout", sent, amount))
 
 
 def cancel_payout(store: Store, params: Params, payout_id: str) -> Outcome:
-    """Stop a payout that is still pending."""
+    """Cancel a pending payout."""
     del params
     sent = store.find("payout", payout_id)
     if sent["status"] != "pending":
@@ -106,7 +104,7 @@ def cancel_payout(store: Store, params: Params, payout_id: str) -> Outcome:
 
 
 def update(kind: str, store: Store, params: Params, object_id: str) -> Outcome:
-    """Change the metadata of an outflow, all of it that can be changed."""
+    """Update the metadata of a refund, transfer or payout: its only mutable field."""
     thing = store.find(kind, object_id)
     thing["metadata"] = metadata(params, thing["metadata"])
     return Outcome(thing)
@@ -125,6 +123,6 @@ def _refundable(store: Store, params: Params) -> Object:
     return paid
 
 
-def _enter(store: Store, thing: Object, kind: str) -> None:
+def _add_balance_entry(store: Store, thing: Object, kind: str) -> None:
     entry = store.add(objects.balance_transaction(store, thing, -thing["amount"], kind))
     thing["balance_transaction"] = entry["id"]

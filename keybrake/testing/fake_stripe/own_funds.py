@@ -1,4 +1,4 @@
-"""Carry out what brings money back to the account: topups, reversals, and disputes given up."""
+"""Serve the endpoints for topups, reversals and disputes."""
 
 from keybrake.testing.fake_stripe import objects
 from keybrake.testing.fake_stripe.errors import StripeFailure
@@ -14,7 +14,7 @@ from keybrake.testing.fake_stripe.store import Object, Store
 
 
 def create_topup(store: Store, params: Params) -> Outcome:
-    """Draw money from the account's own bank."""
+    """Move money from the account's own bank to its Stripe balance."""
     topup = new(
         "topup",
         store.new_id("tu"),
@@ -29,7 +29,7 @@ def create_topup(store: Store, params: Params) -> Outcome:
 
 
 def cancel_topup(store: Store, params: Params, topup_id: str) -> Outcome:
-    """Stop a topup that is still pending."""
+    """Cancel a pending topup."""
     del params
     topup = store.find("topup", topup_id)
     if topup["status"] != "pending":
@@ -39,7 +39,7 @@ def cancel_topup(store: Store, params: Params, topup_id: str) -> Outcome:
 
 
 def reverse_transfer(store: Store, params: Params, transfer_id: str) -> Outcome:
-    """Take a transfer back, or a part, never more than is left of it."""
+    """Reverse a transfer in full or in part, up to the amount not reversed yet."""
     sent = store.find("transfer", transfer_id)
     left = sent["amount"] - sent["amount_reversed"]
     amount = optional_amount(params) or left
@@ -57,12 +57,13 @@ def reverse_transfer(store: Store, params: Params, transfer_id: str) -> Outcome:
         currency=sent["currency"],
         transfer=sent["id"],
     )
-    # A reversal has no status at Stripe; the journal still wants a word for it.
-    return _moved(store, store.add(back), "transfer_reversal")
+    # Stripe's reversals have no status, but a journal entry needs one.
+    move = store.commit("transfer_reversal", {**back, "status": "succeeded"}, amount)
+    return Outcome(store.add(back), move)
 
 
 def reverse_payout(store: Store, params: Params, payout_id: str) -> Outcome:
-    """Call a payout back from the bank, whole."""
+    """Reverse a payout in full."""
     sent = store.find("payout", payout_id)
     if sent["status"] == "canceled" or sent["reversed_by"]:
         raise StripeFailure(message="This payout cannot be reversed.", began=True)
@@ -73,21 +74,17 @@ def reverse_payout(store: Store, params: Params, payout_id: str) -> Outcome:
 
 
 def add_dispute(store: Store, amount: int, currency: str, charge: str | None) -> Object:
-    """Keep a dispute that waits for an answer."""
+    """Store a dispute that needs a response."""
     dispute_id = store.new_id("dp")
-    drawn = new("dispute", dispute_id, {}, amount=amount, currency=currency, charge=charge)
-    return store.add({**drawn, "status": "needs_response", "reason": "general"})
+    dispute = new("dispute", dispute_id, {}, amount=amount, currency=currency, charge=charge)
+    return store.add({**dispute, "status": "needs_response", "reason": "general"})
 
 
 def close_dispute(store: Store, params: Params, dispute_id: str) -> Outcome:
-    """Give a dispute up: its amount is lost."""
+    """Close a dispute: its amount is lost."""
     del params
     dispute = store.find("dispute", dispute_id)
     if dispute["status"] == "lost":
         raise StripeFailure(message="This dispute is closed already.", began=True)
     dispute["status"] = "lost"
     return Outcome(dispute, store.commit("dispute", dispute, dispute["amount"]))
-
-
-def _moved(store: Store, thing: Object, kind: str) -> Outcome:
-    return Outcome(thing, store.commit(kind, {**thing, "status": "succeeded"}, thing["amount"]))

@@ -1,4 +1,4 @@
-"""Read what the caller asked for, in Stripe's parameter types."""
+"""Read and validate request parameters by Stripe's types."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ Params = Mapping[str, Any]
 
 
 def integer(params: Params, name: str, *, least: int | None = None) -> int | None:
-    """Return a whole number, or None if it was not given."""
+    """Return a whole number, or None if it is missing."""
     value = params.get(name)
     if value is None:
         return None
@@ -44,7 +44,7 @@ def integer(params: Params, name: str, *, least: int | None = None) -> int | Non
 
 
 def optional_amount(params: Params, name: str = "amount") -> int | None:
-    """Return an amount in minor units, or None if it was not given."""
+    """Return an amount in minor units, or None if it is missing."""
     amount = integer(params, name, least=1)
     if amount is not None and amount >= 10**_MAX_DIGITS:
         raise StripeFailure(
@@ -56,7 +56,7 @@ def optional_amount(params: Params, name: str = "amount") -> int | None:
 
 
 def required_amount(params: Params, name: str = "amount") -> int:
-    """Return an amount in minor units."""
+    """Return a required amount in minor units."""
     amount = optional_amount(params, name)
     if amount is None:
         raise missing(name)
@@ -64,7 +64,7 @@ def required_amount(params: Params, name: str = "amount") -> int:
 
 
 def required_currency(params: Params) -> str:
-    """Return a currency Stripe knows, in lower case."""
+    """Return a required currency in lower case; reject one that Stripe does not know."""
     value = str(required(params, "currency")).lower()
     if value not in _CURRENCIES:
         raise StripeFailure(message=f"Invalid currency: {value}", param="currency")
@@ -72,7 +72,7 @@ def required_currency(params: Params) -> str:
 
 
 def required(params: Params, name: str) -> str:
-    """Return a text that has to be given."""
+    """Return a required text."""
     value = params.get(name)
     if value is None or value == "":
         raise missing(name)
@@ -97,7 +97,7 @@ def choice(params: Params, name: str, options: Iterable[str], default: str) -> s
 
 
 def metadata(params: Params, old: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return *old* with the metadata that was sent; an empty value removes a name."""
+    """Return *old* updated with the metadata in the request; an empty value removes a name."""
     sent = params.get("metadata")
     if sent is None:
         return dict(old or {})
@@ -112,11 +112,11 @@ def metadata(params: Params, old: Mapping[str, str] | None = None) -> dict[str, 
 
 
 def as_sent(params: Params, names: Iterable[str]) -> dict[str, Any]:
-    """Return those of *names* that were sent; an empty value unsets."""
+    """Return the parameters of *names* in the request; an empty value becomes None."""
     return {name: params[name] or None for name in names if name in params}
 
 
 def subset(params: Params, name: str) -> Params:
-    """Return the parameters nested under *name*; none if there are none."""
+    """Return the parameters nested under *name*, or an empty mapping."""
     value = params.get(name)
     return value if isinstance(value, Mapping) else {}

@@ -1,4 +1,4 @@
-"""Keep prices, and add up lines of prices times quantities."""
+"""Create prices, and compute the total of lines with a price and a quantity."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,12 +11,12 @@ from keybrake.testing.fake_stripe.store import Object, Store
 
 
 def create(store: Store, params: Params) -> Outcome:
-    """Make a price."""
+    """Create a price."""
     return Outcome(add(store, params))
 
 
 def add(store: Store, params: Params) -> Object:
-    """Keep a price, one time or, with *recurring*, by the month."""
+    """Store a one-time price or, with *recurring*, a monthly one."""
     recurring = subset(params, "recurring")
     unit = integer(params, "unit_amount", least=0)
     if unit is None:
@@ -41,7 +41,7 @@ def add(store: Store, params: Params) -> Object:
 
 
 def lines_of(store: Store, params: Params, name: str) -> list[Object]:
-    """Return the lines given under *name*, each with its price and quantity."""
+    """Return the lines in the parameter *name*, each with its price and quantity."""
     given = params.get(name)
     rows = given if isinstance(given, list) else []
     if not all(isinstance(row, Mapping) for row in rows):
@@ -50,7 +50,7 @@ def lines_of(store: Store, params: Params, name: str) -> list[Object]:
 
 
 def line_of(store: Store, row: Params) -> Object:
-    """Return one line with its price, a price of its own if it brings the data of one."""
+    """Return one line; create its price if the request has price_data."""
     data = row.get("price_data")
     price = add(store, data) if isinstance(data, Mapping) else store.refer("price", row)
     if price is None:
@@ -59,18 +59,18 @@ def line_of(store: Store, row: Params) -> Object:
 
 
 def quantity_of(row: Params, default: int = 1) -> int:
-    """Return how many of a line are meant."""
+    """Return the quantity of a line, or *default* if it is missing."""
     quantity = integer(row, "quantity", least=0)
     return default if quantity is None else quantity
 
 
 def total(lines: Iterable[Mapping[str, Any]]) -> int:
-    """Return what lines come to."""
+    """Return the sum of price times quantity over all lines."""
     return sum(line["price"]["unit_amount"] * line["quantity"] for line in lines)
 
 
 def currency_of(lines: Iterable[Mapping[str, Any]], params: Params) -> str:
-    """Return the one currency of lines."""
+    """Return the currency of the lines; reject a mix of currencies."""
     found = {line["price"]["currency"] for line in lines}
     if len(found) > 1:
         raise StripeFailure(message="All prices must be in one currency.", param="currency")

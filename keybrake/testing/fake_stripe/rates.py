@@ -1,4 +1,4 @@
-"""Keep what makes an invoice cheaper or dearer: coupons, discounts, tax rates."""
+"""Store coupons, discounts and tax rates, which change the amount of an invoice."""
 
 from keybrake.testing.fake_stripe.errors import StripeFailure, missing, not_found
 from keybrake.testing.fake_stripe.objects import new
@@ -8,7 +8,7 @@ from keybrake.testing.fake_stripe.store import Object, Store
 
 
 def create_coupon(store: Store, params: Params) -> Outcome:
-    """Make a coupon over an amount or a percentage."""
+    """Create a coupon with a fixed or a percentage discount."""
     off, percent = integer(params, "amount_off", least=1), params.get("percent_off")
     if off is None and percent is None:
         raise missing(param="percent_off")
@@ -26,7 +26,7 @@ def create_coupon(store: Store, params: Params) -> Outcome:
 
 
 def create_tax_rate(store: Store, params: Params) -> Outcome:
-    """Make a tax rate that comes on top."""
+    """Create a tax rate that is added on top of the price."""
     rate = new(
         "tax_rate",
         store.new_id("txr"),
@@ -40,7 +40,7 @@ def create_tax_rate(store: Store, params: Params) -> Outcome:
 
 
 def discount(store: Store, coupon_id: object) -> Object:
-    """Give a discount by a coupon."""
+    """Create a discount from a coupon."""
     coupon = store.known("coupon", str(coupon_id))
     if coupon is None:
         raise not_found(kind="coupon", object_id=str(coupon_id), param="coupon", status=400)
@@ -50,7 +50,7 @@ def discount(store: Store, coupon_id: object) -> Object:
 
 
 def discounts_of(store: Store, params: Params) -> list[str]:
-    """Return the ids of the discounts that *discounts* asks for; empty takes them off."""
+    """Return the ids of the discounts in the request; an empty list removes all discounts."""
     rows = params.get("discounts") or []
     if not isinstance(rows, list):
         raise StripeFailure(message="Invalid array: discounts.", param="discounts")
@@ -58,13 +58,13 @@ def discounts_of(store: Store, params: Params) -> list[str]:
 
 
 def tax_rates_of(store: Store, params: Params) -> list[Object]:
-    """Return the tax rates that *default_tax_rates* names; empty takes them off."""
+    """Return the tax rates in *default_tax_rates*; an empty list removes all tax rates."""
     names = params.get("default_tax_rates") or []
     return [store.find("tax_rate", str(name)) for name in names]
 
 
 def delete_discount(kind: str, store: Store, params: Params, object_id: str) -> Outcome:
-    """Take the discount off a customer or a subscription."""
+    """Remove the discount of a customer or a subscription."""
     del params
     thing = store.find(kind, object_id)
     former = thing.get("discount") or {"id": store.new_id("di")}

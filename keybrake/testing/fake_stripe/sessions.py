@@ -1,4 +1,4 @@
-"""Carry out checkout sessions: a customer would have to complete them."""
+"""Serve the endpoints for checkout sessions; the fake has no customer to complete them."""
 
 from keybrake.testing.fake_stripe import prices
 from keybrake.testing.fake_stripe.errors import StripeFailure
@@ -9,7 +9,7 @@ from keybrake.testing.fake_stripe.store import Store
 
 
 def create(store: Store, params: Params) -> Outcome:
-    """Make a page on which a customer could pay."""
+    """Create a session, with the URL at which a customer would pay."""
     mode = choice(params, "mode", ("payment", "setup", "subscription"), "payment")
     lines = prices.lines_of(store, params, "line_items")
     session_id = store.new_id("cs_test", 58)
@@ -32,7 +32,7 @@ def create(store: Store, params: Params) -> Outcome:
 
 
 def expire(store: Store, params: Params, session_id: str) -> Outcome:
-    """Take the page away."""
+    """Expire an open session."""
     del params
     session = store.find("checkout.session", session_id)
     if session["status"] != "open":

@@ -1,4 +1,4 @@
-"""Hold what objects exist, and what each of them commits."""
+"""Store the fake Stripe's objects, and the amount that each of them has committed."""
 
 import random
 import string
@@ -15,7 +15,7 @@ Object = dict[str, Any]
 _BASE62: Final = string.digits + string.ascii_letters
 _MAX_PAGE: Final = 100
 _DEFAULT_PAGE: Final = 10
-# Fields that hold the id of an object that can be shown in its place.
+# Fields with the id of an object, and the kind of object that replaces it on expansion.
 _EXPANDABLE: Final = {
     "latest_charge": "charge",
     "charge": "charge",
@@ -32,27 +32,27 @@ class Store:
     """
     Keep the objects by kind and id, oldest first.
 
-    Not thread-safe by itself: the fake calls it under the lock that guards its state.
+    This class is not thread-safe: the fake calls it under its own lock.
     """
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[str, Object]] = {}
         self._committed: dict[str, int] = {}
         self._dice = random.SystemRandom()
-        # What card a payment method stands for, by its id.
+        # The card token of each payment method, by the method's id.
         self.tokens: dict[str, str] = {}
 
     def new_id(self, prefix: str, length: int = 24) -> str:
-        """Return an id nobody has."""
+        """Return a new random id."""
         return f"{prefix}_{''.join(self._dice.choices(_BASE62, k=length))}"
 
     def add(self, thing: Object) -> Object:
-        """Keep *thing* under its kind and id."""
+        """Store *thing* under its kind and id."""
         self._objects.setdefault(thing["object"], {})[thing["id"]] = thing
         return thing
 
     def remove(self, thing: Object) -> None:
-        """Forget an object that is gone without a trace."""
+        """Remove an object entirely, without a record that it was deleted."""
         self._objects[thing["object"]].pop(thing["id"])
 
     def all(self, kind: str) -> list[Object]:
@@ -60,19 +60,19 @@ class Store:
         return list(reversed(self._objects.get(kind, {}).values()))
 
     def find(self, kind: str, object_id: str) -> Object:
-        """Return the object a path names."""
+        """Return an object by its id in a path, or raise Stripe's 404."""
         found = self._objects.get(kind, {}).get(object_id)
         if found is None:
             raise not_found(kind, object_id, kind if kind in _EXPANDABLE.values() else "id")
         return found
 
     def known(self, kind: str, object_id: str | None) -> Object | None:
-        """Return an object by its id, or None if there is none any more."""
+        """Return an object by its id, or None if it does not exist or is deleted."""
         found = self._objects.get(kind, {}).get(str(object_id))
         return None if found is None or found.get("deleted") else found
 
     def refer(self, kind: str, params: Params, name: str | None = None) -> Object | None:
-        """Return the object a parameter names, or None if it was not given."""
+        """Return the object that a parameter names, or None if the parameter is missing."""
         name = name or kind
         object_id = params.get(name)
         if not object_id:
@@ -84,9 +84,9 @@ class Store:
 
     def commit(self, kind: str, thing: Object, value: int, *, standing: int | None = None) -> Move:
         """
-        Count that *thing* may now come to *value*, once, at the largest value it ever had.
+        Commit *value* for *thing*; only the increase over its highest value so far moves money.
 
-        *standing* is what it commits from now on, if that is not *value*.
+        *standing* is the amount that it commits from now on, if that is not *value*.
         """
         before = self._committed.get(thing["id"], 0)
         more = max(value - before, 0)
@@ -102,7 +102,7 @@ class Store:
         )
 
     def no_move(self, kind: str, thing: Object, amount: int, *, standing: int) -> Move:
-        """Say that nothing more is committed for *thing*."""
+        """Return a move that commits no further money for *thing*."""
         counted = thing["id"] in self._committed
         return Move(
             kind=kind,
@@ -111,7 +111,7 @@ class Store:
             currency=thing["currency"],
             status=thing["status"],
             moved=False,
-            # One that was declined at once was never counted.
+            # An object that was declined on creation never committed anything.
             standing=standing if counted else 0,
         )
 
@@ -140,10 +140,10 @@ class Store:
 
     def expand(self, body: Object, paths: list[str]) -> Object:
         """
-        Return *body* with the objects in place of the ids that *paths* name.
+        Return *body*, with the ids at *paths* replaced by their objects.
 
-        Paths that lead to nothing the fake keeps are passed over: the request has been carried
-        out by now, and an error would deny it.
+        Unknown paths are ignored: the request has been carried out already, so an error would be
+        misleading.
         """
         for path in paths:
             body = self._expand(body, str(path).split("."))
@@ -164,7 +164,7 @@ class Store:
 
 
 def now() -> int:
-    """Return the time in whole seconds, as Stripe gives it."""
+    """Return the time in whole seconds, Stripe's format."""
     return int(time.time())
 
 

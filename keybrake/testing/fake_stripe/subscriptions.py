@@ -1,4 +1,4 @@
-"""Carry out what happens to subscriptions: each period's invoice is charged at once."""
+"""Serve the subscription endpoints; the invoice of each period is charged at once."""
 
 from typing import Final
 
@@ -15,13 +15,13 @@ _PRORATIONS: Final = ("create_prorations", "always_invoice", "none")
 
 
 def create(store: Store, params: Params) -> Outcome:
-    """Begin a subscription and charge its first period, unless it begins with a trial."""
+    """Create a subscription and charge its first period, unless it starts with a trial."""
     if store.refer("customer", params) is None:
         raise missing(param="customer")
     lines = prices.lines_of(store, params, "items")
     if not lines:
         raise missing(param="items")
-    subscription = store.add(_drawn(store, params, lines))
+    subscription = store.add(_new_subscription(store, params, lines))
     for line in lines:
         subscription["items"]["data"].append(_item(store, subscription, line))
     if integer(params, "trial_period_days"):
@@ -30,7 +30,7 @@ def create(store: Store, params: Params) -> Outcome:
     return charged(store, subscription, params, prices.total(lines))
 
 
-def _drawn(store: Store, params: Params, lines: list[Object]) -> Object:
+def _new_subscription(store: Store, params: Params, lines: list[Object]) -> Object:
     subscription_id = store.new_id("sub")
     return new(
         "subscription",
@@ -62,12 +62,12 @@ def _item(store: Store, subscription: Object, line: Object) -> Object:
 
 
 def charged(store: Store, subscription: Object, params: Params, amount: int) -> Outcome:
-    """Invoice *amount*, with what waits for the customer, and charge it at once."""
+    """Invoice *amount* and the customer's pending items, and charge the total at once."""
     invoice = invoices.add(store, {"customer": subscription["customer"]})
     invoice |= {"subscription": subscription["id"], "currency": subscription["currency"]}
     invoice["billing_reason"] = "subscription_cycle"
     items = waiting(store, subscription["customer"])
-    for item in items:  # what waits goes along
+    for item in items:
         item["invoice"] = invoice["id"]
     bill(store, invoice, amount + sum(item["amount"] for item in items))
     settle_balance(store, invoice)
@@ -80,7 +80,7 @@ def charged(store: Store, subscription: Object, params: Params, amount: int) -> 
 
 
 def update(store: Store, params: Params, subscription_id: str) -> Outcome:
-    """Change quantities and prices; with always_invoice the difference is charged now."""
+    """Update quantities and prices; with always_invoice, charge the difference now."""
     subscription = store.find("subscription", subscription_id)
     before = prices.total(subscription["items"]["data"])
     subscription["metadata"] = metadata(params, subscription["metadata"])
@@ -108,29 +108,29 @@ def _apply(store: Store, subscription: Object, params: Params) -> None:
 
 
 def create_item(store: Store, params: Params) -> Outcome:
-    """Add an item to a subscription."""
+    """Create an item of a subscription."""
     before = store.refer("subscription", params)
     if before is None:
         raise missing(param="subscription")
     row = {name: params[name] for name in ("price", "price_data", "quantity") if name in params}
-    outcome = update(store, {**_when(params), "items": [row]}, before["id"])
+    outcome = update(store, {**_proration(params), "items": [row]}, before["id"])
     return Outcome(before["items"]["data"][-1], outcome.move)
 
 
-def _when(params: Params) -> Params:
+def _proration(params: Params) -> Params:
     return {name: params[name] for name in ("proration_behavior",) if name in params}
 
 
 def update_item(store: Store, params: Params, item_id: str) -> Outcome:
-    """Change an item of a subscription."""
+    """Update an item of a subscription."""
     item = store.find("subscription_item", item_id)
     row = {name: params[name] for name in ("price", "quantity") if name in params}
-    asked = {**_when(params), "items": [{**row, "id": item_id}]}
+    asked = {**_proration(params), "items": [{**row, "id": item_id}]}
     return Outcome(item, update(store, asked, item["subscription"]).move)
 
 
 def cancel(store: Store, params: Params, subscription_id: str) -> Outcome:
-    """End a subscription at once."""
+    """Cancel a subscription at once."""
     del params
     subscription = store.find("subscription", subscription_id)
     if subscription["status"] == "canceled":
@@ -140,7 +140,7 @@ def cancel(store: Store, params: Params, subscription_id: str) -> Outcome:
 
 
 def preview(store: Store, params: Params) -> Outcome:
-    """Show what a subscription, or a change of one, would be invoiced; nothing changes."""
+    """Return the invoice that a new or changed subscription would get; change nothing."""
     details = subset(params, "subscription_details")
     subscription = store.refer("subscription", params)
     before, lines, customer = 0, {}, params.get("customer")

@@ -1,4 +1,4 @@
-"""Add up what an invoice comes to: lines, discounts, shipping, taxes and the customer's balance."""
+"""Compute the amount of an invoice: lines, discounts, shipping, taxes and customer balance."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -13,7 +13,7 @@ def items_of(store: Store, invoice: Object) -> list[Object]:
 
 
 def waiting(store: Store, customer: str | None) -> list[Object]:
-    """Return the items of a customer that are on no invoice yet, oldest first."""
+    """Return the pending items of a customer: those without an invoice, oldest first."""
     return [
         item
         for item in reversed(store.all("invoiceitem"))
@@ -22,12 +22,12 @@ def waiting(store: Store, customer: str | None) -> list[Object]:
 
 
 def line_id(item: Object) -> str:
-    """Return the id of the line that an item is on its invoice."""
+    """Return the id of the invoice line that shows *item*."""
     return "il" + str(item["id"])[2:]
 
 
 def recount(store: Store, invoice: Object) -> None:
-    """Add up what is on a draft."""
+    """Recompute the lines and the amount of a draft."""
     items = items_of(store, invoice)
     if items:
         invoice["currency"] = items[0]["currency"]
@@ -42,7 +42,7 @@ def recount(store: Store, invoice: Object) -> None:
 
 
 def bill(store: Store, invoice: Object, total: int) -> None:
-    """Let an invoice come to *total*, and to what the customer owes on top."""
+    """Set the total of an invoice, and the amount due including the customer's balance."""
     due = max(total + _balance(store, invoice), 0)
     invoice |= {"total": total, "amount_due": due}
     invoice["amount_remaining"] = due - invoice["amount_paid"]
@@ -54,7 +54,7 @@ def _balance(store: Store, invoice: Object) -> int:
 
 
 def settle_balance(store: Store, invoice: Object) -> None:
-    """Move the customer's balance onto an invoice that is no draft any more."""
+    """Apply the customer's balance to a finalized invoice."""
     customer = store.known("customer", invoice["customer"])
     if customer is None:
         return
@@ -83,7 +83,7 @@ def _line(item: Object) -> Object:
 
 
 def _discounts(store: Store, invoice: Object, subtotal: int) -> list[Object]:
-    """Return what is taken off: by the invoice's discounts, else by the customer's."""
+    """Return the discount amounts: by the invoice's discounts, otherwise by the customer's."""
     customer = store.known("customer", invoice["customer"]) or {}
     inherited = [customer["discount"]["id"]] if customer.get("discount") else []
     left, rows = max(subtotal, 0), []
