@@ -1,1 +1,1 @@
-"""What Resend does with a request, without sending mail."""
+"""Imitate Resend's API without sending mail."""

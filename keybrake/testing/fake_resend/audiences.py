@@ -1,4 +1,4 @@
-"""Keep contacts in segments, and send broadcasts to them."""
+"""Serve the endpoints for contacts, segments and broadcasts."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _BROADCAST = ("name", "segment_id", "audience_id", "from", "subject", "html", "t
 
 
 def create_segment(store: Store, ask: Ask) -> Outcome:
-    """Make a segment that nobody is in yet."""
+    """Create an empty segment."""
     if not ask.fields.get("name"):
         raise missing(field="name")
     made = store.add("segment", {"name": ask.fields["name"]})
@@ -18,7 +18,7 @@ def create_segment(store: Store, ask: Ask) -> Outcome:
 
 
 def create_contact(store: Store, ask: Ask) -> Outcome:
-    """Keep a contact, in the segments that are named."""
+    """Create a contact in the segments that the request names."""
     if not ask.fields.get("email"):
         raise missing(field="email")
     segments = [segment.get("id") for segment in ask.fields.get("segments") or []]
@@ -29,7 +29,7 @@ def create_contact(store: Store, ask: Ask) -> Outcome:
 
 
 def list_contacts(store: Store, ask: Ask) -> Outcome:
-    """Show the contacts, of one segment or of all."""
+    """List the contacts of one segment or of all segments."""
     contacts = [
         contact
         for contact in store.all("contact")
@@ -39,7 +39,7 @@ def list_contacts(store: Store, ask: Ask) -> Outcome:
 
 
 def create_broadcast(store: Store, ask: Ask) -> Outcome:
-    """Draft a broadcast; send it at once if asked to."""
+    """Create a draft of a broadcast; send it at once if the request says so."""
     fields = {name: ask.fields.get(name) for name in _BROADCAST}
     if not (fields["segment_id"] or fields["audience_id"]):
         raise missing(field="segment_id")
@@ -51,21 +51,21 @@ def create_broadcast(store: Store, ask: Ask) -> Outcome:
 
 
 def update_broadcast(store: Store, ask: Ask) -> Outcome:
-    """Change a draft."""
+    """Update a draft."""
     broadcast = _draft(store, ask.ids[0])
     broadcast |= {name: ask.fields[name] for name in _BROADCAST if name in ask.fields}
     return Outcome({"object": "broadcast", "id": broadcast["id"]})
 
 
 def send_broadcast(store: Store, ask: Ask) -> Outcome:
-    """Send a draft to everybody in its segment, now or later."""
+    """Send a draft to all contacts of its segment, now or at a scheduled time."""
     broadcast = _draft(store, ask.ids[0])
     move = _send(store, broadcast, ask.fields.get("scheduled_at"))
     return Outcome({"object": "broadcast", "id": broadcast["id"]}, 200, move)
 
 
 def cancel_broadcast(store: Store, ask: Ask) -> Outcome:
-    """Make a draft of a scheduled broadcast again."""
+    """Turn a scheduled broadcast back into a draft."""
     broadcast = store.find("broadcast", ask.ids[0])
     if broadcast["status"] != "scheduled":
         raise invalid(field="id", why="Only a scheduled broadcast can be canceled.")
@@ -90,5 +90,5 @@ def _size(store: Store, broadcast: dict[str, Any]) -> int:
 def _draft(store: Store, broadcast_id: str) -> dict[str, Any]:
     broadcast = store.find("broadcast", broadcast_id)
     if broadcast["status"] != "draft":
-        raise invalid(field="id", why="The broadcast is no draft any more.")
+        raise invalid(field="id", why="The broadcast is no longer a draft.")
     return broadcast

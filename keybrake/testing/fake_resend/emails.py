@@ -1,4 +1,4 @@
-"""Send one email, or a batch of them."""
+"""Serve the endpoints for single emails and batches."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _FIELDS: Final = ("from", "to", "cc", "bcc", "subject", "html", "text", "schedul
 
 
 def send(store: Store, ask: Ask) -> Outcome:
-    """Send an email, or schedule it."""
+    """Send or schedule an email."""
     email = ask.fields
     count = recipients(email)
     made = _keep(store, email)
@@ -24,7 +24,7 @@ def send(store: Store, ask: Ask) -> Outcome:
 
 
 def send_batch(store: Store, ask: Ask) -> Outcome:
-    """Send up to a hundred emails: all or none of them, or in permissive mode those that can be."""
+    """Send up to 100 emails: all or none, or in permissive mode all the valid ones."""
     if not isinstance(ask.params, list) or not 0 < len(ask.params) <= _MOST_EMAILS:
         raise invalid(field="emails", why=f"It has to be a list of 1 to {_MOST_EMAILS} emails.")
     permissive = ask.headers.get("x-batch-validation", "strict") == "permissive"
@@ -46,25 +46,25 @@ def send_batch(store: Store, ask: Ask) -> Outcome:
 
 
 def retrieve(store: Store, ask: Ask) -> Outcome:
-    """Show an email."""
+    """Return an email."""
     return Outcome(store.find("email", ask.ids[0]))
 
 
 def listed(store: Store, ask: Ask) -> Outcome:
-    """Show every email, newest first."""
+    """List all emails, newest first."""
     del ask
     return Outcome({"object": "list", "data": store.all("email"), "has_more": False})
 
 
 def update(store: Store, ask: Ask) -> Outcome:
-    """Schedule an email for another time."""
+    """Reschedule an email."""
     email = _scheduled(store, ask.ids[0])
     email["scheduled_at"] = ask.fields.get("scheduled_at")
     return Outcome({"object": "email", "id": email["id"]})
 
 
 def cancel(store: Store, ask: Ask) -> Outcome:
-    """Do not send a scheduled email after all."""
+    """Cancel a scheduled email."""
     email = _scheduled(store, ask.ids[0])
     email["last_event"] = "canceled"
     count = recipients(email)
@@ -73,7 +73,7 @@ def cancel(store: Store, ask: Ask) -> Outcome:
 
 
 def recipients(email: Any) -> int:
-    """Return how many recipients an email has, once it is one that Resend takes."""
+    """Validate an email as Resend does, and return the number of its recipients."""
     if not isinstance(email, Mapping):
         raise invalid(field="emails", why="An email is an object.")
     for field in ("from", "to"):
@@ -87,12 +87,12 @@ def recipients(email: Any) -> int:
         raise missing(field="subject")
     count = sum(addresses(email, field) for field in ("to", "cc", "bcc"))
     if count > _MOST_RECIPIENTS:
-        raise invalid(field="to", why=f"There may be {_MOST_RECIPIENTS} recipients.")
+        raise invalid(field="to", why=f"There may be at most {_MOST_RECIPIENTS} recipients.")
     return count
 
 
 def addresses(email: Mapping[str, Any], field: str) -> int:
-    """Return how many addresses stand in one field."""
+    """Validate one address field, and return the number of its addresses."""
     given = email.get(field) or []
     listed = [given] if isinstance(given, str) else given
     if not isinstance(listed, list):

@@ -1,4 +1,4 @@
-"""Say no the way Resend does."""
+"""Build Resend's error answers."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ class ResendFailure(Exception):
     A request that ends in an error answer.
 
     Args:
-        name: Resend's word for it.
-        message: For people.
+        name: Resend's name of the error.
+        message: The message for people.
         status: The HTTP status.
 
     """
@@ -21,22 +21,22 @@ class ResendFailure(Exception):
 
 
 def missing(field: str) -> ResendFailure:
-    """Say that *field* has to be given."""
+    """Return the failure for a required *field* that is missing."""
     return ResendFailure("missing_required_field", f"Missing `{field}` field.")
 
 
 def invalid(field: str, why: str) -> ResendFailure:
-    """Say that *field* cannot be meant."""
+    """Return the failure for a *field* with an invalid value."""
     return ResendFailure("validation_error", f"Invalid `{field}` field. {why}")
 
 
 def not_found(kind: str) -> ResendFailure:
-    """Say that there is no such object."""
+    """Return the failure for an object that does not exist."""
     return ResendFailure("not_found", f"{kind.capitalize()} not found", 404)
 
 
 def unauthorized(*, given: bool) -> ResendFailure:
-    """Say that no valid key came; *given* tells whether one came at all."""
+    """Return the failure for an invalid key, or for a missing one if *given* is false."""
     if given:
         return ResendFailure("invalid_api_key", "API key is invalid", 403)
     return ResendFailure("missing_api_key", "Missing API key", 401)
@@ -54,7 +54,7 @@ def of_reason(reason: str) -> ResendFailure:
         case "key_reused":
             return ResendFailure(
                 "invalid_idempotent_request",
-                "This idempotency key came with another body before.",
+                "This idempotency key was used with another body before.",
                 409,
             )
         case "rate_limited":

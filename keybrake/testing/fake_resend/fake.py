@@ -1,4 +1,4 @@
-"""Answer as Resend would, and start its fake."""
+"""Run the fake Resend."""
 
 import hashlib
 import json
@@ -23,14 +23,14 @@ _LONGEST_KEY: Final = 256
 
 class FakeResend(FakeVendor):
     """
-    Run a Resend that sends no mail on loopback. Its journal counts recipients.
+    Run a fake Resend on loopback that sends no mail. Its journal counts recipients.
 
     Args:
-        port: Where to listen; 0 picks a free port.
-        journal_path: A file the journal is also written to, a line of JSON per request.
-        latency: Seconds every answer takes.
-        faults: What goes wrong with the first requests that match.
-        clock: Says the time in seconds; idempotency keys are forgotten after 24 hours.
+        port: The port to listen on; 0 picks a free port.
+        journal_path: A file to also write the journal to, one line of JSON per request.
+        latency: Seconds to wait before every answer.
+        faults: Faults, each of which strikes the first request that matches it.
+        clock: A function that returns the time in seconds; idempotency keys expire after 24 hours.
 
     """
 
@@ -50,11 +50,11 @@ class FakeResend(FakeVendor):
         self, request: Request, fault: Fault | None, key: tuple[Hashable, str] | None
     ) -> Answer:
         answer = self._vendor.answer(request)
-        # Resend keeps what it answered, and never a failure: an error that comes on top of an
-        # email that was sent is not what is repeated.
+        # Store the answer before a fault changes it: Resend replays only successes, so a retry
+        # after a 500 on a sent email gets the original answer.
         if key is not None and answer.began:
             self._keys.keep(key[0], answer.response)
-        return self._spoilt(request, answer, fault)
+        return self._with_fault(request, answer, fault)
 
 
 class _Resend:
@@ -64,12 +64,12 @@ class _Resend:
         self._store = Store()
         self._clock = clock
         self._lock = threading.Lock()
-        # When an answer was first kept under a key, and how often the key was forgotten since.
+        # When each key first got an answer, and how often the key has expired so far.
         self._kept_at: dict[Hashable, float] = {}
-        self._lives: dict[Hashable, int] = {}
+        self._expiries: dict[Hashable, int] = {}
 
     def params(self, request: Request) -> Mapping[str, Any]:
-        """See ``Vendor.params``; a batch stands under the name ``batch``."""
+        """See ``Vendor.params``; the list of a batch is returned under the name ``batch``."""
         try:
             body = json.loads(request.body or b"{}")
         except ValueError:
@@ -89,10 +89,10 @@ class _Resend:
             kept = self._kept_at.get(name)
             if kept is not None and self._clock() - kept >= _KEY_LIVES_S:
                 del self._kept_at[name]
-                self._lives[name] = self._lives.get(name, 0) + 1
-            life = self._lives.get(name, 0)
+                self._expiries[name] = self._expiries.get(name, 0) + 1
+            expiries = self._expiries.get(name, 0)
         params = json.dumps(self.params(request), sort_keys=True)
-        return (name, life), f"{request.method} {request.path} {params}"
+        return (name, expiries), f"{request.method} {request.path} {params}"
 
     def answer(self, request: Request) -> Answer:
         """See ``Vendor.answer``."""
@@ -140,7 +140,7 @@ class _Resend:
             return None
         if not routes.KEYED.fullmatch(request.path) or len(name) > _LONGEST_KEY:
             return None
-        # A digest, so that no key lies about in memory dumps and tracebacks.
+        # Use a digest, so that memory dumps and tracebacks do not show the API key.
         return hashlib.sha256(self.credential(request).encode()).hexdigest(), name
 
     def _is_known(self, request: Request) -> bool:

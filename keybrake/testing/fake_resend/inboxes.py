@@ -1,16 +1,16 @@
-"""Send from an inbox: drafts, replies and what is passed on."""
+"""Serve the endpoints of an inbox: drafts, replies and forwarded messages."""
 
 from keybrake.testing.fake_resend.emails import addresses
 from keybrake.testing.fake_resend.errors import ResendFailure, missing
 from keybrake.testing.fake_resend.store import Ask, Outcome, Store, sent
 
 _FIELDS = ("to", "cc", "bcc", "subject", "html", "text")
-# Whoever wrote the message that is replied to.
+# A reply always goes to the one sender of the original message.
 _SENDER = 1
 
 
 def create_draft(store: Store, ask: Ask) -> Outcome:
-    """Keep a draft."""
+    """Create a draft."""
     fields = {name: ask.fields.get(name) for name in _FIELDS}
     lists = {name: _as_list(fields[name]) for name in ("to", "cc", "bcc")}
     made = store.add("inbox_draft", {**fields, **lists, "inbox": ask.ids[0], "email_id": None})
@@ -18,12 +18,12 @@ def create_draft(store: Store, ask: Ask) -> Outcome:
 
 
 def retrieve_draft(store: Store, ask: Ask) -> Outcome:
-    """Show a draft."""
+    """Return a draft."""
     return Outcome(store.find("inbox_draft", ask.ids[1]))
 
 
 def update_draft(store: Store, ask: Ask) -> Outcome:
-    """Change a draft, unless it was sent."""
+    """Update a draft, unless it was sent."""
     draft = store.find("inbox_draft", ask.ids[1])
     if draft["email_id"] is not None:
         raise ResendFailure(name="invalid_state", message="The draft was sent already.", status=409)
@@ -34,7 +34,7 @@ def update_draft(store: Store, ask: Ask) -> Outcome:
 
 
 def send_draft(store: Store, ask: Ask) -> Outcome:
-    """Send a draft to those it names."""
+    """Send a draft to its recipients."""
     draft = store.find("inbox_draft", ask.ids[1])
     if draft["email_id"] is not None:
         raise ResendFailure(name="invalid_state", message="The draft was sent already.", status=409)
@@ -47,12 +47,12 @@ def send_draft(store: Store, ask: Ask) -> Outcome:
 
 
 def reply(store: Store, ask: Ask) -> Outcome:
-    """Reply to the sender of a message, with copies to those the request names."""
+    """Reply to the sender of a message, with copies to the addresses in the request."""
     return _sent(store, _SENDER + sum(addresses(ask.fields, field) for field in ("cc", "bcc")))
 
 
 def forward(store: Store, ask: Ask) -> Outcome:
-    """Pass a message on to those the request names."""
+    """Forward a message to the addresses in the request."""
     if not ask.fields.get("to"):
         raise missing(field="to")
     return _sent(store, sum(addresses(ask.fields, field) for field in ("to", "cc", "bcc")))

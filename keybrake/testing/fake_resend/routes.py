@@ -1,4 +1,4 @@
-"""Find the endpoint that answers a method and path."""
+"""Map a method and path to the endpoint that answers it."""
 
 import re
 import secrets
@@ -57,7 +57,7 @@ _PATTERNS: Final = tuple(
     (re.compile(re.escape(route).replace(r"\*", "([^/]+)")), endpoint)
     for route, endpoint in _ROUTES.items()
 )
-# Where Resend looks at an idempotency key (resend.com, idempotency keys; resend 2.52.0, inboxes).
+# The paths that honour an idempotency key (resend.com, "Idempotency Keys"; resend 2.52.0, inboxes).
 KEYED: Final = re.compile(
     r"/emails(/batch)?|/inboxes/[^/]+/(drafts(/[^/]+/send)?|threads/[^/]+/emails/[^/]+/(reply|forward))"
 )

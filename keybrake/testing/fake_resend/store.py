@@ -1,4 +1,4 @@
-"""Hold what objects exist, and name what an endpoint is asked and hands back."""
+"""Store the fake Resend's objects, and define the input and output of its endpoints."""
 
 import uuid
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What came with a request: its decoded body, its headers, the ids in its path."""
+    """The input of an endpoint: the decoded body, the headers, and the ids in the path."""
 
     params: Any
     headers: Mapping[str, str]
@@ -22,13 +22,13 @@ class Ask:
 
     @property
     def fields(self) -> Mapping[str, Any]:
-        """The body, if it is an object; else nothing."""
+        """The body if it is a JSON object; otherwise an empty mapping."""
         return self.params if isinstance(self.params, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The body to answer with, its status, and what was sent."""
+    """The output of an endpoint: the body, the HTTP status, and the effect on a position."""
 
     body: Any
     status: int = 200
@@ -39,14 +39,14 @@ class Store:
     """
     Keep the objects by kind and id, oldest first.
 
-    Not thread-safe by itself: the fake calls it under the lock that guards its state.
+    This class is not thread-safe: the fake calls it under its own lock.
     """
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[str, Object]] = {}
 
     def add(self, kind: str, fields: Mapping[str, Any]) -> Object:
-        """Keep a new object of a *kind* under an id nobody has."""
+        """Store a new object of a *kind* under a new id."""
         made = datetime.now(UTC).isoformat()
         thing = {"object": kind, "id": str(uuid.uuid4()), "created_at": made, **fields}
         self._objects.setdefault(kind, {})[thing["id"]] = thing
@@ -57,14 +57,14 @@ class Store:
         return list(reversed(self._objects.get(kind, {}).values()))
 
     def find(self, kind: str, object_id: str) -> Object:
-        """Return the object a path names."""
+        """Return an object, or raise the failure for one that does not exist."""
         found = self._objects.get(kind, {}).get(object_id)
         if found is None:
             raise not_found(kind)
         return found
 
     def remove(self, kind: str, object_id: str) -> Object:
-        """Forget the object a path names."""
+        """Remove an object and return it."""
         self.find(kind, object_id)
         return self._objects[kind].pop(object_id)
 
@@ -72,6 +72,6 @@ class Store:
 def sent(
     kind: str, object_id: str, recipients: int, *, scheduled: bool = False, moved: bool = True
 ) -> Move:
-    """Say that *recipients* get mail; they are what Resend counts, so they are the amount."""
+    """Return the move of sending mail; Resend counts recipients, so they are the amount."""
     status = "scheduled" if scheduled else "sent"
     return Move(kind, object_id, recipients, "recipients", status, moved, recipients)

@@ -1,1 +1,1 @@
-"""The parts of the fake Twilio."""
+"""Imitate Twilio's API without telephones."""

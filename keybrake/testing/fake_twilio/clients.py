@@ -1,4 +1,4 @@
-"""Bring the twilio SDK to a fake: HTTP clients that take Twilio's hosts for an address of ours."""
+"""Point the twilio SDK at a fake: HTTP clients that send requests for Twilio's hosts there."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ def sync_client(url: str, **options: Any) -> Any:
     """
     Return an HTTP client for ``twilio.rest.Client`` that sends everything to *url*.
 
-    The SDK, and whoever stands above its HTTP client, still sees Twilio's own hosts.
+    The SDK, and any wrapper around its HTTP client, still sees Twilio's own hosts.
     """
-    # Here, not above: the fake itself does without the SDK.
+    # Import lazily: the fake itself works without the SDK.
     from twilio.http.http_client import (  # type: ignore[import-untyped]  # it has no types
         TwilioHttpClient,
     )
@@ -26,7 +26,7 @@ def sync_client(url: str, **options: Any) -> Any:
             timeout: Any = None,
             allow_redirects: bool = False,  # noqa: FBT001, FBT002
         ) -> Any:
-            place, headers = _moved(url, self.fake_url, headers)
+            place, headers = _redirected(url, self.fake_url, headers)
             return super().request(
                 method, place, params, data, headers, auth, timeout, allow_redirects
             )
@@ -34,12 +34,12 @@ def sync_client(url: str, **options: Any) -> Any:
     client = FakeHttpClient(**options)
     client.fake_url = url
     if client.session is not None:
-        client.session.trust_env = False  # no proxy stands between this machine and itself
+        client.session.trust_env = False  # Requests to loopback must not go through a proxy.
     return client
 
 
 def async_client(url: str, **options: Any) -> Any:
-    """Return the same for ``create_async`` and its like; made and closed inside an event loop."""
+    """Return an HTTP client for async calls; create and close it inside an event loop."""
     from twilio.http.async_http_client import (  # type: ignore[import-untyped]  # it has no types
         AsyncTwilioHttpClient,
     )
@@ -56,7 +56,7 @@ def async_client(url: str, **options: Any) -> Any:
             timeout: Any = None,  # noqa: ASYNC109 -- as the SDK's own
             allow_redirects: bool = False,  # noqa: FBT001, FBT002
         ) -> Any:
-            place, headers = _moved(url, self.fake_url, headers)
+            place, headers = _redirected(url, self.fake_url, headers)
             return await super().request(
                 method, place, params, data, headers, auth, timeout, allow_redirects
             )
@@ -66,8 +66,8 @@ def async_client(url: str, **options: Any) -> Any:
     return client
 
 
-def _moved(url: str, fake_url: str, headers: Any) -> tuple[str, dict[str, Any]]:
-    """Return where to go instead, and the headers that name the host that was meant."""
+def _redirected(url: str, fake_url: str, headers: Any) -> tuple[str, dict[str, Any]]:
+    """Return the fake's URL for a Twilio *url*, and headers with Twilio's host as ``Host``."""
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     if scheme != "https" or not host.endswith(".twilio.com"):

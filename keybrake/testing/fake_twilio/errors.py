@@ -1,4 +1,4 @@
-"""Say no the way Twilio does."""
+"""Build Twilio's error answers."""
 
 from typing import Any, Final
 
@@ -10,8 +10,8 @@ class TwilioFailure(Exception):
     A request that ends in an error answer.
 
     Args:
-        message: For people.
-        code: Twilio's own number for it.
+        message: The message for people.
+        code: Twilio's number of the error.
         status: The HTTP status.
 
     """
@@ -28,23 +28,23 @@ class TwilioFailure(Exception):
 
 
 def missing(param: str, code: int) -> TwilioFailure:
-    """Say that *param* has to be given."""
+    """Return the failure for a required *param* that is missing."""
     return TwilioFailure(message=f"A '{param}' is required.", code=code)
 
 
 def not_found(path: str) -> TwilioFailure:
-    """Say that there is nothing at *path*."""
+    """Return the failure for a *path* that does not exist."""
     return TwilioFailure(
         message=f"The requested resource {path} was not found", code=20404, status=404
     )
 
 
 def unauthorized() -> TwilioFailure:
-    """Say that no valid credential came; it is not repeated."""
+    """Return the failure for an invalid credential, without repeating the credential."""
     return TwilioFailure(message="Authenticate", code=20003, status=401)
 
 
-# Twilio's own numbers to test with (twilio.com/docs/iam/test-credentials, noted 2026-11-23).
+# Twilio's magic test numbers (twilio.com/docs/iam/test-credentials, read 2026-11-23).
 _BAD_TO: Final = {
     "+15005550001": (21211, "is not a valid phone number"),
     "+15005550002": (21612, "cannot be reached from that number"),
@@ -54,13 +54,13 @@ _BAD_TO: Final = {
 }
 _BAD_FROM: Final = {
     "+15005550001": (21212, "is not a valid phone number"),
-    "+15005550007": (21606, "is no number of this account"),
+    "+15005550007": (21606, "is not a number of this account"),
     "+15005550008": (21611, "has too many messages waiting"),
 }
 
 
 def check_numbers(to: str, sender: str) -> None:
-    """Refuse Twilio's numbers to test with, each for its reason."""
+    """Raise the error that belongs to each of Twilio's magic test numbers."""
     for field, number, known in (("To", to, _BAD_TO), ("From", sender, _BAD_FROM)):
         if number in known:
             code, why = known[number]

@@ -1,4 +1,4 @@
-"""Answer as Twilio would, and start its fake."""
+"""Run the fake Twilio."""
 
 import base64
 import binascii
@@ -18,26 +18,26 @@ from keybrake.testing.server import Request, Response
 from keybrake.testing.vendor import Answer
 
 _ACCOUNT: Final = "AC" + "0" * 31 + "1"
-_TOKEN: Final = "token_of_nobody"  # noqa: S105 -- it opens nothing
+_TOKEN: Final = "token_of_nobody"  # noqa: S105 -- a dummy, not a secret
 
 
 class FakeTwilio(FakeVendor):
     """
-    Run a Twilio without telephones on loopback.
+    Run a fake Twilio on loopback that sends no messages and places no calls.
 
-    Its journal counts in micro-USD, and says from the start what a thing will turn out to cost;
-    the answers name that price only later.
+    Its journal counts in micro-USD. The journal has the final cost of an object at once; the
+    answers show the price only later, as Twilio's do.
 
     Args:
-        port: Where to listen; 0 picks a free port.
-        journal_path: A file the journal is also written to, a line of JSON per request.
-        latency: Seconds every answer takes.
-        faults: What goes wrong with the first requests that match.
+        port: The port to listen on; 0 picks a free port.
+        journal_path: A file to also write the journal to, one line of JSON per request.
+        latency: Seconds to wait before every answer.
+        faults: Faults, each of which strikes the first request that matches it.
         price_after: Seconds until a GET shows a price; None: not before ``finish`` or ``set_price``.
 
     Attributes:
-        rates: What it charges, in micro-USD; may be changed.
-        account_sid: An account, and the token that goes with it is ``auth_token``.
+        rates: The prices in micro-USD; tests may change them.
+        account_sid: The SID of the account; its token is ``auth_token``.
 
     """
 
@@ -64,7 +64,7 @@ class FakeTwilio(FakeVendor):
         )
 
     def stop(self) -> None:
-        """Stop listening and break off what is open; objects and journal stay."""
+        """Stop listening and close open connections; keep the objects and the journal."""
         while self._handed_out:
             session = self._handed_out.pop().session
             if session is not None:
@@ -72,17 +72,17 @@ class FakeTwilio(FakeVendor):
         super().stop()
 
     def http_client(self, **options: Any) -> Any:
-        """Return an HTTP client for ``twilio.rest.Client`` that comes here; it ends with the fake."""
+        """Return an HTTP client for ``twilio.rest.Client`` that sends to this fake until it stops."""
         client = clients.sync_client(self.url, **options)
         self._handed_out.append(client)
         return client
 
     def async_http_client(self, **options: Any) -> Any:
-        """Return one for async calls; made, and closed by the caller, inside an event loop."""
+        """Return an HTTP client for async calls; create and close it inside an event loop."""
         return clients.async_client(self.url, **options)
 
     def client(self, **options: Any) -> Any:
-        """Return a ``twilio.rest.Client`` that comes here, with a credential that is no secret."""
+        """Return a ``twilio.rest.Client`` that sends to this fake, with a dummy credential."""
         from twilio.rest import Client  # type: ignore[import-untyped]  # it has no types
 
         options.setdefault("http_client", self.http_client())
@@ -90,31 +90,31 @@ class FakeTwilio(FakeVendor):
 
     def finish(self, sid: str | None = None, *, seconds: int | None = None) -> None:
         """
-        Deliver a message, end a call, and name the price; without *sid*: of all there are.
+        Deliver a message or end a call, and set its price.
 
         Args:
-            sid: Of a message, call, recording or verification attempt.
-            seconds: How long a call did last.
+            sid: A message, call, recording or verification attempt; None: all unfinished ones.
+            seconds: The duration of a call.
 
         """
         with self._lock:
-            ripe = [name for name, one in self._store.priced.items() if not one.done]
-            for one in [sid] if sid is not None else ripe:
+            unfinished = [name for name, one in self._store.priced.items() if not one.done]
+            for one in [sid] if sid is not None else unfinished:
                 if seconds is not None:
-                    voice.last(self._store, one, seconds)
+                    voice.set_duration(self._store, one, seconds)
                 self._store.finish(self._store.priced[one])
-                self._note(one)
+                self._journal_cost(one)
 
     def fail(self, sid: str, error_code: int = 30003) -> None:
-        """Let a message fail: Twilio charges for having tried, and names no price."""
+        """Make a message fail: Twilio charges a fee for the attempt, but shows no price."""
         with self._lock:
             priced = self._store.priced[sid]
             priced.cost, priced.done = self._store.rates["failed_message"], True
             priced.body.update(status="failed", error_code=error_code, price=None)
-            self._note(sid)
+            self._journal_cost(sid)
 
     def set_price(self, sid: str, price: str, unit: str = "USD") -> None:
-        """Name a price, such as ``"-0.00750"``, whatever the fake would have charged."""
+        """Set the price of an object, such as ``"-0.00750"``, in place of the fake's own rate."""
         with self._lock:
             priced = self._store.priced[sid]
             self._store.finish(priced)
@@ -123,10 +123,10 @@ class FakeTwilio(FakeVendor):
                 priced.body["price"] = {"value": price.lstrip("-"), "currency": unit.lower()}
             else:
                 priced.body.update(price=price, price_unit=unit)
-            self._note(sid)
+            self._journal_cost(sid)
 
-    def _note(self, sid: str) -> None:
-        """Write down what something turned out to cost, though nobody asked."""
+    def _journal_cost(self, sid: str) -> None:
+        """Record the final cost of an object in the journal, without a request."""
         move = self._store.move(sid)
         self.journal.write(
             method="",
@@ -166,7 +166,7 @@ class _Twilio:
         return _pair(request)[1]
 
     def idempotency(self, request: Request) -> tuple[Hashable, str] | None:
-        """See ``Vendor.idempotency``: Twilio has no such keys."""
+        """See ``Vendor.idempotency``: Twilio has no idempotency keys."""
 
     def answer(self, request: Request) -> Answer:
         """See ``Vendor.answer``."""
@@ -220,7 +220,7 @@ def _pair(request: Request) -> tuple[str, str]:
 
 
 def _decoded(request: Request) -> dict[str, Any]:
-    """Return the parameters of query and body; one that is repeated has a list."""
+    """Return the parameters of query and body; the value of a repeated parameter is a list."""
     if request.headers.get("content-type", "").startswith("application/json"):
         body = json.loads(request.body or b"{}")
         return body if isinstance(body, dict) else {}

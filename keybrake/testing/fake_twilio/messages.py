@@ -1,4 +1,4 @@
-"""Send messages as Twilio does: accepted at once, priced later."""
+"""Serve the message endpoints: Twilio accepts a message at once and prices it later."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def _body(ask: Ask, facts: dict[str, Any]) -> dict[str, Any]:
         "from": facts["sender"] or None,
         "messaging_service_sid": facts["service"] or None,
         "num_media": str(len(facts["media"])),
-        # With a Messaging Service nobody knows the parts yet.
+        # With a Messaging Service, Twilio does not yet know the number of segments.
         "num_segments": "0" if facts["service"] else str(facts["parts"]),
         "price": None,
         "price_unit": None,
@@ -70,7 +70,7 @@ def _cost(ask: Ask, to: str, parts: int) -> int:
 
 
 def deliver(priced: Priced) -> None:
-    """Name what a message did cost."""
+    """Mark a message as delivered, and set its price."""
     body = priced.body
     if body["status"] in ("canceled", "failed"):
         return
@@ -79,12 +79,12 @@ def deliver(priced: Priced) -> None:
 
 
 def retrieve(ask: Ask, sid: str) -> Outcome:
-    """Show a message."""
+    """Return a message."""
     return Outcome(ask.store.find(_prefix(sid), sid, ask.path))
 
 
 def update(ask: Ask, sid: str) -> Outcome:
-    """Cancel a scheduled message, or forget the text of one."""
+    """Cancel a scheduled message, or redact the text of a message."""
     message = ask.store.find(_prefix(sid), sid, ask.path)
     if "Body" in ask.params and not ask.text("Body"):
         message["body"] = ""
@@ -101,7 +101,7 @@ def update(ask: Ask, sid: str) -> Outcome:
 
 
 def delete(ask: Ask, sid: str) -> Outcome:
-    """Forget a message."""
+    """Delete a message."""
     ask.store.find(_prefix(sid), sid, ask.path)
     del ask.store.objects[sid]
     return Outcome(None, status=204)
@@ -112,7 +112,7 @@ def _prefix(sid: str) -> str:
 
 
 def feedback(ask: Ask, sid: str) -> Outcome:
-    """Take note of whether a message arrived."""
+    """Accept feedback on whether a message arrived."""
     message = ask.store.find(_prefix(sid), sid, ask.path)
     outcome = ask.text("Outcome", "unconfirmed")
     body = {"account_sid": ask.account, "message_sid": message["sid"], "outcome": outcome}

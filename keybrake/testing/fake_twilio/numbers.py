@@ -1,4 +1,4 @@
-"""Sell numbers, look them up and verify who is behind them, as Twilio does."""
+"""Serve the endpoints that buy, look up and verify phone numbers."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from keybrake.testing.fake_twilio.store import Priced, now, now_iso
 from keybrake.testing.journal import Move
 
 _CODE = "123456"
-"""The code that every verification is waiting for."""
+"""The code that is right for every verification."""
 
 
 def buy(ask: Ask) -> Outcome:
-    """Sell a number for a month, and for every further one."""
+    """Sell a number, and charge its first month."""
     number = ask.text("PhoneNumber")
     if not number and ask.text("AreaCode"):
         number = f"+1{ask.text('AreaCode')}5550100"
@@ -36,19 +36,19 @@ def buy(ask: Ask) -> Outcome:
 
 
 def retrieve(ask: Ask, sid: str) -> Outcome:
-    """Show a number that was bought."""
+    """Return a number that was bought."""
     return Outcome(ask.store.find("PN", sid, ask.path))
 
 
 def release(ask: Ask, sid: str) -> Outcome:
-    """Give a number back; what is paid for stays paid for."""
+    """Release a number, without a refund."""
     ask.store.find("PN", sid, ask.path)
     del ask.store.objects[sid]
     return Outcome(None, status=204)
 
 
 def look_up(ask: Ask, number: str) -> Outcome:
-    """Say something about a number; more than that it is one has a price, though this is a GET."""
+    """Look up a number; each field beyond validation has a price, although this is a GET."""
     asked = [field for name in ("Fields", "Type", "AddOns") for field in ask.texts(name)]
     paid = [part for field in asked for part in field.split(",") if part not in ("", "validation")]
     body: dict[str, Any] = {
@@ -64,7 +64,7 @@ def look_up(ask: Ask, number: str) -> Outcome:
 
 
 def verify(ask: Ask, service: str) -> Outcome:
-    """Send a code; a second one to the same destination belongs to the same verification."""
+    """Send a code; a repeated request for the same destination joins its pending verification."""
     to, channel = ask.needed("To", 60200), ask.needed("Channel", 60200)
     verification = _pending(ask, service, to) or ask.store.add(
         {
@@ -89,7 +89,7 @@ def verify(ask: Ask, service: str) -> Outcome:
         "price": {"value": None, "currency": "usd"},
     }
     cost = ask.store.rates["verify_code"]
-    move = ask.store.add_priced(attempt, "verification", cost, _name_price)
+    move = ask.store.add_priced(attempt, "verification", cost, _set_price)
     sent = {"attempt_sid": attempt["sid"], "channel": channel, "time": now_iso()}
     verification["send_code_attempts"].append(sent)
     verification["channel"] = channel
@@ -104,12 +104,12 @@ def _pending(ask: Ask, service: str, to: str) -> dict[str, Any] | None:
     return None
 
 
-def _name_price(priced: Priced) -> None:
+def _set_price(priced: Priced) -> None:
     priced.body["price"] = {"value": f"{priced.cost / 1_000_000:.5f}", "currency": "usd"}
 
 
 def check(ask: Ask, service: str) -> Outcome:
-    """Check a code; if it is the right one, the verification is charged for."""
+    """Check a code; charge for the verification if the code is right."""
     sid = ask.text("VerificationSid")
     found = ask.store.find("VE", sid, ask.path) if sid else _pending(ask, service, ask.text("To"))
     if found is None or found["status"] != "pending":
@@ -127,10 +127,10 @@ def check(ask: Ask, service: str) -> Outcome:
 
 
 def retrieve_attempt(ask: Ask, sid: str) -> Outcome:
-    """Show one sending of a code."""
+    """Return one attempt to send a code."""
     return Outcome(ask.store.find("VL", sid, ask.path))
 
 
 def retrieve_verification(ask: Ask, _service: str, sid: str) -> Outcome:
-    """Show a verification."""
+    """Return a verification."""
     return Outcome(ask.store.find("VE", sid, ask.path))

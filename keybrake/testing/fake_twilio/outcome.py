@@ -1,4 +1,4 @@
-"""Name what an endpoint of the fake Twilio is asked, and what it answers."""
+"""Define the input and the output of the fake Twilio's endpoints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from keybrake.testing.journal import Move
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request: *params* have a list where a name was repeated."""
+    """The input of an endpoint; the value of a repeated parameter in *params* is a list."""
 
     store: Store
     path: str
@@ -19,17 +19,17 @@ class Ask:
     account: str
 
     def text(self, name: str, otherwise: str = "") -> str:
-        """Return a parameter, or *otherwise* if it is not there."""
+        """Return a parameter, or *otherwise* if it is missing."""
         value = self.params.get(name, otherwise)
         return str(value[-1] if isinstance(value, list) else value)
 
     def texts(self, name: str) -> list[str]:
-        """Return every value of a parameter that may be repeated."""
+        """Return all values of a parameter that may be repeated."""
         value = self.params.get(name, [])
         return [str(item) for item in value] if isinstance(value, list) else [str(value)]
 
     def needed(self, name: str, code: int) -> str:
-        """Return a parameter that has to be there."""
+        """Return a required parameter."""
         if not self.text(name):
             raise missing(name, code)
         return self.text(name)
@@ -37,7 +37,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an endpoint answers, and what it did to a position."""
+    """The output of an endpoint: the body, the effect on a position, and the HTTP status."""
 
     body: dict[str, Any] | None
     move: Move | None = None

@@ -1,4 +1,4 @@
-"""Show lists in pages, as Twilio's 2010 API does."""
+"""Split lists into pages, as Twilio's 2010 API does."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -18,9 +18,9 @@ def listing(
     Return an endpoint that lists objects, newest first.
 
     Args:
-        prefixes: Of the ids of what is listed.
-        key: What the list is called in the answer.
-        filters: Parameter → the field it has to equal.
+        prefixes: The prefixes of the ids of the listed objects.
+        key: The name of the list in the answer.
+        filters: A mapping from a parameter to the field that has to equal it.
     """
 
     def answer(ask: Ask) -> Outcome:
@@ -30,7 +30,10 @@ def listing(
         size = min(max(int(ask.text("PageSize", "50")), 1), 1000)
         page = int(ask.text("Page", "0"))
         return Outcome(
-            {key: wanted[page * size : (page + 1) * size], **_around(ask, page, size, len(wanted))}
+            {
+                key: wanted[page * size : (page + 1) * size],
+                **_page_fields(ask, page, size, len(wanted)),
+            }
         )
 
     return answer
@@ -40,11 +43,11 @@ def _fits(ask: Ask, item: Item, filters: Mapping[str, str]) -> bool:
     same = all(
         ask.params[name] == item[field] for name, field in filters.items() if name in ask.params
     )
-    return same and _is_of_that_day(ask, item)
+    return same and _fits_date(ask, item)
 
 
-def _is_of_that_day(ask: Ask, item: Item) -> bool:
-    """Return whether an object was sent when ``DateSent``, ``DateSent<`` and ``DateSent>`` say."""
+def _fits_date(ask: Ask, item: Item) -> bool:
+    """Return whether an object's date fits ``DateSent``, ``DateSent<`` and ``DateSent>``."""
     compared: Mapping[str, Callable[[datetime, datetime], bool]] = {
         "DateSent": lambda sent, asked: sent.date() == asked.date(),
         "DateSent<": lambda sent, asked: sent <= asked,
@@ -60,7 +63,7 @@ def _is_of_that_day(ask: Ask, item: Item) -> bool:
     return True
 
 
-def _around(ask: Ask, page: int, size: int, total: int) -> dict[str, Any]:
+def _page_fields(ask: Ask, page: int, size: int, total: int) -> dict[str, Any]:
     def uri(number: int) -> str:
         query = {**ask.params, "PageSize": size, "Page": number, "PageToken": f"PT{number}"}
         return f"{ask.path}?{urlencode(query, doseq=True)}"

@@ -1,4 +1,4 @@
-"""Find the endpoint that answers a method, host and path."""
+"""Map a method and path to the endpoint that answers it."""
 
 import re
 from collections.abc import Callable, Mapping

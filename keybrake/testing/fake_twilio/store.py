@@ -1,4 +1,4 @@
-"""Keep what the fake Twilio has: objects, and what they will cost once their price is named."""
+"""Store the fake Twilio's objects, and the prices that the answers will show later."""
 
 import itertools
 import secrets
@@ -12,7 +12,7 @@ from typing import Any, Final
 from keybrake.testing.fake_twilio.errors import not_found
 from keybrake.testing.journal import Move
 
-# What the fake charges, in micro-USD: figures to test with, no price list of Twilio's.
+# The fake's prices in micro-USD. They are test figures, not Twilio's price list.
 RATES: Final[Mapping[str, int]] = {
     "sms_segment": 7_900,
     "mms_message": 20_000,
@@ -30,14 +30,14 @@ RATES: Final[Mapping[str, int]] = {
 @dataclass(slots=True)
 class Priced:
     """
-    An object whose price comes late.
+    An object whose price appears later.
 
     Attributes:
-        body: As a GET shows it.
+        body: The body that a GET returns.
         kind: ``message``, ``call``, ``recording`` or ``verification``.
-        cost: What it will turn out to cost, in micro-USD.
-        made_at: When it was made, by the store's clock.
-        finish: Puts the price into the body, and the status that goes with it.
+        cost: The final cost in micro-USD.
+        made_at: The time of creation by the store's clock.
+        finish: A function that writes the price and the final status into the body.
     """
 
     body: dict[str, Any]
@@ -50,54 +50,54 @@ class Priced:
 
 @dataclass(slots=True)
 class Store:
-    """Everything the fake has; not thread-safe by itself."""
+    """The objects of the fake; not thread-safe: the fake calls it under its own lock."""
 
     rates: dict[str, int] = field(default_factory=lambda: dict(RATES))
     price_after: float | None = None
     clock: Callable[[], float] = time.monotonic
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     priced: dict[str, Priced] = field(default_factory=dict)
-    _own: str = field(default_factory=lambda: secrets.token_hex(8))
+    _id_prefix: str = field(default_factory=lambda: secrets.token_hex(8))
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     def new_sid(self, prefix: str) -> str:
-        """Return an id as Twilio writes them: no other fake's, and they count up."""
-        return f"{prefix}{self._own}{next(self._numbers):016x}"
+        """Return an id in Twilio's format, unique across fakes and increasing."""
+        return f"{prefix}{self._id_prefix}{next(self._numbers):016x}"
 
     def add(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Keep an object."""
+        """Store an object."""
         self.objects[body["sid"]] = body
         return body
 
     def add_priced(
         self, body: dict[str, Any], kind: str, cost: int, finish: Callable[[Priced], None]
     ) -> Move:
-        """Keep an object whose price comes later, and return what it moved."""
+        """Store an object whose price appears later, and return the money it commits."""
         self.add(body)
         self.priced[body["sid"]] = Priced(body, kind, cost, self.clock(), finish)
         return self.move(body["sid"], moved=True)
 
     def move(self, sid: str, *, moved: bool = False) -> Move:
-        """Return what a request did to a priced object; *moved*: it committed more."""
+        """Return the effect on a priced object; *moved* tells whether it commits more money."""
         priced = self.priced[sid]
         status = str(priced.body.get("status", ""))
         return Move(priced.kind, sid, priced.cost, "usd", status, moved, priced.cost)
 
     def find(self, prefix: str, sid: str, path: str) -> dict[str, Any]:
-        """Return an object by its id, with its price if the time for that has come."""
+        """Return an object by its id, with its price if that is due."""
         found = self.objects.get(sid)
         if found is None or not sid.startswith(prefix):
             raise not_found(path)
-        self._ripen(sid)
+        self._set_price_if_due(sid)
         return found
 
     def every(self, prefix: str) -> Iterable[dict[str, Any]]:
         """Return all objects of a kind, newest first."""
         for sid in reversed([sid for sid in self.objects if sid.startswith(prefix)]):
-            self._ripen(sid)
+            self._set_price_if_due(sid)
             yield self.objects[sid]
 
-    def _ripen(self, sid: str) -> None:
+    def _set_price_if_due(self, sid: str) -> None:
         priced = self.priced.get(sid)
         if priced is None or self.price_after is None:
             return
@@ -105,22 +105,22 @@ class Store:
             self.finish(priced)
 
     def finish(self, priced: Priced) -> None:
-        """Name the price of an object that has none yet."""
+        """Set the price of an object, unless it is set already."""
         if not priced.done:
             priced.done = True
             priced.finish(priced)
 
 
 def shown_price(micros: int) -> str:
-    """Return a cost as Twilio writes it: negative, with five decimals."""
+    """Return a cost in Twilio's format: negative, with five decimals."""
     return f"{-micros / 1_000_000:.5f}"
 
 
 def now() -> str:
-    """Return this moment as the 2010 API writes it."""
+    """Return the current time in the format of the 2010 API."""
     return format_datetime(datetime.now(UTC))
 
 
 def now_iso() -> str:
-    """Return this moment as the newer APIs write it."""
+    """Return the current time in the format of the newer APIs."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

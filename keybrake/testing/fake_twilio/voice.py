@@ -1,4 +1,4 @@
-"""Place calls as Twilio does, and record them."""
+"""Serve the endpoints for voice calls and recordings."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _LIVE = ("queued", "ringing", "in-progress")
 
 
 def create(ask: Ask) -> Outcome:
-    """Place a call; how long it will last is said when it is finished."""
+    """Place a call; its duration is set when it finishes."""
     to, sender = ask.needed("To", 21201), ask.needed("From", 21213)
     check_numbers(to, sender)
     if not (ask.text("Url") or ask.text("Twiml") or ask.text("ApplicationSid")):
@@ -34,20 +34,20 @@ def create(ask: Ask) -> Outcome:
         "to": to,
         "uri": f"/2010-04-01/Accounts/{ask.account}/Calls/{sid}.json",
     }
-    # Until somebody says otherwise: answered, and over within a minute.
+    # By default the call is answered and lasts at most a minute.
     move = ask.store.add_priced(call, "call", ask.store.rates["voice_minute"], hang_up)
     return Outcome(call, move, status=201)
 
 
-def last(store: Store, sid: str, seconds: int) -> None:
-    """Let a call last for so many seconds."""
+def set_duration(store: Store, sid: str, seconds: int) -> None:
+    """Set the duration of a call, and its cost, rounded up to whole minutes."""
     priced = store.priced[sid]
     priced.body["duration"] = str(seconds)
     priced.cost = max(1, -(-seconds // 60)) * store.rates["voice_minute"]
 
 
 def hang_up(priced: Priced) -> None:
-    """End a call, and name what it did cost."""
+    """End a call, and set its price."""
     body = priced.body
     if body["status"] == "canceled":
         return
@@ -58,12 +58,12 @@ def hang_up(priced: Priced) -> None:
 
 
 def retrieve(ask: Ask, sid: str) -> Outcome:
-    """Show a call."""
+    """Return a call."""
     return Outcome(ask.store.find("CA", sid, ask.path))
 
 
 def update(ask: Ask, sid: str) -> Outcome:
-    """End a call or send it elsewhere."""
+    """End a call, or change its instructions."""
     call = ask.store.find("CA", sid, ask.path)
     if call["status"] not in _LIVE:
         raise TwilioFailure(message="Call is not in-progress. Cannot redirect.", code=21220)
@@ -98,11 +98,11 @@ def record(ask: Ask, call_sid: str) -> Outcome:
 
 
 def stop(priced: Priced) -> None:
-    """End a recording, and name what it did cost."""
+    """End a recording, and set its price."""
     priced.body.update(status="completed", duration="1", price_unit="USD")
     priced.body["price"] = shown_price(priced.cost)
 
 
 def retrieve_recording(ask: Ask, *sids: str) -> Outcome:
-    """Show a recording."""
+    """Return a recording."""
     return Outcome(ask.store.find("RE", sids[-1], ask.path))
