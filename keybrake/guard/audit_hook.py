@@ -132,7 +132,7 @@ def _judge(vendors: list[str], host: str, port: object) -> None:
         unentered_runs.warn_of_call(f"a connection to {named} was made unguarded")
 
 
-# Where HTTP is made, and what stands between it and the code that wants it.
+# Modules of HTTP libraries, and of the layers between them and the code that asks.
 _LIBRARIES = frozenset(sys.stdlib_module_names) | {
     *("keybrake", "wrapt", "greenlet", "gevent", "eventlet", "trio", "anyio", "sniffio", "outcome"),
     *("urllib3", "requests", "requests_toolbelt", "niquests", "urllib3_future", "httplib2"),

@@ -1,4 +1,4 @@
-"""Who is calling: a vault key in the SDK's slot, the run around the call, or the ambient key."""
+"""The caller of a vendor call: a vault key in the SDK's slot, the run around it, or the ambient key."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ToolFrame:
 
 @dataclass(frozen=True, slots=True)
 class UnguardedFrame:
-    """Somebody said in writing that what happens here is not to be guarded."""
+    """The code runs inside ``unguarded(why)``."""
 
     why: str
     outer: Frame | None
@@ -56,10 +56,10 @@ class UnguardedFrame:
 @dataclass(slots=True, eq=False)
 class WireFrame:
     """
-    A call that the guard has let go is on the wire here: what its SDK sends is the call's own.
+    A call that the guard admitted is on the wire here: requests of its SDK belong to that call.
 
     It stands among the frames, so that it follows the call into each thread that a run follows into.
-    It says nothing of who is calling.
+    It does not identify the caller.
 
     Attributes:
         over: The call has come back; a thread or a task that it started may still have the frame.
@@ -79,7 +79,7 @@ active: Around[Frame] = Around("keybrake_active")
 
 
 class Caller(NamedTuple):
-    """What a call is charged to: the run first, then its tools, then whatever is around them."""
+    """The scopes that a call is charged to: its run, then its tools, then the runs around them."""
 
     ledger: Ledger
     pk: int
@@ -104,7 +104,7 @@ class _OpenRuns:
     One that was left is not open any more, even if an error kept it from being taken out of here.
 
     Attributes:
-        elsewhere: The ledger of a run that is open in the process which handed on what runs here.
+        elsewhere: The ledger of a run that is open in another process, which handed this task on.
     """
 
     def __init__(self) -> None:
@@ -209,8 +209,8 @@ def parent_scope(frame: Frame | None, ledger: Ledger, *, wait: bool = True) -> i
     """
     Return the scope that a run opened here stands under; None: it stands alone.
 
-    The tool it is opened in, else the run around it, else the run of the ambient key: whoever
-    started this process under a key meant everything in it.
+    That is the tool it is opened in, else the run around it, else the run of the ambient key, which
+    binds everything in a process that was started with it.
 
     Raises:
         CredentialUnavailable: The ambient key is forged, or unknown to *ledger*.
@@ -233,7 +233,7 @@ def parent_scope(frame: Frame | None, ledger: Ledger, *, wait: bool = True) -> i
 
 def resolve(slot_key: str | None, *, wait: bool = True) -> Caller | Unguarded | None:
     """
-    Return who is calling; None: nobody keybrake knows of, and no run is open in this process.
+    Return the caller; None: the call is in no run, and no run is open in this process.
 
     Args:
         slot_key: The vault key in the SDK's key slot, if there is one.
@@ -287,7 +287,7 @@ def frame_of(
     ledger: Ledger, record: RunRecord, *, outer: Frame | None, handle: Any = None
 ) -> RunFrame:
     """
-    Return the frame of a run inside *outer*: what is around it binds as well.
+    Return the frame of a run inside *outer*: the runs and tools around it bind it, too.
 
     With no run around it, the run of the ambient key is.
 
@@ -324,8 +324,7 @@ def join(token: str, ledger: Ledger | None = None) -> tuple[Ledger, RunRecord]:
     """
     Return the run a vault key stands for, as it was when this process first met the key.
 
-    What it is called and where it stands do not change; how it is, its state and what it spent, is
-    read where that is decided.
+    Its label and its parents never change. Its state and its spending are read at each decision.
 
     Raises:
         CredentialUnavailable: The key is forged, or unknown to the ledger.

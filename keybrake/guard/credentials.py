@@ -26,7 +26,7 @@ def with_credential(door: Door, call: Call) -> Steps:
             refusal = door.take(credential)
     if refusal is not None:
         return call._replace(refusal=refusal, lookup=None)
-    # An answer with a secret would give the agent what the vault key keeps from it.
+    # An answer with a secret would give the agent the secret that the vault key hides.
     effect = Effect.AUTHORITY if call.endpoint in GIVES_A_SECRET else call.effect
     return call._replace(owner=door.request.owner, effect=effect)
 

@@ -11,7 +11,7 @@ from keybrake.model.call import Lookup, Reply, Request
 
 class Door(Protocol):
     """
-    One call at a door: it turns what arrived into a request, and the answer into a reply.
+    One call at a door: it turns arguments into a request, and the SDK's answer into a reply.
 
     Attributes:
         request: What arrived.

@@ -36,7 +36,7 @@ class Later(Generic[T]):
 
 class Around(Generic[T]):
     """
-    A context variable that falls back on what the process was started in.
+    A context variable whose default is the frame that the process was started in.
 
     A thread or a callback that begins with an empty context stands there as well. A context that
     was set to None stands in nothing.

@@ -121,7 +121,7 @@ def _ledger_refusal(why: str) -> LedgerUnavailable:
 
 class _Asked:
     """
-    One task's step, and what came of it.
+    One task's step and its result.
 
     Attributes:
         over: Whether the work has been done, well or not.
@@ -240,7 +240,7 @@ async def _ask_in_thread(asked: _Asked) -> Any:
             functools.partial(seen, _do_together, None, [asked], wait=True)
         )
     except BaseException:
-        asked.claim()  # the pool has it in its queue, and may come to it when nobody waits any more
+        asked.claim()  # the pool may still run it from its queue, after this task has gone
         raise
     try:
         await _end_of(thread)
@@ -333,7 +333,7 @@ def _do_together(ledger: Ledger | None, batch: Sequence[_Asked], *, wait: bool) 
     Do the work of a batch in one transaction; if one piece fails, each in its own.
 
     Raises:
-        Busy: *wait* is False and somebody holds the lock; what is not over by then is not begun.
+        Busy: *wait* is False and another holds the lock; steps that are not over were not begun.
     """
     claimed = [asked for asked in batch if asked.claim()]
     try:

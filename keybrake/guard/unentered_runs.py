@@ -20,7 +20,7 @@ class Made:
 
     Attributes:
         name: The run as its ``repr`` shows it.
-        file: The source file whose code made it, and *line*.
+        file: The source file that made it; *line* is the line in it.
         pid: The process that made it; a forked child need not enter it.
     """
 
@@ -81,6 +81,6 @@ def _words(one: Made) -> str:
 
 def _warn(one: Made, message: str) -> None:
     _log.warning(message)
-    # Where warnings are errors, the log has this one: nobody is there to catch it.
+    # Where warnings are errors, log this one: no caller could catch it.
     with suppress(RuntimeWarning):
         warn_explicit(message, RuntimeWarning, one.file, one.line)

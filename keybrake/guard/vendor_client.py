@@ -27,7 +27,7 @@ def ask(
     origin: str, vendor: str, inquiry: Inquiry, credential: Credential, account: str = ""
 ) -> Reply:
     """
-    Send one inquiry and return what came back, whatever its status.
+    Send one inquiry and return the answer, with any status.
 
     Raises:
         OSError: Nothing came back.

@@ -233,3 +233,16 @@ def test_every_counted_endpoint_is_documented():
     counted = {row.endpoint for row in VENDORS["stripe"]._table.rows if row.effect == "money"}
 
     assert counted == listed
+
+
+def test_the_files_that_the_architecture_names_exist():
+    """Each path on the page, and each file of the drawing, is a file or folder of the project."""
+    page = (ROOT / "docs" / "concepts" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:keybrake|tests)/[\w/.]+)`", page))
+    drawn = set(
+        re.findall(r"^[ │├└─]*((?:sdk|guard|vendors|ledger|policy)/[\w/]+\.py)", page, re.M)
+    )
+
+    assert len(drawn) >= 8
+    assert not [path for path in named if not (ROOT / path).exists()]
+    assert not [path for path in drawn if not (ROOT / "keybrake" / path).exists()]

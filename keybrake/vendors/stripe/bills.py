@@ -23,7 +23,7 @@ PREVIEW = "/v1/invoices/create_preview"
 
 # Marker in ``Call.gathered``: Stripe was asked for a preview of the invoice.
 PREVIEWED = "previewed"
-# What is gathered where the first invoice is for less than what will be charged by itself.
+# Marker in ``Call.gathered``: the first invoice is for less than Stripe will charge later.
 LATER = "later"
 
 
@@ -149,8 +149,8 @@ def first_invoice(call: Call, body: Mapping[str, Any]) -> Worth | None:
     invoice = body.get("latest_invoice")
     shown = worth(invoice) if isinstance(invoice, Mapping) else None
     if state == "open" or (_is_later(call) and not _is_more(call, shown)):
-        # The invoice of a trial is for nothing; what counts comes when the trial ends, or with the
-        # first full period.
+        # The first invoice of a trial is zero. The counted amount is charged when the trial ends, or
+        # with the first full period.
         return Worth(subscription, "open", None, call.currency, kept=True)
     if shown is not None and shown.minor is not None and shown.currency is not None:
         return shown

@@ -10,7 +10,7 @@ from keybrake.vendors.stripe.stakes import side_of, with_stakes
 from keybrake.vendors.stripe.steps import dig, id_of
 from keybrake.vendors.stripe.table import Rule
 
-# Only the quote tells whose these are.
+# The customer of these sides is named by the quote alone.
 _RAISED = ("subscribed", "collected", "balance")
 
 

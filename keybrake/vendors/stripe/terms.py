@@ -30,7 +30,7 @@ PRICED = frozenset(
         *("billing_cycle_anchor", "billing_cycle_anchor_config", "proration_behavior", "prorate"),
     }
 )
-# Parameters of a new subscription that change what its prices say, so Stripe's preview is asked.
+# Parameters of a new subscription that change its first invoice, so Stripe is asked for a preview.
 SHOWN = frozenset({"automatic_tax", "default_tax_rates", "backdate_start_date"}) | {
     "billing_schedules"
 }
@@ -62,7 +62,7 @@ IN_DETAILS = (
     *("cancel_at", "cancel_at_period_end", "default_tax_rates", "billing_schedules"),
 )
 BESIDE_DETAILS = ("automatic_tax", "discounts", "on_behalf_of")
-# A change of these counts what the subscription's next invoice comes to as it is.
+# A change of these counts the present amount of the subscription's next invoice.
 AS_IT_IS = ("collection_method", "billing_thresholds", "pending_invoice_item_interval")
 # With these a subscription that was to end, or to charge nothing, with its trial may go on. Later
 # periods are outside of every run.
