@@ -1,4 +1,4 @@
-"""Door 1: hooks in the vendors' own SDKs. What is hooked, and how to hook and unhook it."""
+"""Door 1: the hooks in the vendors' own SDKs, and how they are put in and taken out."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# The SDKs apply a caller's extra headers last. The first two would override what was decided on;
+# The SDKs apply a caller's extra headers last. The first two would override the decision;
 # the others would have a server or proxy read another method or path.
 _REWRITING = frozenset(
     {
@@ -25,7 +25,7 @@ _NOT_YOURS = _REWRITING | {
     "transfer-encoding",
 }
 STEERING = _REWRITING | {"idempotency-key", "stripe-account", "stripe-context"}
-"""What an HTTP client's own headers may not say otherwise than the SDK does."""
+"""Headers of an HTTP client that must not differ from the SDK's."""
 
 
 def overridden(headers: Mapping[Any, Any]) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""What an SDK handed to its HTTP client, and whether that is what the client sends."""
+"""The request that an SDK handed to its HTTP client, compared with the one that the client sends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def handed(method: object, url: str, headers: Mapping[Any, Any], params: Any = N
         method: Its method.
         url: Where to, absolute.
         headers: All of them.
-        params: What the client is to add to the query, if anything.
+        params: Parameters that the client adds to the query, if any.
     """
     parts = urlsplit(url)
     query, more = parse_qsl(parts.query, keep_blank_values=True), _pairs(params)
@@ -60,7 +60,7 @@ def handed(method: object, url: str, headers: Mapping[Any, Any], params: Any = N
 
 def difference(was: Handed, now: Handed) -> str | None:
     """
-    Return in what a request is another than the SDK's; None: it is the same.
+    Return how a request differs from the SDK's; None: it does not.
 
     Where a client of the user's takes it to another host, that host says what its paths mean; the
     operator has named it.
@@ -75,7 +75,7 @@ def difference(was: Handed, now: Handed) -> str | None:
 
 
 def is_same_call(was: Handed, now: Handed) -> bool:
-    """Return whether a request is to do what the SDK's is to do, whoever sends it."""
+    """Return whether a request asks the vendor for the same as the SDK's."""
     return (now.method, now.origin, now.path) == (was.method, was.origin, was.path)
 
 

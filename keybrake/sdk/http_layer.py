@@ -1,4 +1,4 @@
-"""The SDKs' own HTTP clients: inside a run they send what the guard has admitted, and nothing else."""
+"""The SDKs' own HTTP clients: inside a run they send only requests that the guard admitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The credential on its way: for which address, by which HTTP client, and what an error would show of it."""
+"""The credential on its way: its address, its HTTP client, and errors that must not show it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def objection(client: Any) -> tuple[str, str] | None:
         given = [has.get(name) for name in ("_proxy", "proxy")]
         given += [getattr(session, "proxies", None) for session in sessions]
         if getattr(one, "name", None) == "pycurl":
-            # Where nobody sees what it does: curl reads no_proxy in a way of its own.
+            # curl cannot be watched, and reads no_proxy in its own way.
             given.append(getproxies_environment())
         found = hosts.through(proxy for proxies in given for proxy in _each(proxies))
         if found is not None:
@@ -84,13 +84,13 @@ def no_trace(flight: redirects.Flight) -> Iterator[None]:
 
 
 def _cleanse(error: BaseException, handled: BaseException | None) -> hosts.Elsewhere | None:
-    """Empty what an error and all that is behind it would show; return what stopped it, if so."""
+    """Empty the frames of an error and of its causes; return the error that stopped the call, if any."""
     stopped: hosts.Elsewhere | None = None
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
         one = waiting.pop()
-        # What the caller was handling before is the caller's: its frames may still be needed.
+        # Leave the error that the caller was handling before: its frames may still be needed.
         if one is None or one is handled or id(one) in seen:
             continue
         seen.add(id(one))
@@ -163,7 +163,7 @@ def _not_recorded(
 def _aside(
     wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    """Have vcrpy neither write down nor look for, nor miss, what goes to a secrets manager."""
+    """Keep requests to a secrets manager out of vcrpy's cassettes."""
     return None if asking.get() else wrapped(*args, **kwargs)
 
 

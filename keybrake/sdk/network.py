@@ -1,4 +1,4 @@
-"""Did a byte leave: what an HTTP client's error proves."""
+"""Whether a byte left the machine: what an HTTP client's error proves."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def never_left(error: BaseException | None, handled: BaseException | None = None
     Whatever is not known counts as sent.
 
     Args:
-        error: What the SDK made of the attempt.
-        handled: What the caller was handling when it made the call: Python chains that, too,
+        error: The error that the SDK raised for the attempt.
+        handled: The error that the caller was handling at the call: Python chains it, too,
             and it proves nothing about the call.
     """
     seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""How a hook gets into somebody else's class, and out again, whoever else has been there."""
+"""Hooks in other libraries' classes: put in and taken out, beside the wrappers of others."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _hooks: dict[str, tuple[Hook, ...]] = {}
 
 
 class _In(NamedTuple):
-    """One hook that is in: its wrapper, and the module object whose function it wraps."""
+    """One hook that is in: its wrapper, and the module object that holds the wrapped function."""
 
     module: weakref.ref[ModuleType]
     handle: Any
@@ -179,7 +179,7 @@ class _Loader:
 
 
 # Every import and every reload passes here, whatever stands in sys.meta_path and in which order. The
-# second is what tools call that load a module by themselves.
+# second is called by tools that load a module by themselves.
 _IMPORTS = (
     Hook("importlib._bootstrap", "_find_spec", _find_spec, ("name", "path", "target")),
     Hook("importlib.util", "_find_spec", _find_spec, ("name", "path", "target")),
@@ -220,7 +220,7 @@ def _is_in(hook: Hook, found: Any) -> bool:
     handles = [one.handle for one in _handles.get(hook, ())]
 
     def ours(link: Any) -> bool:
-        # Who wraps what the class hands out, rather than what it holds, has a bound wrapper.
+        # A library that wraps the bound method, not the class attribute, has a bound wrapper.
         parent = getattr(link, "_self_parent", None)
         return any(link is handle or parent is handle for handle in handles)
 
@@ -281,7 +281,7 @@ def _looks_different(hook: Hook, how: str) -> UnsupportedSDK:
 
 
 def uninstall() -> None:
-    """Take every hook out. One that somebody else wrapped stays in the chain, switched off."""
+    """Take every hook out. A hook that another library wrapped stays in the chain, switched off."""
     global _on  # noqa: PLW0603 -- one switch for all hooks of the process
     with _lock:
         _on = False

@@ -1,4 +1,4 @@
-"""How a run follows into other processes of Python: what is pickled for them takes its key along."""
+"""How a run follows into other Python processes: objects pickled for them carry its key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Sent:
     """
     A process that is started by pickling it; it is itself again where it arrives.
 
-    What it is to run is unpickled first, so that its modules are found by then.
+    The function to run is unpickled first, so that its modules are found by then.
     """
 
     def __init__(self, standing: Standing, process: Any) -> None:
@@ -91,7 +91,7 @@ def _launch(wrapped: Callable[..., Any], _popen: Any, args: Args, kwargs: Kwargs
 def _task(wrapped: Callable[..., Any], pool: Any, args: Args, kwargs: Kwargs) -> Any:
     from multiprocessing.pool import ThreadPool
 
-    # Always, also outside of every run: a worker keeps what was around when it was started.
+    # Always, also outside of every run: a worker keeps the frame that it was started in.
     if isinstance(pool, ThreadPool):
         return wrapped(*args, **kwargs)
     if args:
@@ -109,7 +109,7 @@ def _work_item(wrapped: Callable[..., Any], _item: Any, args: Args, kwargs: Kwar
 
 def _call_method(wrapped: Callable[..., Any], proxy: Any, args: Args, kwargs: Kwargs) -> Any:
     standing, connection = here(), proxy._tls
-    # A thread of the manager serves one connection, and keeps what was said last.
+    # A thread of the manager serves one connection, and keeps the frame it was sent last.
     said = standing.binds or getattr(connection, "keybrake_was_said", False)
     if not said or proxy._serializer != "pickle":
         return wrapped(*args, **kwargs)

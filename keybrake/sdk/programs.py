@@ -30,7 +30,7 @@ _NO_LIMITS = policy.terms_of(policy.Policy(cap=None))
 
 
 class _Bound(NamedTuple):
-    """What a program that is started here is bound by: a key, and its scope if there is one."""
+    """The key that binds a program started here, and the scope of the key if there is one."""
 
     key: str
     ledger: Ledger | None = None
@@ -134,7 +134,7 @@ def _stands_under(key: str | None, bound: _Bound) -> bool:
 
 
 def _settings() -> dict[str, str]:
-    """Return what tells a program which ledger and which configuration this process uses."""
+    """Return the variables that name the ledger and the configuration of this process."""
     made: dict[str, str] = {}
     with contextlib.suppress(PolicyError):
         made["KEYBRAKE_LEDGER"] = f"sqlite:///{path_of(settings.current().ledger)}"
@@ -160,7 +160,7 @@ def _execute_child(wrapped: Callable[..., Any], _process: Any, args: Args, kwarg
 
 
 def _with_environment(wrapped: Callable[..., Any], _path: Any, args: Args, kwargs: Kwargs) -> Any:
-    """Start a program, or become one, in a function whose last argument by place is the environment."""
+    """Start a program, or become one, by a function that takes the environment as its last argument."""
     if "env" in kwargs:
         return wrapped(*args, **{**kwargs, "env": environment(kwargs["env"]) or kwargs["env"]})
     *rest, given = args

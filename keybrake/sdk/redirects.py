@@ -1,4 +1,4 @@
-"""Why a guarded call is never redirected: what was decided on is the address it was decided for."""
+"""No guarded call is redirected: the decision was made for one address."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Flight:
     One guarded call on the wire. A task that was started meanwhile outlives it.
 
     Attributes:
-        vendor: Whose it is.
+        vendor: The vendor of the call.
         url: Where it was decided to go, without a query.
-        credential: What takes the place of the vault key it came with; None: nothing does.
-        handed: What the SDK handed to its HTTP client, once it has; None: nobody saw it do so.
-        handled: What the caller was handling when it made the call.
+        credential: The credential in the place of its vault key; None: it has none.
+        handed: The request that the SDK handed to its HTTP client; None: it has not yet.
+        handled: The error that the caller was handling when it made the call.
     """
 
     vendor = ""
@@ -33,7 +33,7 @@ class Flight:
     over = False
 
     def carries(self, credential: Credential | None, vendor: str, url: str) -> None:
-        """Say what it carries, and where to."""
+        """Set the credential and its address."""
         self.credential, self.vendor, self.url = credential, vendor, url
 
 

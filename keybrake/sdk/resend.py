@@ -142,7 +142,7 @@ class ResendDoor(SDKDoor):
         return Reply(status, headers, body, (Attempt(status),))
 
     def _seen(self) -> tuple[int | None, Mapping[str, str], bytes | None]:
-        """Return status, headers and body of what came back, as far as this version keeps them."""
+        """Return status, headers and body of the answer, as far as this version keeps them."""
         assert self._flight is not None
         response, status = self._flight.response, self._flight.status
         if response is not None:

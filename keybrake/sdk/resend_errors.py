@@ -1,4 +1,4 @@
-"""Errors of the Resend SDK: what each proves, and a refusal as one of them."""
+"""Errors of the Resend SDK: the proof in each, and a refusal as one of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keybrake.sdk.sdk_errors import Place
 
 
 def status_told(error: BaseException) -> int | None:
-    """Return the status an older SDK's error tells, if an answer is what it is about."""
+    """Return the status in an older SDK's error, if the error is about an answer."""
     if getattr(error, "error_type", "HttpClientError") == "HttpClientError":
         return None
     code = str(getattr(error, "code", ""))
@@ -24,9 +24,9 @@ def never_left(error: BaseException, handled: BaseException | None, clients: Ite
     Return whether *error* proves that nothing was sent.
 
     Args:
-        error: What the SDK raised: it hides whatever its HTTP client says behind an error of its
+        error: The SDK's error: it hides the error of its HTTP client behind an error of its
             own, with the reason in its context.
-        handled: What the caller was handling when it made the call; it proves nothing.
+        handled: The error that the caller was handling at the call; it proves nothing.
         clients: The HTTP clients the call may have gone through.
     """
     if not isinstance(error, Exception):
@@ -46,7 +46,7 @@ def _is_the_sdks_own(client: Any) -> bool:
     )
 
 
-# Where HTTP clients put a request together: what goes wrong there goes wrong before sending.
+# Functions in which HTTP clients build a request: an error there comes before sending.
 _PREPARING = {
     ("requests.models", "prepare"),
     ("httpx._client", "build_request"),

@@ -1,4 +1,4 @@
-"""What goes to the wire for one Resend call: what was decided on, whatever the globals say by then."""
+"""One Resend call on the wire: as it was decided on, even if the SDK's globals have changed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Flight(redirects.Flight):
 
 
 def copied(params: Any) -> Any:
-    """Return parameters with what is counted in them copied, named as the SDK names them."""
+    """Return a copy of the parameters that are counted, named as the SDK names them."""
     if isinstance(params, list):
         return [copied(item) if isinstance(item, dict) else item for item in params]
     if not isinstance(params, dict):
@@ -72,7 +72,7 @@ def under_way(flight: Flight, params: Any) -> Iterator[None]:
 
 
 def flight_of(request: Any) -> Flight | None:
-    """Return the flight this very request is on; None: nobody has decided on it yet."""
+    """Return the flight of this very request; None: the guard has not decided on it."""
     flight = redirects.flight_here()
     ours = isinstance(flight, Flight) and flight.request is request
     return flight if ours else None  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""What the code that starts or feeds another process stands in, and how it comes to stand there."""
+"""The run and tools around code that starts or feeds another process, and how they get there."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _InTool:
 
 @dataclass(frozen=True, slots=True)
 class _Unguarded:
-    """The caller wrote that what happens here is not to be guarded."""
+    """The code runs inside ``unguarded``."""
 
     why: str
 
@@ -62,7 +62,7 @@ class _Unguarded:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """
-    What code stands in, as another process of this machine can take it over.
+    The run and tools around code, in a form that another process of this machine can take over.
 
     It pickles, and it holds vault keys: it travels through pipes, and in no command line.
 
@@ -98,7 +98,7 @@ class Standing:
         caller.open_runs.replace_inherited(None if url is None else Later(lambda: open_ledger(url)))
 
     def around(self) -> Later[Frame] | Frame | None:
-        """Return what has to be put around code that stands here."""
+        """Return the frames to put around code that stands here."""
         return Later(self._frame) if self.steps else _entered_here()
 
     def _frame(self) -> Frame:
@@ -122,7 +122,7 @@ class Standing:
 
 
 def here() -> Standing:
-    """Return what the calling code stands in."""
+    """Return the run and tools around the calling code."""
     steps = tuple(map(_step, reversed(list(caller.frames(active.get())))))
     keys = started_under.vault_keys()
     newest = caller.open_runs.newest_ledger()

@@ -34,7 +34,7 @@ class _Seen(redirects.Flight):
 
     Attributes:
         options: The very object that was handed down: the mark of this call, and no other.
-        error: What the last attempt ended with, if it was no answer.
+        error: The error of the last attempt, if it had no answer.
     """
 
     def __init__(self, options: Mapping[str, Any] | None) -> None:
@@ -288,7 +288,7 @@ def _should_retry(
         seen.error = error
         hidden = _retries_below(instance)
         if response is not None:
-            # What a session of the user's tried before this answer, nobody here has seen.
+            # A session of the user may have tried before this answer, unseen.
             seen.attempts += [Attempt(None)] if hidden else []
             seen.attempts.append(Attempt(int(response[1])))
         else:
@@ -307,7 +307,7 @@ def _retries_below(http_client: Any) -> bool:
 
 
 def _most_retries(adapter: Any) -> Any:
-    # urllib3's own word: 0 or False for none; anything that is no Retry may do what it likes.
+    # urllib3's own word: 0 or False for none; any other object may retry as it likes.
     return getattr(getattr(adapter, "max_retries", None), "total", None)
 
 
@@ -348,7 +348,7 @@ def _has_async(module: ModuleType) -> bool:
 
 
 def _requestor_has(name: str, module: ModuleType) -> bool:
-    # A version that has neither is one nobody here knows: the first name's hook says so.
+    # keybrake knows no version that has neither: the first name's hook says so.
     kind = module._APIRequestor
     return hasattr(kind, name) or (name[1] == "n" and not hasattr(kind, "_replace_options"))
 

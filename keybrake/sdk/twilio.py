@@ -87,7 +87,7 @@ class TwilioDoor(SDKDoor):
         params, data = self._decided["params"], self._decided["data"]
         if method == "GET":
             return _merged([query, params, data])
-        # What Twilio makes of two places at once nobody knows: then they are not one dictionary.
+        # It is unknown how Twilio reads two places at once: then they are not one dictionary.
         return [_merged([query, params]), data] if query or params else data or {}
 
     def _other_key(self, pair: tuple[str, ...]) -> tuple[str, str] | None:
@@ -105,7 +105,7 @@ class TwilioDoor(SDKDoor):
             return "credential_unavailable", words
         known = (credential.user, *settings.current().accounts.get("twilio", ()))
         account = _ACCOUNT.search(self.request.url)
-        # An API key belongs to one account, whose id it does not say; Twilio refuses any other.
+        # An API key belongs to one account and does not show its id; Twilio refuses any other.
         if account and credential.user.startswith("AC") and account[1] not in known:
             words = f"the credential may not act for the account {account[1]!a:.60}"
             return "account_not_allowed", words

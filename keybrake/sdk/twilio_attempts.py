@@ -1,4 +1,4 @@
-"""What a Twilio call tried: each use of an HTTP client, and what an error proves about it."""
+"""The attempts of a Twilio call: each use of an HTTP client, and the proof in its error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Seen(redirects.Flight):
 
     Attributes:
         headers: The very object that was handed down: the mark of this call, and no other.
-        error: What the last attempt ended with, if it was no answer.
+        error: The error of the last attempt, if it had no answer.
     """
 
     def __init__(self, headers: Mapping[str, Any]) -> None:
@@ -31,7 +31,7 @@ class Seen(redirects.Flight):
         self.handled = sys.exc_info()[1]
 
     def answered(self, http_client: Any, status: int) -> None:
-        """Note an answer; what the client tried before it, nobody here has seen."""
+        """Note an answer; attempts of the client before it are unseen."""
         if status >= 400 and _retries_below(http_client):
             self.attempts.append(Attempt(None))
         self.attempts.append(Attempt(status))
@@ -70,7 +70,7 @@ def observed(seen: Seen) -> AbstractContextManager[None]:
 
 
 def is_on_its_way(headers: object) -> bool:
-    """Return whether this very call was hooked before, by way of somebody else's wrapper."""
+    """Return whether the guard has this very call already, through another wrapper."""
     seen = _current()
     return seen is not None and headers is seen.headers
 
@@ -83,7 +83,7 @@ def _current() -> Seen | None:
 def attempt(
     wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    """Note what one use of the SDK's HTTP client came to."""
+    """Note the result of one use of the SDK's HTTP client."""
     seen = _current()
     if seen is None:
         return wrapped(*args, **kwargs)
@@ -100,7 +100,7 @@ def attempt(
 def attempt_async(
     wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    """Note what one use of the SDK's async HTTP client came to."""
+    """Note the result of one use of the SDK's async HTTP client."""
     seen = _current()
     if seen is None:
         return wrapped(*args, **kwargs)
@@ -132,7 +132,7 @@ async def _attempt_async(seen: Seen, http_client: Any, attempt: Any) -> Any:
 
 
 def _retries_below(http_client: Any) -> bool:
-    """Return whether a client's session may try again by itself, which nobody here sees."""
+    """Return whether a client's session may retry unseen."""
     session = getattr(http_client, "session", None)
     if getattr(session, "retry_options", None) is not None:
         return True  # aiohttp_retry
@@ -142,12 +142,12 @@ def _retries_below(http_client: Any) -> bool:
 
 
 def _is_the_sdks_own(http_client: Any) -> bool:
-    """Return whether a client sends only what was seen as an attempt."""
+    """Return whether every request of a client is seen as an attempt."""
     kinds = ("twilio.http.http_client", "twilio.http.async_http_client")
     return type(http_client).__module__ in kinds
 
 
-# Where HTTP clients put a request together: what goes wrong there goes wrong before sending.
+# Functions in which HTTP clients build a request: an error there comes before sending.
 _PREPARING = {
     ("requests.sessions", "prepare_request"),
     ("aiohttp.client_reqrep", "__init__"),

@@ -11,7 +11,7 @@ from keybrake.sdk import injection, redirects
 
 class Auth:
     """
-    What ``requests`` calls with the request it has prepared, and others read like a pair.
+    ``requests`` calls it with the prepared request; other clients read it like a pair.
 
     The SDK's HTTP clients keep it in ``_test_only_last_request``; see ``forget``.
     """
@@ -42,7 +42,7 @@ class Auth:
 
 
 def forget(http_client: Any, vault_key: str | None) -> None:
-    """Leave the vault key, and no credential, in what an HTTP client keeps of its last request."""
+    """Put the vault key in the place of the credential in a client's memory of its last request."""
     last: Any = getattr(http_client, "_test_only_last_request", None)
     if getattr(last, "auth", None) is not None:
         last.auth = ("", vault_key)

@@ -76,7 +76,7 @@ def _check(flight: redirects.Flight, url: str, *, proxies: Iterable[str], verifi
 
 
 def _is_verifying(context: object) -> bool:
-    """Return whether an SSL context, or what stands for one, makes sure whom it talks to."""
+    """Return whether an SSL context, or an object in its place, verifies the server."""
     if isinstance(context, ssl.SSLContext):
         return context.verify_mode == ssl.CERT_REQUIRED and context.check_hostname
     return context is None or context is True
@@ -118,7 +118,7 @@ def _requests_way(session: Any, request: Any, kwargs: Mapping[str, Any]) -> tupl
 def _no_netrc(
     wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    """``requests`` would put what a netrc file says of the host in the place of the credential."""
+    """``requests`` would replace the credential by the netrc entry of the host."""
     flight = redirects.flight_here()
     mine = flight is not None and flight.credential is not None
     return None if mine else wrapped(*args, **kwargs)

@@ -240,7 +240,7 @@ def test_the_files_that_the_architecture_names_exist():
     page = (ROOT / "docs" / "concepts" / "architecture.md").read_text("utf-8")
     named = set(re.findall(r"`((?:keybrake|tests)/[\w/.]+)`", page))
     drawn = set(
-        re.findall(r"^[ │├└─]*((?:sdk|guard|vendors|ledger|policy)/[\w/]+\.py)", page, re.M)
+        re.findall(r"^[ │├└─]*((?:sdk|guard|vendors|ledger|policy)/[\w/]+\.py)", page, re.MULTILINE)
     )
 
     assert len(drawn) >= 8
