@@ -1,7 +1,7 @@
 """
 Does the ledger count as a few dictionaries do when two processes share it and may be killed.
 
-What ``tests/test_ledger_model.py`` does with one process and a clock that goes on, and beside it:
+What ``tests/ledger/test_model.py`` does with one process and a clock that goes on, and beside it:
 another process, kill -9, words of a person on calls in doubt, runs that expire, windows that roll,
 and a clock that is set back.
 """
@@ -31,8 +31,8 @@ from keybrake.model import clock
 from keybrake.model.call import Effect, Outcome, State
 from keybrake.policy import decision
 from keybrake.policy.policy import Policy, terms_of
+from tests.ledger.test_model import CREATE, UNIT, Entry, LedgerMachine, Scope
 from tests.model._world import Process
-from tests.test_ledger_model import CREATE, UNIT, Entry, LedgerMachine, Scope
 
 ROLLS = 90 * clock.MINUTE
 

@@ -3,7 +3,7 @@
 import pytest
 
 from keybrake.policy import decision as policy_decision
-from tests.test_policy_words import BOSS, NOON, PORTAL, REFUND, because, scope, used
+from tests.policy.test_refusals import BOSS, NOON, PORTAL, REFUND, because, scope, used
 
 # Report mode still refuses these calls, because sending them could leak a credential.
 BINDING = (
