@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import socketserver
 import sqlite3
 import threading
@@ -44,6 +45,23 @@ def pytest_collection_finish() -> None:
     """Take what is loaded by now out of the collector's sight: each collection is cheap from here."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_as_at_a_terminal() -> Iterator[None]:
+    """
+    Start every program as a terminal does, also under ``nohup`` or in the background.
+
+    What is ignored here would be ignored in each program that a test starts; what has a handler here
+    has the default there.
+    """
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: lambda *_: None}
+    ignored = [one for one in handlers if signal.getsignal(one) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, handlers[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(autouse=True)
