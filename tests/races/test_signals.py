@@ -21,6 +21,12 @@ stripe.api_base, stripe.api_key, stripe.max_network_retries = sys.argv[1], "sk_t
 path = _files.path_of(os.environ["KEYBRAKE_LEDGER"])
 other = LedgerLock(_files.lock_path(path))  # a descriptor of its own: as another process would ask
 storm = threading.Event()
+armed = False
+def on(number, frame):
+    # Within what the program calls, not between its own lines, where it cannot be ready for it.
+    if armed and frame.f_globals is not globals():
+        raise KeyboardInterrupt
+signal.signal(signal.SIGINT, on)
 def strike():
     while not storm.wait(random.uniform(0.0005, 0.004)):
         os.kill(os.getpid(), signal.SIGINT)
@@ -29,6 +35,7 @@ with keybrake.run(key=sys.argv[2]):
     thread = threading.Thread(target=strike)
     thread.start()
     end = time.monotonic() + 3
+    armed = True
     while time.monotonic() < end:
         try:
             while True:
@@ -42,12 +49,9 @@ with keybrake.run(key=sys.argv[2]):
                 pass
             except keybrake.ledger.Busy:
                 held += 1
+    armed = False
     storm.set()
-    while thread.is_alive():
-        try:
-            thread.join()
-        except KeyboardInterrupt:
-            pass
+    thread.join()
 print(struck, held)
 """
 
